@@ -1,0 +1,59 @@
+// Configuration: every option of the program in one struct, and where each value came from. Knows all modules' rows and
+// is known by none of them. Order of precedence: default, `extends` files, the file, key=value overrides.
+#pragma once
+
+#include "commands/run_options.h"
+#include "data/data_options.h"
+#include "model/model_options.h"
+#include "optim/optim_options.h"
+#include "runtime/error.h"
+
+typedef struct {
+    MachineOptions machine; // top-level keys
+    RunOptions run;
+    ModelOptions model;
+    DataOptions data;
+    TrainOptions train;
+    OptimOptions optim;
+    HyperOptions hyper, hyper_matrix, hyper_other; // optim.*, optim.matrix.*, optim.other.*
+    EvalOptions eval;
+    CheckpointOptions checkpoint;
+    SampleOptions sample;
+    LogOptions log;
+    TextList strings;   // keeps text values alive
+    struct ConfigSources *sources;
+} Config;
+
+// A section: the prefix of its keys ("" for top-level ones), its rows and where its struct is in Config.
+typedef struct {
+    const char *prefix;
+    const OptionRows *rows;
+    size_t offset;
+    const char *help;
+} ConfigSection;
+extern const ConfigSection config_sections[];
+extern const int config_section_count;
+
+// Fills `config` from a file (NULL: defaults only) and overrides "key=value". All errors are collected, each with
+// file:line:column, key, what was expected and the nearest key. A value is text as in JSON without its quotes; a list
+// is one glob or a JSON array.
+bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors);
+
+// The same from JSON text already in memory, as config_json wrote it; `name` stands in messages.
+bool config_parse(Config *config, const char *name, const char *json, char *const *overrides, int override_count,
+                  Errors *errors);
+void config_close(Config *config);
+
+// Canonical JSON of all values, nested by section; reads back to the same configuration. With `sources`, a second
+// object "_source" names where each value that is not a default came from (ignored when read back).
+void config_json(const Config *config, bool sources, Text *out);
+
+// Whether a key was given by the user (not default, not auto).
+bool config_given(const Config *config, const char *key);
+
+// 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample and checkpoint sections.
+uint64_t config_hash(const Config *config);
+
+// Every key for `train_gpt help [SECTION]` and docs/configuration.md (markdown).
+void config_help(const char *section, Text *out);
+void config_markdown(Text *out);

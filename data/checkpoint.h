@@ -1,0 +1,41 @@
+// Checkpoints: directories RUN/checkpoints/step_00001000 of named files, complete or absent. Knows neither network nor
+// optimizer. Protocol: everything into a directory beside, each file fsynced, manifest.json (sizes, xxh3) last,
+// directory fsynced, renamed (exchanged with an existing one of the same step), parent fsynced.
+#pragma once
+
+#include "data/safetensors.h"
+
+typedef struct {
+    const char *file; // "model.safetensors"
+    const NamedTensor *tensors;
+    int64_t count;
+    DType dtype;
+} CheckpointTensors;
+
+typedef struct {
+    const char *file; // "run.json"
+    const char *text;
+} CheckpointText;
+
+typedef struct {
+    int64_t step;
+    const CheckpointTensors *tensors;
+    int tensor_files;
+    const CheckpointText *texts;
+    int text_files;
+} CheckpointContent;
+
+// On failure the run keeps its old checkpoints and the directory beside is removed. `path` (may be NULL) gets the
+// checkpoint's directory.
+bool checkpoint_save(const char *run_dir, const Kernels *kernels, const CheckpointContent *content, char path[4096],
+                     Errors *errors);
+
+// Keeps the newest `keep` checkpoints (0: all) and removes older ones, manifest first. Never removes a damaged one.
+bool checkpoint_prune(const char *run_dir, int64_t keep, Errors *errors);
+
+// The newest checkpoint of a run directory, or the checkpoint directory itself: its path to `path`. False and a
+// message (66) when there is none.
+bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *errors);
+
+// Checks manifest, sizes and hashes; every damaged file is named (74).
+bool checkpoint_verify(const char *path, Errors *errors);

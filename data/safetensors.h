@@ -1,0 +1,35 @@
+// safetensors: 8 bytes header length, JSON header, tensors. Written with sorted offsets and a header padded to 4096
+// bytes; read with the rejection rules of docs/formats.md before any byte is believed.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "runtime/file.h"
+
+enum { TENSOR_NAME = 160 };
+
+// A tensor of a file and where it lives. (rows, columns) or (columns) contiguous; `transposed`: the file holds the
+// transpose. `zero`: the file holds zeros of this shape and `tensor.data` is absent (written, ignored on reading).
+typedef struct {
+    char name[TENSOR_NAME];
+    Tensor tensor; // device
+    bool transposed;
+    bool zero;
+} NamedTensor;
+
+// Writes `count` tensors in order of `dtype` F32, F64 or BF16 (converted from the tensor's own where they differ),
+// pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
+bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
+                       DType dtype);
+
+typedef struct Safetensors Safetensors;
+Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors); // maps and validates
+void safetensors_close(Safetensors *file);
+int64_t safetensors_count(const Safetensors *file);
+const char *safetensors_name(const Safetensors *file, int64_t index);
+// The bytes of a tensor on the host, with dtype and shape; absent when there is none of that name.
+Tensor safetensors_find(const Safetensors *file, const char *name);
+
+// Fills every tensor of the list from the file, converting dtypes. Missing tensors, other shapes and tensors of the
+// file that nobody asked for are named, all of them, before anything is written.
+bool safetensors_read(const Safetensors *file, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
+                      int exit_code, Errors *errors);

@@ -1,0 +1,28 @@
+// Token shards: files of token ids, mapped read only and cut into windows.
+// Formats (docs/formats.md): llm.c / modded-nanogpt version 1 (20240520, uint16), llm.c version 7 (20240801, uint32),
+// raw uint16 and uint32 without a header.
+#pragma once
+
+#include "runtime/error.h"
+#include "runtime/options.h"
+
+typedef enum { SHARD_HEADER, SHARD_RAW_U16, SHARD_RAW_U32 } ShardFormat; // values of data.format
+
+typedef struct Shards Shards;
+
+// Opens and validates every file of the globs, in sorted order per glob. Messages name file and byte.
+Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors);
+void shards_close(Shards *shards);
+
+int64_t shards_tokens(const Shards *shards);
+const char *shards_first_path(const Shards *shards);
+
+// Windows of `length` + 1 tokens, consecutive windows sharing one; never across two files.
+int64_t shards_windows(const Shards *shards, int64_t length);
+
+// Copies window `index` (0 <= index < shards_windows): length + 1 ids. False and a message that names file and
+// position if an id is outside [0, vocab).
+bool shards_read(const Shards *shards, int64_t index, int64_t length, int64_t vocab, int32_t *ids, Errors *errors);
+
+// Identity of the data: xxh3 over (name, size, header, first and last MiB) of every file, as 32 hex digits.
+void shards_fingerprint(const Shards *shards, char hex[33]);

@@ -1,0 +1,33 @@
+// Tokenizers: bytes to ids and back. Kinds are rows in tokenizer.c: byte (256 bytes and a separator), gpt2.
+#pragma once
+
+#include "runtime/error.h"
+
+typedef struct Tokenizer Tokenizer;
+
+typedef struct {
+    int32_t *items;
+    int64_t count, capacity;
+} TokenList;
+void token_list_close(TokenList *list);
+
+// `which`: "byte", "gpt2" (merges from $THALWEG_DATA/gpt2, default ~/.cache/thalweg/gpt2), or the path of a
+// tokenizer.json written by tokenizer_json. Messages name the file and, for gpt2, the command that fetches it.
+Tokenizer *tokenizer_open(const char *which, Errors *errors);
+void tokenizer_close(Tokenizer *tokenizer);
+
+const char *tokenizer_name(const Tokenizer *tokenizer);  // "byte", "gpt2"
+int64_t tokenizer_vocab(const Tokenizer *tokenizer);     // ids are below
+int32_t tokenizer_separator(const Tokenizer *tokenizer); // the id that ends a document
+const char *tokenizer_hash(const Tokenizer *tokenizer);  // 32 hex digits over what decides the ids
+
+// Appends the ids of UTF-8 text (special tokens in it are ordinary text). Bytes that are not UTF-8 become U+FFFD for
+// gpt2 and are counted in the result; for byte every byte is a token.
+int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out);
+void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
+int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id); // 0 for the separator
+
+// A Hugging Face tokenizer.json (byte-level BPE) that tokenizer_open reads back to the same tokenizer.
+void tokenizer_json(const Tokenizer *tokenizer, Text *out);
+// tokenizer_config.json to go beside it.
+void tokenizer_config_json(const Tokenizer *tokenizer, int64_t context, Text *out);

@@ -1,0 +1,146 @@
+// Every operation on a device, listed once. A backend is a table of them; one that lacks an entry does not compile.
+//
+// Outputs come first. Parameter gradients accumulate; every other output is overwritten, unless the operation's name
+// ends in `_add`. Work is queued in call order on the backend's stream. Nothing allocates once `open` has returned.
+// Inputs may be strided where a shape is given with four dimensions; all other tensors have contiguous rows.
+// Absent tensors (rank 0) are allowed only where marked "or none".
+//
+// Dims: B sequences, T tokens, N = B T rows, C channels, V vocabulary rows, H query heads, K key/value heads, D head
+// width, F hidden width of the MLP. "compute" is the dtype of weights and activations; "wide" is fp32 (fp64 where
+// compute is fp64): statistics, losses, gradients of parameters and optimizer state.
+#pragma once
+
+#include "runtime/error.h"
+#include "runtime/step_scalars.h"
+#include "runtime/tensor.h"
+
+typedef enum { NORM_LAYER, NORM_RMS } NormKind;
+typedef struct {
+    NormKind kind;
+    double epsilon;
+    Tensor gain; // (C) compute
+    Tensor bias; // (C) compute, or none
+} Norm;
+typedef struct {
+    Tensor gain;          // (C) wide, accumulates
+    Tensor bias;          // (C) wide, accumulates, or none
+    Tensor sequence_gain; // (B, C) wide, overwritten: the gain's gradient per sequence; or none
+} NormGrads;
+
+// Activations. The gated one reads (N, 2 F), gate columns first, and writes (N, F).
+typedef enum { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_RELU2 } Activation;
+
+typedef struct {
+    Tensor gain;      // (D) compute, or none: heads are not normalised
+    double epsilon;
+    double theta;     // base of the rotation's wavelengths; 0: heads are not rotated
+    Tensor positions; // (B, T) i32
+} Rotary;
+
+typedef struct {
+    Tensor q; // (B, Tq, H, D) compute, strided
+    Tensor k; // (B, Tk, K, D)
+    Tensor v; // (B, Tk, K, D)
+} AttentionHeads;
+typedef struct {
+    double scale;         // of q k'
+    Tensor first_visible; // (B, Tq) i32, or none
+    Tensor offset;        // (B) i32: position of query 0 among the keys; or none: 0
+} AttentionMask;          // query i sees keys first_visible[i] .. offset + i
+
+typedef struct {
+    int64_t vocab;              // columns beyond it are padding: probability and gradient 0
+    bool gradient;              // replace logits by weight * inverse_weight * (p - onehot)
+    const StepScalars *scalars; // device pointer
+} CrossEntropy;
+
+// Which recipe moves which part of the flat buffers. Segments are sorted and do not overlap.
+typedef struct {
+    int64_t offset, count; // elements
+    int32_t route;         // RECIPE_MATRIX or RECIPE_OTHER
+    float lr_scale;        // multiplies eta
+    float decay_scale;     // multiplies decay: 0 exempts
+} Segment;
+
+typedef struct {
+    Tensor weights;           // flat, compute: what forward reads
+    Tensor z;                 // flat, wide; may be `weights` itself where the dtypes agree
+    Tensor grads, m, v;       // flat, wide
+    const Segment *segments;  // device pointer
+    int64_t segment_count;
+    const StepScalars *scalars; // device pointer
+    Tensor status;              // (STATUS_COUNT) f64
+} AdamwUpdate;
+
+#define KERNELS(K)                                                                                                     \
+    /* the device: `threads` 0 means all cores; false and a message where it cannot run */                             \
+    K(bool, open, (int64_t threads, Errors *errors))                                                                   \
+    K(void, close, (void))                                                                                             \
+    K(void *, take_memory, (size_t bytes)) /* zeroed; NULL where there is not enough */                                \
+    K(void, return_memory, (void *memory, size_t bytes))                                                               \
+    K(size_t, workspace_bytes, (void)) /* what the backend holds for itself */                                         \
+    K(void, upload, (Tensor out, const void *host))     /* contiguous; host may be reused on return */                 \
+    K(void, download, (void *host, Tensor in))          /* contiguous; waits for queued work */                        \
+    K(void, copy, (Tensor out, Tensor in))              /* same shape; converts between float dtypes */                \
+    K(void, fill_zero, (Tensor out))                                                                                   \
+    K(void, finish, (void)) /* waits for all queued work */                                                            \
+                                                                                                                       \
+    /* embeddings: out (N, C) = table[ids] + positions_table[positions]; the second table or none */                   \
+    K(void, embedding_forward, (Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions))        \
+    /* dtable (V, C) wide; order (N) i32 sorts ids */                                                                  \
+    K(void, embedding_backward, (Tensor dtable, Tensor dout, Tensor ids, Tensor order))                                \
+                                                                                                                       \
+    /* sum = residual + branch, out = norm(sum); (N, C). branch none: sum is not written, residual is the sum.         \
+       stats (N, 2) wide: mean (0 for RMS) and reciprocal deviation. sum may be residual itself. */                    \
+    K(void, norm_forward, (Tensor out, Tensor sum, Tensor stats, Tensor residual, Tensor branch, const Norm *norm))    \
+    K(void, norm_backward_add,                                                                                         \
+      (Tensor dsum, const NormGrads *grads, Tensor dout, Tensor sum, Tensor stats, const Norm *norm))                  \
+                                                                                                                       \
+    /* pre (N, O) = in (N, I) weight (O, I)' + bias; out = activation(pre). pre none: not kept (only ACTIVATION_NONE,  \
+       where out is pre). bias (O) or none */                                                                          \
+    K(void, linear_forward, (Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias, Activation activation))    \
+    K(void, linear_backward_input, (Tensor din, Tensor dout, Tensor weight))                                           \
+    K(void, linear_backward_weight, (Tensor dweight, Tensor dbias, Tensor dout, Tensor in)) /* dbias or none */        \
+    K(void, activation_forward, (Tensor out, Tensor pre, Activation activation))                                       \
+    K(void, activation_backward, (Tensor dpre, Tensor dout, Tensor pre, Activation activation))                        \
+                                                                                                                       \
+    /* heads (B, T, H, D): RMS norm over D (gain), then rotate-half rotation; out may be in where there is no gain.    \
+       rstd (B, T, H) wide, or none where there is no gain. In backward `in` may be none where there is no gain. */    \
+    K(void, rotary_forward, (Tensor out, Tensor rstd, Tensor in, const Rotary *rotary))                                \
+    K(void, rotary_backward,                                                                                           \
+      (Tensor din, Tensor dgain, Tensor dout, Tensor in, Tensor rstd, const Rotary *rotary))                           \
+                                                                                                                       \
+    /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. */                  \
+    K(void, attention_forward, (Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask))       \
+    K(void, attention_backward,                                                                                        \
+      (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \
+       const AttentionMask *mask))                                                                                     \
+                                                                                                                       \
+    /* losses (N) wide, unweighted, 0 where the target is < 0; probability_squares (N) wide: sum of p^2, or none;      \
+       logits (N, V) compute, replaced by their gradient if asked */                                                   \
+    K(void, cross_entropy,                                                                                             \
+      (Tensor losses, Tensor probability_squares, Tensor logits, Tensor targets, Tensor weights,                       \
+       const CrossEntropy *options))                                                                                   \
+    /* status[LOSS_SUM] += sum weights values; status[WEIGHT_SUM] += sum weights, where targets >= 0 */                \
+    K(void, loss_add, (Tensor status, Tensor losses, Tensor targets, Tensor weights))                                  \
+                                                                                                                       \
+    /* the step: squares of the flat gradient, then norm, clip factor and skip flag, then the update */                \
+    K(void, sum_squares, (Tensor out, Tensor values)) /* out (1) f64 */                                                \
+    K(void, step_decide, (Tensor status, const StepScalars *scalars))                                                  \
+    K(void, adamw_update, (const AdamwUpdate *update)) /* Loshchilov and Hutter 2019; z' = z - eta (d + decay z) */
+
+typedef struct {
+    const char *name;
+#define K(result, operation, parameters) result(*operation) parameters;
+    KERNELS(K)
+#undef K
+} Kernels;
+
+
+extern const Kernels cpu_kernels;
+
+// The backend for a device name (auto, cpu, cuda); NULL and a message when this build has none of that name.
+const Kernels *kernels_find(const char *device, Errors *errors);
+
+// Width of what an activation reads, per column of what it writes.
+static inline int64_t activation_inputs(Activation activation) { return activation == ACTIVATION_SWIGLU ? 2 : 1; }

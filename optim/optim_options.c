@@ -1,0 +1,20 @@
+#include "optim/optim_options.h"
+
+#define OPTION_STRUCT OptimOptions
+#define OPTION OPTION_ROW
+#define CHOICE CHOICE_ROW
+static const OptionRow optim_rows[] = {
+#include "optim/optim_options.def"
+};
+#undef OPTION_STRUCT
+
+#define OPTION_STRUCT HyperOptions
+#define OPTION OPTION_ROW
+#define CHOICE CHOICE_ROW
+static const OptionRow hyper_rows[] = {
+#include "optim/hyper_options.def"
+};
+#undef OPTION_STRUCT
+
+const OptionRows optim_option_rows = {optim_rows, sizeof optim_rows / sizeof optim_rows[0]};
+const OptionRows hyper_option_rows = {hyper_rows, sizeof hyper_rows / sizeof hyper_rows[0]};

@@ -1,0 +1,43 @@
+// Strict JSON over cJSON. cJSON keeps no positions and forgives much, so one scanner pass comes first: it records
+// where each value begins and refuses invalid UTF-8, duplicate keys, \u0000, numbers that overflow a double or have
+// leading zeros, nesting deeper than 64, a byte-order mark, raw control characters and text after the value.
+#pragma once
+
+#include <cjson/cJSON.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/error.h"
+
+typedef struct Json Json;
+
+// Parses `size` bytes; `name` (a path) stands in messages as name:line:column. NULL and a message with a caret on
+// failure, with `exit_code`.
+Json *json_parse(const char *name, const char *bytes, size_t size, int exit_code, Errors *errors);
+Json *json_open(const char *path, size_t size_limit, int exit_code, Errors *errors);
+void json_close(Json *json);
+const cJSON *json_root(const Json *json);
+
+// "name:line:column" of a node of this document, written to `out`.
+void json_position(const Json *json, const cJSON *node, Text *out);
+
+// Members of an object, case-sensitive; NULL when absent.
+const cJSON *json_member(const cJSON *object, const char *key);
+bool json_is_integer(const cJSON *node, int64_t *value); // integral and at most 2^53 in size
+
+// Writing. The writer puts commas, quotes and escapes; nesting is by begin and end. `key` is NULL inside arrays.
+// With `indent` > 0 objects are broken over lines.
+typedef struct {
+    Text *out;
+    int indent;
+    int depth;
+    bool fresh; // nothing written yet at this level
+} JsonWriter;
+
+void json_begin(JsonWriter *writer, const char *key, char bracket); // '{' or '['
+void json_end(JsonWriter *writer, char bracket);                    // '}' or ']'
+void json_string(JsonWriter *writer, const char *key, const char *value);
+void json_number(JsonWriter *writer, const char *key, double value); // not finite: null
+void json_integer(JsonWriter *writer, const char *key, int64_t value);
+void json_bool(JsonWriter *writer, const char *key, bool value);
+void json_raw(JsonWriter *writer, const char *key, const char *json);

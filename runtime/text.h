@@ -1,0 +1,50 @@
+// Text: a growing string that is always terminated. Zero-initialised is empty; text_close gives the memory back.
+#pragma once
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct {
+    char *data;  // NULL while empty; read it through text_string
+    size_t size; // bytes without the terminator
+    size_t capacity;
+} Text;
+
+void text_append(Text *text, const void *bytes, size_t size);
+void text_add(Text *text, const char *string);
+void text_printf(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_vprintf(Text *text, const char *format, va_list arguments);
+void text_clear(Text *text);
+void text_close(Text *text);
+const char *text_string(const Text *text); // "" when empty, never NULL
+
+// A list of strings, each owned by the list.
+typedef struct {
+    char **items;
+    int64_t count;
+    int64_t capacity;
+} TextList;
+
+void text_list_add(TextList *list, const char *string);
+void text_list_close(TextList *list);
+
+// A number for people: 1536 -> "1.5 KiB"; 4096000 -> "4.1M"; 75 -> "1m15s". Written to `out`, which is returned.
+enum { TEXT_NUMBER = 32 };
+const char *text_bytes(char out[TEXT_NUMBER], double bytes);
+const char *text_count(char out[TEXT_NUMBER], double count);
+const char *text_duration(char out[TEXT_NUMBER], double seconds);
+
+// The shortest decimal that reads back as exactly `value`; integers up to 2^53 without exponent. Never locale dependent.
+const char *text_double(char out[TEXT_NUMBER], double value);
+
+// The candidate nearest to `word` by Damerau-Levenshtein distance <= 2, or one that `word` is a prefix of (or the
+// reverse); NULL when none is near. `candidates` holds `count` strings.
+const char *text_nearest(const char *word, const char *const *candidates, int64_t count);
+
+// Bytes from strangers for a terminal: control characters and invalid UTF-8 become \xNN; tabs and newlines stay.
+void text_escape(Text *out, const void *bytes, size_t size);
+bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);
+
+double clock_seconds(void); // monotonic
