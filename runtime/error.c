@@ -1,0 +1,59 @@
+#include "runtime/error.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void (*error_abort_hook)(void);
+
+static _Noreturn void leave(int exit_code) {
+    void (*hook)(void) = error_abort_hook;
+    error_abort_hook = NULL;
+    if (hook) hook();
+    exit(exit_code);
+}
+
+void error_die(int exit_code, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fflush(stdout);
+    fputs("train_gpt: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    leave(exit_code);
+}
+
+void error_require(const char *file, int line, const char *condition, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fflush(stdout);
+    fprintf(stderr, "train_gpt: internal error at %s:%d: (%s) does not hold: ", file, line, condition);
+    vfprintf(stderr, format, arguments);
+    fputs("\nThis is a defect of the program; please report it with the command and the configuration.\n", stderr);
+    va_end(arguments);
+    leave(EXIT_INTERNAL);
+}
+
+bool errors_add(Errors *errors, int exit_code, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    text_vprintf(&errors->text, format, arguments);
+    text_add(&errors->text, "\n");
+    va_end(arguments);
+    if (errors->count++ == 0) errors->exit_code = exit_code;
+    return false;
+}
+
+void errors_exit_if_any(Errors *errors) {
+    if (errors->count == 0) return;
+    int exit_code = errors->exit_code;
+    fflush(stdout);
+    fprintf(stderr, "%s", text_string(&errors->text));
+    errors_close(errors);
+    leave(exit_code);
+}
+
+void errors_close(Errors *errors) {
+    text_close(&errors->text);
+    *errors = (Errors){0};
+}

@@ -1,0 +1,238 @@
+#include "runtime/text.h"
+
+#include <ctype.h>
+#include <locale.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/error.h"
+
+static void reserve(Text *text, size_t size) {
+    if (size + 1 <= text->capacity) return;
+    size_t capacity = text->capacity ? text->capacity : 64;
+    while (capacity < size + 1) capacity *= 2;
+    char *data = realloc(text->data, capacity);
+    if (!data) DIE(EXIT_INTERNAL, "out of memory: a text of %zu bytes", capacity);
+    text->data = data;
+    text->capacity = capacity;
+}
+
+void text_append(Text *text, const void *bytes, size_t size) {
+    reserve(text, text->size + size);
+    if (size) memcpy(text->data + text->size, bytes, size);
+    text->size += size;
+    text->data[text->size] = 0;
+}
+
+void text_add(Text *text, const char *string) { text_append(text, string, strlen(string)); }
+
+void text_vprintf(Text *text, const char *format, va_list arguments) {
+    va_list again;
+    va_copy(again, arguments);
+    int size = vsnprintf(NULL, 0, format, arguments);
+    REQUIRE(size >= 0, "format %s", format);
+    reserve(text, text->size + (size_t)size);
+    vsnprintf(text->data + text->size, (size_t)size + 1, format, again);
+    text->size += (size_t)size;
+    va_end(again);
+}
+
+void text_printf(Text *text, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    text_vprintf(text, format, arguments);
+    va_end(arguments);
+}
+
+void text_clear(Text *text) {
+    text->size = 0;
+    if (text->data) text->data[0] = 0;
+}
+
+void text_close(Text *text) {
+    free(text->data);
+    *text = (Text){0};
+}
+
+const char *text_string(const Text *text) { return text->data ? text->data : ""; }
+
+void text_list_add(TextList *list, const char *string) {
+    if (list->count == list->capacity) {
+        int64_t capacity = list->capacity ? 2 * list->capacity : 16;
+        char **items = realloc(list->items, (size_t)capacity * sizeof *items);
+        if (!items) DIE(EXIT_INTERNAL, "out of memory: a list of %ld strings", capacity);
+        list->items = items;
+        list->capacity = capacity;
+    }
+    char *copy = strdup(string);
+    if (!copy) DIE(EXIT_INTERNAL, "out of memory: a string of %zu bytes", strlen(string));
+    list->items[list->count++] = copy;
+}
+
+void text_list_close(TextList *list) {
+    for (int64_t i = 0; i < list->count; i++) free(list->items[i]);
+    free(list->items);
+    *list = (TextList){0};
+}
+
+// ---- numbers ----
+
+typedef struct {
+    double size;
+    const char *suffix;
+} Unit;
+
+static const char *with_unit(char out[TEXT_NUMBER], double value, const Unit *units, int count) {
+    int i = 0;
+    while (i + 1 < count && fabs(value) < units[i].size) i++;
+    double scaled = value / units[i].size;
+    int digits = units[i].size <= 1 && scaled == floor(scaled) ? 0 : fabs(scaled) < 10 ? 2 : fabs(scaled) < 100 ? 1 : 0;
+    snprintf(out, TEXT_NUMBER, "%.*f%s", digits, scaled, units[i].suffix);
+    return out;
+}
+
+const char *text_bytes(char out[TEXT_NUMBER], double bytes) {
+    static const Unit units[] = {{0x1p40, " TiB"}, {0x1p30, " GiB"}, {0x1p20, " MiB"}, {0x1p10, " KiB"}, {1, " B"}};
+    return with_unit(out, bytes, units, 5);
+}
+
+const char *text_count(char out[TEXT_NUMBER], double count) {
+    static const Unit units[] = {{1e12, "T"}, {1e9, "B"}, {1e6, "M"}, {1e3, "K"}, {1, ""}};
+    return with_unit(out, count, units, 5);
+}
+
+const char *text_duration(char out[TEXT_NUMBER], double seconds) {
+    if (!(seconds >= 0 && seconds < 1e10)) {
+        snprintf(out, TEXT_NUMBER, "-");
+        return out;
+    }
+    long s = lround(seconds);
+    if (seconds < 10)
+        snprintf(out, TEXT_NUMBER, "%.1fs", seconds);
+    else if (s < 60)
+        snprintf(out, TEXT_NUMBER, "%lds", s);
+    else if (s < 3600)
+        snprintf(out, TEXT_NUMBER, "%ldm%02lds", s / 60, s % 60);
+    else if (s < 86400)
+        snprintf(out, TEXT_NUMBER, "%ldh%02ldm", s / 3600, s / 60 % 60);
+    else
+        snprintf(out, TEXT_NUMBER, "%ldd%02ldh", s / 86400, s / 3600 % 24);
+    return out;
+}
+
+const char *text_double(char out[TEXT_NUMBER], double value) {
+    static locale_t c_locale;
+    if (!c_locale) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    locale_t before = uselocale(c_locale);
+    if (value == floor(value) && fabs(value) <= 0x1p53) {
+        snprintf(out, TEXT_NUMBER, "%.0f", value);
+    } else {
+        for (int digits = 1; digits <= 17; digits++) {
+            snprintf(out, TEXT_NUMBER, "%.*g", digits, value);
+            if (strtod(out, NULL) == value) break;
+        }
+    }
+    uselocale(before);
+    return out;
+}
+
+// ---- words ----
+
+static int least(int a, int b) { return a < b ? a : b; }
+
+// Optimal string alignment distance, up to `limit` + 1.
+static int distance(const char *a, const char *b, int limit) {
+    enum { LONGEST = 64 };
+    int n = (int)strlen(a), m = (int)strlen(b);
+    if (n > LONGEST || m > LONGEST || n - m > limit || m - n > limit) return limit + 1;
+    int rows[3][LONGEST + 1];
+    int *before = rows[0], *last = rows[1], *row = rows[2];
+    for (int j = 0; j <= m; j++) last[j] = j;
+    for (int i = 1; i <= n; i++) {
+        row[0] = i;
+        for (int j = 1; j <= m; j++) {
+            int cost = a[i - 1] != b[j - 1];
+            row[j] = least(least(last[j] + 1, row[j - 1] + 1), last[j - 1] + cost);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = least(row[j], before[j - 2] + 1);
+        }
+        int *oldest = before;
+        before = last, last = row, row = oldest;
+    }
+    return last[m];
+}
+
+const char *text_nearest(const char *word, const char *const *candidates, int64_t count) {
+    enum { NEAR = 2 };
+    const char *best = NULL;
+    int best_distance = NEAR + 1;
+    for (int64_t i = 0; i < count; i++) {
+        int d = distance(word, candidates[i], NEAR);
+        if (d < best_distance && d < (int)strlen(candidates[i])) best = candidates[i], best_distance = d;
+    }
+    if (best || !*word) return best;
+    for (int64_t i = 0; i < count; i++) {
+        size_t shorter = strlen(word) < strlen(candidates[i]) ? strlen(word) : strlen(candidates[i]);
+        if (shorter >= 2 && strncmp(word, candidates[i], shorter) == 0) return candidates[i];
+    }
+    return NULL;
+}
+
+// ---- UTF-8 ----
+
+// Bytes of the valid sequence at `s`, or 0.
+static size_t sequence_size(const unsigned char *s, size_t available) {
+    static const struct {
+        unsigned char mask, lead;
+        uint32_t smallest;
+    } forms[] = {{0x80, 0x00, 0}, {0xE0, 0xC0, 0x80}, {0xF0, 0xE0, 0x800}, {0xF8, 0xF0, 0x10000}};
+    for (size_t form = 0; form < 4; form++) {
+        if ((s[0] & forms[form].mask) != forms[form].lead) continue;
+        if (form + 1 > available) return 0;
+        uint32_t code = s[0] & (unsigned char)~forms[form].mask;
+        for (size_t i = 1; i <= form; i++) {
+            if ((s[i] & 0xC0) != 0x80) return 0;
+            code = code << 6 | (s[i] & 0x3F);
+        }
+        bool surrogate = code >= 0xD800 && code <= 0xDFFF;
+        return code >= forms[form].smallest && code <= 0x10FFFF && !surrogate ? form + 1 : 0;
+    }
+    return 0;
+}
+
+bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset) {
+    const unsigned char *s = bytes;
+    for (size_t i = 0; i < size;) {
+        size_t step = sequence_size(s + i, size - i);
+        if (step == 0) {
+            if (bad_offset) *bad_offset = i;
+            return false;
+        }
+        i += step;
+    }
+    return true;
+}
+
+void text_escape(Text *out, const void *bytes, size_t size) {
+    const unsigned char *s = bytes;
+    for (size_t i = 0; i < size;) {
+        size_t step = sequence_size(s + i, size - i);
+        bool control = step == 1 && (s[i] < 0x20 || s[i] == 0x7F) && s[i] != '\n' && s[i] != '\t';
+        bool c1 = step == 2 && s[i] == 0xC2 && s[i + 1] < 0xA0; // terminals obey these too
+        if (step == 0 || control || c1) {
+            text_printf(out, "\\x%02x", s[i]);
+            i++;
+        } else {
+            text_append(out, s + i, step);
+            i += step;
+        }
+    }
+}
+
+double clock_seconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
