@@ -4,17 +4,7 @@
 
 #include "kernels/kernels.h"
 #include "runtime/file.h"
-
-enum { TENSOR_NAME = 160 };
-
-// A tensor of a file and where it lives. (rows, columns) or (columns) contiguous; `transposed`: the file holds the
-// transpose. `zero`: the file holds zeros of this shape and `tensor.data` is absent (written, ignored on reading).
-typedef struct {
-    char name[TENSOR_NAME];
-    Tensor tensor; // device
-    bool transposed;
-    bool zero;
-} NamedTensor;
+#include "runtime/named_tensor.h"
 
 // Writes `count` tensors in order of `dtype` F32, F64 or BF16 (converted from the tensor's own where they differ),
 // pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.

@@ -105,7 +105,7 @@ typedef struct {
     K(void, activation_backward, (Tensor dpre, Tensor dout, Tensor pre, Activation activation))                        \
                                                                                                                        \
     /* heads (B, T, H, D): RMS norm over D (gain), then rotate-half rotation; out may be in where there is no gain.    \
-       rstd (B, T, H) wide, or none where there is no gain. In backward `in` may be none where there is no gain. */    \
+       rstd (B, T, H) wide, or none where there is no gain. Backward: din may be dout; `in` may be none without gain */\
     K(void, rotary_forward, (Tensor out, Tensor rstd, Tensor in, const Rotary *rotary))                                \
     K(void, rotary_backward,                                                                                           \
       (Tensor din, Tensor dgain, Tensor dout, Tensor in, Tensor rstd, const Rotary *rotary))                           \

@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
     char name[PARAM_NAME]; // "wte", "h.3.qkv_w"
     ParamKind kind;
+    int row;         // of the network's own table
     int layer;       // -1: not in a block
     int64_t offset;  // elements from the start of the flat buffer, a multiple of PARAM_ALIGNMENT
     int64_t rows;    // stored rows, padding included; 1 for vectors

@@ -106,3 +106,12 @@ float bf16_to_float(uint16_t bits) {
     memcpy(&value, &wide, sizeof value);
     return value;
 }
+
+void dtype_from_float(void *out, DType dtype, const float *in, int64_t count) {
+    REQUIRE(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F64, "dtype %s", dtype_name(dtype));
+    if (dtype == DTYPE_F32) memcpy(out, in, (size_t)count * sizeof *in);
+    if (dtype == DTYPE_BF16)
+        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = bf16_from_float(in[i]);
+    if (dtype == DTYPE_F64)
+        for (int64_t i = 0; i < count; i++) ((double *)out)[i] = in[i];
+}

@@ -1,0 +1,139 @@
+// Gpt: one decoder-only transformer, described by options: GPT-2, Llama and Qwen3 are settings of it. Forward and
+// backward are lists of kernel calls. It owns weights, gradients and activations, and nothing of optimizer or data.
+//
+// Dims: B sequences, T tokens, N = B T, C width, L blocks, H query heads, K key/value heads, D head width,
+// F hidden width of the MLP, V vocabulary rows (padded).
+#pragma once
+
+#include "kernels/kernels.h"
+#include "model/model_options.h"
+#include "runtime/arena.h"
+#include "runtime/batch.h"
+#include "runtime/named_tensor.h"
+#include "runtime/param.h"
+
+// ---- shape ----
+
+typedef enum { INIT_GPT2, INIT_LLAMA } InitKind;         // values of model.init
+typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind; // values of model.position
+
+typedef struct {
+    int64_t layers, width, heads, kv_heads, head_dim, ffn_width;
+    int64_t vocab;   // ids are below
+    int64_t rows;    // of the embedding: vocab rounded up; the rest is zero for ever
+    int64_t context; // positions the model knows
+    NormKind norm;
+    PositionKind position;
+    Activation activation;
+    InitKind init;
+    bool bias, qk_norm, tied;
+    double norm_epsilon, rope_theta;
+} GptShape;
+
+// Options over preset over defaults. `tokenizer_vocab` 0: no tokenizer is known, the preset's or 50257 then.
+// Every impossible combination is named (exit 2).
+bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_vocab, int64_t sequence_length,
+               Errors *errors);
+
+// Every parameter in memory order; items are freed with free((void *)list.items).
+ParamList gpt_param_list(const GptShape *shape);
+
+void gpt_presets_print(Text *out); // a table for help
+// "gpt2", "llama" or "qwen3": the Hugging Face class of this shape; NULL where there is none.
+const char *gpt_family(const GptShape *shape);
+int64_t gpt_parameter_count(const GptShape *shape); // without padding
+// Floating-point operations of one training token: 6 per matrix and head element, 12 L T H D of attention
+// (PaLM's convention, which counts masked scores too).
+double gpt_flops_per_token(const GptShape *shape, int64_t sequence_length);
+void gpt_print(const GptShape *shape, Text *out); // one line for people
+
+// config.json of the Hugging Face class, or our own with model_type "thalweg" where there is none.
+void gpt_config_json(const GptShape *shape, DType dtype, int32_t separator, Text *out);
+
+// ---- network ----
+
+typedef struct {
+    DType compute;     // weights and activations
+    DType wide;        // statistics, losses, gradients of parameters
+    int64_t batch;     // largest B
+    int64_t length;    // largest T
+    int recompute;     // 0 nothing, 1 norms and activations, 2 blocks
+    bool training;     // without it there are no gradients, and blocks share their activations
+} GptSetup;
+
+// Every parameter of one block and of the model, as views of a flat buffer; absent ones are TENSOR_NONE.
+typedef struct {
+#define PARAM(name, ...) Tensor name;
+#include "model/gpt_params.def"
+} GptTensors;
+
+typedef struct {
+#define ACT(name, ...) Tensor name;
+#include "model/gpt_acts.def"
+} GptActs;
+
+typedef struct {
+    const Kernels *kernels;
+    GptShape shape;
+    GptSetup setup;
+
+    ParamList params;
+    Tensor weights; // (params.elements) compute
+    Tensor grads;   // (params.elements) wide; absent without training
+    Tensor status;  // (STATUS_COUNT) f64
+    StepScalars *scalars; // on the device
+
+    GptActs *acts;        // L of them; memory of a row may be shared
+    Tensor final_sum, final_norm, final_stats;
+    Tensor branch;        // (N, C): what a half block adds to the stream
+    Tensor losses;        // (N) wide: of the last forward
+    Tensor logits;        // (chunk, V)
+    Tensor dresidual, dnorm, dqkv, dattn, dmlp_pre, dmlp_act;
+    Batch room;           // on the device, of the largest shape
+    Batch batch;          // the loaded one, in that memory
+
+    Arena weight_arena, grad_arena, act_arena;
+    void *memory[3];
+} Gpt;
+
+// Lays everything out without taking memory: arenas say how much. Then gpt_open takes it.
+void gpt_plan(Gpt *gpt, const Kernels *kernels, const GptShape *shape, const GptSetup *setup);
+bool gpt_open(Gpt *gpt, Errors *errors); // false, and the table of takers, when there is not enough
+void gpt_close(Gpt *gpt);
+
+// Fills a flat buffer of `values.dtype` with the published initialisation: a pure function of the seed.
+void gpt_fill(const Gpt *gpt, Tensor values, uint64_t seed);
+
+// The parameters of block `layer` (-1: only those of the model) as views of `flat`.
+GptTensors gpt_tensors(const Gpt *gpt, Tensor flat, int layer);
+Tensor gpt_param_tensor(const Param *param, Tensor flat); // (rows, columns), or (columns) for vectors
+
+// Host batch to device. Shapes may be smaller than the setup's.
+void gpt_load_batch(Gpt *gpt, const Batch *host);
+
+typedef enum { GPT_EVALUATE, GPT_TRAIN } GptMode;
+
+// Losses of the loaded batch, added to status. GPT_TRAIN also begins backward: the head's gradient is formed while
+// its logits are there. Afterwards gpt_backward does the rest; gradients accumulate.
+void gpt_forward(Gpt *gpt, GptMode mode);
+void gpt_backward(Gpt *gpt);
+Tensor gpt_forward_last(Gpt *gpt); // (1, vocab): logits of the loaded batch's last token
+void gpt_begin_step(Gpt *gpt, const StepScalars *scalars); // uploads them; zeroes gradients and status
+
+// ---- files ----
+
+// The weights with the names and shapes of the Hugging Face class (padding left out), as views of `flat`.
+void gpt_export_tensors(const Gpt *gpt, Tensor flat, NamedTensors *out);
+
+// ---- generation ----
+
+typedef struct {
+    double temperature; // 0: the likeliest token
+    int64_t top_k;      // 0: all
+    uint64_t seed;
+} Sampling;
+
+// Appends `count` tokens to ids[0 .. length), which has room for them; the prefix is recomputed for each, cut to the
+// last positions that fit the setup. `emit` (may be NULL) sees each token as it comes; false stops. Returns the length.
+int64_t gpt_generate(Gpt *gpt, int32_t *ids, int64_t length, int64_t count, const Sampling *sampling,
+                     bool (*emit)(int32_t id, void *context), void *context);

@@ -1,0 +1,258 @@
+// What a model is made of: presets, defaults, and everything that can be said about a shape without any memory.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "model/gpt.h"
+#include "runtime/json.h"
+
+enum { DEFAULT_VOCAB = 50257, DEFAULT_HEAD = 64 };
+
+// Published shapes. A 0 is filled in by the defaults of gpt_shape.
+static const struct {
+    const char *name;
+    int64_t layers, width, heads, kv_heads, head_dim, ffn_width, context;
+    NormKind norm;
+    PositionKind position;
+    Activation activation;
+    bool bias, qk_norm;
+    const char *help;
+} presets[] = {
+    {"gpt2-124m", 12, 768, 12, 0, 0, 0, 1024, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false, "GPT-2"},
+    {"gpt2-350m", 24, 1024, 16, 0, 0, 0, 1024, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false, "GPT-2 medium"},
+    {"gpt2-774m", 36, 1280, 20, 0, 0, 0, 1024, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false, "GPT-2 large"},
+    {"gpt2-1558m", 48, 1600, 25, 0, 0, 0, 1024, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false, "GPT-2 XL"},
+    {"llama-124m", 12, 768, 12, 0, 0, 2048, 0, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false, "Llama style"},
+    {"llama-720m", 12, 2048, 16, 0, 0, 5632, 0, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false, "Llama style"},
+    {"llama-1.3b", 24, 2048, 32, 0, 0, 5632, 0, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false, "Llama style"},
+    {"qwen3-150m", 12, 768, 12, 4, 128, 2560, 0, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, true,
+     "Qwen3 style: QK-norm, grouped heads"},
+};
+enum { PRESET_COUNT = sizeof presets / sizeof presets[0] };
+
+// model.mlp names only real activations; ACTIVATION_NONE is not one of them.
+static const Activation mlp_activation[] = {ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_RELU2};
+
+static int64_t given(int64_t option, int64_t fallback) { return option == OPTION_AUTO ? fallback : option; }
+static int64_t positive(int64_t value, int64_t fallback) { return value > 0 ? value : fallback; }
+static int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+static int preset_find(const char *name, Errors *errors) {
+    const char *names[PRESET_COUNT];
+    for (int i = 0; i < PRESET_COUNT; i++) {
+        names[i] = presets[i].name;
+        if (strcmp(name, names[i]) == 0) return i;
+    }
+    const char *nearest = text_nearest(name, names, PRESET_COUNT);
+    errors_add(errors, EXIT_USAGE, "model.preset: there is no \"%s\"%s%s%s; `train_gpt help model` lists them", name,
+               nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+    return -1;
+}
+
+static void preset_copy(GptShape *shape, int preset) {
+    *shape = (GptShape){
+        .layers = presets[preset].layers,
+        .width = presets[preset].width,
+        .heads = presets[preset].heads,
+        .kv_heads = presets[preset].kv_heads,
+        .head_dim = presets[preset].head_dim,
+        .ffn_width = presets[preset].ffn_width,
+        .context = presets[preset].context,
+        .norm = presets[preset].norm,
+        .position = presets[preset].position,
+        .activation = presets[preset].activation,
+        .bias = presets[preset].bias,
+        .qk_norm = presets[preset].qk_norm,
+    };
+}
+
+// Options win over what stands in `shape`; what both leave open follows from the rest.
+static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequence_length) {
+    GptShape base = *shape;
+    shape->layers = given(o->depth, positive(base.layers, 12));
+    shape->width = given(o->width, positive(base.width, 768));
+    int64_t head_dim = given(o->head_dim, base.head_dim);
+    int64_t default_heads = shape->width / positive(head_dim, DEFAULT_HEAD);
+    shape->heads = given(o->heads, o->width == OPTION_AUTO ? positive(base.heads, default_heads) : default_heads);
+    shape->heads = positive(shape->heads, 1);
+    shape->kv_heads = given(o->kv_heads, o->heads == OPTION_AUTO ? positive(base.kv_heads, shape->heads) : shape->heads);
+    shape->head_dim = positive(head_dim, shape->width / shape->heads);
+    shape->activation = o->mlp == OPTION_AUTO ? base.activation : mlp_activation[o->mlp];
+    bool gated = activation_inputs(shape->activation) == 2;
+    int64_t ffn = gated ? round_up((8 * shape->width + 2) / 3, 64) : 4 * shape->width;
+    shape->ffn_width = given(o->ffn_width, o->width == OPTION_AUTO ? positive(base.ffn_width, ffn) : ffn);
+    shape->norm = (NormKind)given(o->norm, base.norm);
+    shape->norm_epsilon = isnan(o->norm_epsilon) ? (shape->norm == NORM_RMS ? 1e-6 : 1e-5) : o->norm_epsilon;
+    shape->position = (PositionKind)given(o->position, base.position);
+    shape->rope_theta = shape->position == POSITION_ROPE ? o->rope_theta : 0;
+    shape->context = given(o->context, positive(base.context, sequence_length));
+    shape->bias = given(o->bias, base.bias);
+    shape->qk_norm = given(o->qk_norm, base.qk_norm);
+    shape->tied = given(o->tied, true);
+    shape->init = (InitKind)given(o->init, shape->position == POSITION_LEARNED ? INIT_GPT2 : INIT_LLAMA);
+}
+
+static bool check(const GptShape *s, int64_t sequence_length, Errors *errors) {
+    int before = errors->count;
+    if (s->heads % s->kv_heads != 0)
+        errors_add(errors, EXIT_USAGE, "model.kv_heads: %ld query heads cannot share %ld key/value heads evenly", s->heads,
+                   s->kv_heads);
+    if (s->head_dim % 2 != 0 && s->position == POSITION_ROPE)
+        errors_add(errors, EXIT_USAGE, "model.head_dim: rope turns pairs of channels, so %ld must be even", s->head_dim);
+    if (s->width % s->heads != 0 && s->head_dim * s->heads != s->width)
+        errors_add(errors, EXIT_USAGE,
+                   "model.heads: a width of %ld does not split into %ld heads; choose a divisor or set model.head_dim",
+                   s->width, s->heads);
+    if (s->head_dim > 512)
+        errors_add(errors, EXIT_USAGE, "model.head_dim: %ld is more than 512; use more heads", s->head_dim);
+    if (s->context < sequence_length)
+        errors_add(errors, EXIT_USAGE,
+                   "train.sequence_length: %ld tokens do not fit model.context %ld; shorten the one or raise the other",
+                   sequence_length, s->context);
+    return errors->count == before;
+}
+
+bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_vocab, int64_t sequence_length,
+               Errors *errors) {
+    *shape = (GptShape){.norm = NORM_RMS, .position = POSITION_ROPE, .activation = ACTIVATION_SWIGLU};
+    if (*options->preset) {
+        int preset = preset_find(options->preset, errors);
+        if (preset < 0) return false;
+        preset_copy(shape, preset);
+    }
+    apply_options(shape, options, sequence_length);
+    shape->vocab = given(options->vocab, positive(tokenizer_vocab, DEFAULT_VOCAB));
+    shape->rows = round_up(shape->vocab, options->vocab_multiple);
+    if (tokenizer_vocab > shape->vocab)
+        errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; leave it out", shape->vocab,
+                   tokenizer_vocab);
+    return check(shape, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
+}
+
+void gpt_presets_print(Text *out) {
+    text_add(out, "  model.preset   blocks  width  heads  kv  head   ffn  context\n");
+    for (int i = 0; i < PRESET_COUNT; i++)
+        text_printf(out, "  %-13s %7ld %6ld %6ld %3ld %5ld %5ld %8ld  %s\n", presets[i].name, presets[i].layers,
+                    presets[i].width, presets[i].heads, positive(presets[i].kv_heads, presets[i].heads),
+                    positive(presets[i].head_dim, presets[i].width / presets[i].heads),
+                    positive(presets[i].ffn_width, 4 * presets[i].width), presets[i].context, presets[i].help);
+    text_add(out, "  (context 0: train.sequence_length. All tied.)\n");
+}
+
+const char *gpt_family(const GptShape *s) {
+    bool gpt2 = s->norm == NORM_LAYER && s->position == POSITION_LEARNED && s->activation == ACTIVATION_GELU &&
+                !s->qk_norm && s->kv_heads == s->heads && s->head_dim * s->heads == s->width;
+    bool llama = s->norm == NORM_RMS && s->position == POSITION_ROPE && s->activation == ACTIVATION_SWIGLU && !s->bias;
+    return gpt2 ? "gpt2" : !llama ? NULL : s->qk_norm ? "qwen3" : "llama";
+}
+
+static int64_t matrix_elements(const GptShape *s) { // of one block
+    int64_t attention = s->width * s->head_dim * (2 * s->heads + 2 * s->kv_heads);
+    return attention + s->width * s->ffn_width * (activation_inputs(s->activation) + 1);
+}
+
+double gpt_flops_per_token(const GptShape *s, int64_t sequence_length) {
+    double matrices = (double)(s->layers * matrix_elements(s) + s->vocab * s->width);
+    return 6 * matrices + 12 * (double)(s->layers * sequence_length * s->heads * s->head_dim);
+}
+
+void gpt_print(const GptShape *s, Text *out) {
+    static const char *const norms[] = {"layernorm", "rmsnorm"};
+    static const char *const positions[] = {"learned", "rope"};
+    static const char *const activations[] = {"none", "gelu", "swiglu", "relu2"};
+    char number[TEXT_NUMBER];
+    text_printf(out, "%s parameters: %ld blocks x %ld, %ld heads of %ld", text_count(number, (double)gpt_parameter_count(s)),
+                s->layers, s->width, s->heads, s->head_dim);
+    if (s->kv_heads != s->heads) text_printf(out, " (%ld kv)", s->kv_heads);
+    text_printf(out, ", ffn %ld, %s, %s, %s%s%s%s, vocabulary %ld", s->ffn_width, norms[s->norm],
+                positions[s->position], activations[s->activation], s->bias ? ", bias" : "", s->qk_norm ? ", qk-norm" : "",
+                s->tied ? ", tied" : "", s->vocab);
+}
+
+// ---- config.json ----
+
+static void gpt2_config(JsonWriter *w, const GptShape *s) {
+    json_integer(w, "n_positions", s->context);
+    json_integer(w, "n_ctx", s->context);
+    json_integer(w, "n_embd", s->width);
+    json_integer(w, "n_layer", s->layers);
+    json_integer(w, "n_head", s->heads);
+    json_integer(w, "n_inner", s->ffn_width);
+    json_string(w, "activation_function", "gelu_new");
+    json_number(w, "layer_norm_epsilon", s->norm_epsilon);
+    for (int i = 0; i < 3; i++) // the class would drop out 0.1 when fine-tuned
+        json_number(w, (const char *[]){"resid_pdrop", "embd_pdrop", "attn_pdrop"}[i], 0);
+    json_bool(w, "scale_attn_weights", true);
+    json_bool(w, "scale_attn_by_inverse_layer_idx", false);
+    json_bool(w, "reorder_and_upcast_attn", false);
+}
+
+// JSON numbers that a strict reader takes for floats keep their point.
+static void json_float(JsonWriter *w, const char *key, double value) {
+    char number[TEXT_NUMBER], text[TEXT_NUMBER + 2];
+    text_double(number, value);
+    snprintf(text, sizeof text, "%s%s", number, strpbrk(number, ".e") ? "" : ".0");
+    json_raw(w, key, text);
+}
+
+static void llama_config(JsonWriter *w, const GptShape *s) {
+    json_integer(w, "hidden_size", s->width);
+    json_integer(w, "num_hidden_layers", s->layers);
+    json_integer(w, "num_attention_heads", s->heads);
+    json_integer(w, "num_key_value_heads", s->kv_heads);
+    json_integer(w, "head_dim", s->head_dim);
+    json_integer(w, "intermediate_size", s->ffn_width);
+    json_integer(w, "max_position_embeddings", s->context);
+    json_string(w, "hidden_act", "silu");
+    json_float(w, "rms_norm_eps", s->norm_epsilon);
+    json_float(w, "rope_theta", s->rope_theta); // read by transformers 4; the object by 5
+    json_begin(w, "rope_parameters", '{');
+    json_string(w, "rope_type", "default");
+    json_float(w, "rope_theta", s->rope_theta);
+    json_end(w, '}');
+    json_bool(w, "attention_bias", false);
+    json_number(w, "attention_dropout", 0);
+    json_bool(w, s->qk_norm ? "use_sliding_window" : "mlp_bias", false);
+}
+
+static void own_config(JsonWriter *w, const GptShape *s) {
+    llama_config(w, s);
+    json_integer(w, "norm", s->norm);
+    json_integer(w, "position", s->position);
+    json_integer(w, "activation", s->activation);
+    json_bool(w, "bias", s->bias);
+    json_bool(w, "qk_norm", s->qk_norm);
+}
+
+void gpt_config_json(const GptShape *shape, DType dtype, int32_t separator, Text *out) {
+    static const struct {
+        const char *family, *class_name;
+        void (*write)(JsonWriter *, const GptShape *);
+    } families[] = {
+        {"gpt2", "GPT2LMHeadModel", gpt2_config},
+        {"llama", "LlamaForCausalLM", llama_config},
+        {"qwen3", "Qwen3ForCausalLM", llama_config},
+        {"thalweg", "Thalweg", own_config}, // no Hugging Face class
+    };
+    const char *family = gpt_family(shape);
+    int row = 0;
+    while (strcmp(families[row].family, family ? family : "thalweg") != 0) row++;
+    const char *dtype_word = dtype == DTYPE_BF16 ? "bfloat16" : "float32";
+    JsonWriter w = {.out = out, .indent = 2};
+    json_begin(&w, NULL, '{');
+    json_begin(&w, "architectures", '[');
+    json_string(&w, NULL, families[row].class_name);
+    json_end(&w, ']');
+    json_string(&w, "model_type", families[row].family);
+    json_integer(&w, "vocab_size", shape->vocab);
+    families[row].write(&w, shape);
+    json_float(&w, "initializer_range", 0.02);
+    json_integer(&w, "bos_token_id", separator);
+    json_integer(&w, "eos_token_id", separator);
+    json_bool(&w, "tie_word_embeddings", shape->tied);
+    json_bool(&w, "use_cache", true);
+    json_string(&w, "torch_dtype", dtype_word); // transformers 4
+    json_string(&w, "dtype", dtype_word);       // transformers 5
+    json_end(&w, '}');
+    text_add(out, "\n");
+}
