@@ -30,6 +30,9 @@ typedef struct {
 // Activations. The gated one reads (N, 2 F), gate columns first, and writes (N, F).
 typedef enum { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_RELU2 } Activation;
 
+// The three products of a linear layer: out = a b', out = a b, out += a' b.
+typedef enum { PRODUCT_FORWARD, PRODUCT_BACKWARD_INPUT, PRODUCT_BACKWARD_WEIGHT } Product;
+
 typedef struct {
     Tensor gain;      // (D) compute, or none: heads are not normalised
     double epsilon;
@@ -101,6 +104,8 @@ typedef struct {
     K(void, linear_forward, (Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias, Activation activation))    \
     K(void, linear_backward_input, (Tensor din, Tensor dout, Tensor weight))                                           \
     K(void, linear_backward_weight, (Tensor dweight, Tensor dbias, Tensor dout, Tensor in)) /* dbias or none */        \
+    /* the vendor library's own product on its own threads, for `bench` to compare with; the network never calls it */ \
+    K(void, library_product, (Tensor out, Tensor a, Tensor b, Product product))                                        \
     K(void, activation_forward, (Tensor out, Tensor pre, Activation activation))                                       \
     K(void, activation_backward, (Tensor dpre, Tensor dout, Tensor pre, Activation activation))                        \
                                                                                                                        \

@@ -432,3 +432,5 @@ void gpt_begin_step(Gpt *gpt, const StepScalars *scalars) {
     gpt->kernels->fill_zero(gpt->status);
     if (gpt->setup.training) gpt->kernels->fill_zero(gpt->grads);
 }
+
+void gpt_begin_evaluation(Gpt *gpt) { gpt->kernels->fill_zero(gpt->status); }

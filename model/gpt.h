@@ -119,6 +119,7 @@ void gpt_forward(Gpt *gpt, GptMode mode);
 void gpt_backward(Gpt *gpt);
 Tensor gpt_forward_last(Gpt *gpt); // (1, vocab): logits of the loaded batch's last token
 void gpt_begin_step(Gpt *gpt, const StepScalars *scalars); // uploads them; zeroes gradients and status
+void gpt_begin_evaluation(Gpt *gpt);                       // zeroes status
 
 // ---- files ----
 

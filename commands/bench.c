@@ -1,0 +1,268 @@
+// bench: how long a training step takes, beside what its own matrix products take when the vendor library is called
+// bare with the same shapes in the same run. Random data, warm-up, medians.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "commands/arguments.h"
+#include "commands/command.h"
+#include "commands/run.h"
+#include "kernels/checked.h"
+#include "runtime/json.h"
+#include "runtime/philox.h"
+
+enum { REPEATS = 7, SHAPES = 16 };
+
+static int ascending(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(const double *values, int count) {
+    double sorted[REPEATS];
+    memcpy(sorted, values, (size_t)count * sizeof *values);
+    qsort(sorted, (size_t)count, sizeof *sorted, ascending);
+    return sorted[count / 2];
+}
+
+// ---- random input ----
+
+static Batch random_batch(const Run *run, char *memory) {
+    int64_t b = run->gpt.setup.batch, t = run->gpt.setup.length, n = b * t;
+    int32_t *tokens = (int32_t *)memory, *targets = tokens + n, *positions = targets + n;
+    int32_t *token_order = positions + n, *position_order = token_order + n;
+    float *weights = (float *)(position_order + n);
+    for (int64_t i = 0; i < n; i++) {
+        uint64_t vocab = (uint64_t)run->shape.vocab;
+        tokens[i] = (int32_t)(philox_u64(1, STREAM_BENCH, 1, (uint64_t)i) % vocab);
+        targets[i] = (int32_t)(philox_u64(1, STREAM_BENCH, 2, (uint64_t)i) % vocab);
+        positions[i] = (int32_t)(i % t);
+        weights[i] = 1;
+    }
+    int64_t bound = run->shape.vocab > t ? run->shape.vocab : t;
+    int32_t *counts = malloc((size_t)(bound + 1) * sizeof *counts);
+    if (!counts) DIE(EXIT_INTERNAL, "out of memory: %ld counts", bound);
+    batch_sort(token_order, tokens, n, run->shape.vocab, counts);
+    batch_sort(position_order, positions, n, t, counts);
+    free(counts);
+    return (Batch){.tokens = tensor_2d(tokens, DTYPE_I32, b, t),
+                   .targets = tensor_2d(targets, DTYPE_I32, b, t),
+                   .positions = tensor_2d(positions, DTYPE_I32, b, t),
+                   .weights = tensor_2d(weights, DTYPE_F32, b, t),
+                   .token_order = tensor_1d(token_order, DTYPE_I32, n),
+                   .position_order = tensor_1d(position_order, DTYPE_I32, n)};
+}
+
+// ---- the step ----
+
+static double step_seconds(Run *run, const Batch *batch, int64_t t) {
+    double begin = clock_seconds();
+    StepScalars scalars = {.inverse_weight = 1.0 / (double)run_step_tokens(run)};
+    optim_scalars(&run->optim, t, &scalars);
+    gpt_begin_step(&run->gpt, &scalars);
+    for (int64_t micro = 0; micro < run->micro_steps; micro++) {
+        gpt_load_batch(&run->gpt, batch);
+        gpt_forward(&run->gpt, GPT_TRAIN);
+        gpt_backward(&run->gpt);
+    }
+    optim_step(&run->optim);
+    run->kernels->finish();
+    return clock_seconds() - begin;
+}
+
+// ---- its matrix products, bare ----
+
+typedef struct {
+    const char *name;
+    int64_t rows, in, out;
+    int64_t calls; // per micro-batch
+    double seconds[REPEATS]; // of all calls, forward and both backward products
+} Layer;
+
+static int list_layers(const Run *run, Layer *layers) {
+    const GptShape *s = &run->shape;
+    int64_t n = run->gpt.setup.batch * run->gpt.setup.length, chunk = run->gpt.logits.shape[0];
+    int64_t heads = s->heads * s->head_dim, qkv = heads + 2 * s->kv_heads * s->head_dim;
+    Layer list[] = {
+        {"qkv", n, s->width, qkv, s->layers, {0}},
+        {"attention out", n, heads, s->width, s->layers, {0}},
+        {"mlp in", n, s->width, activation_inputs(s->activation) * s->ffn_width, s->layers, {0}},
+        {"mlp out", n, s->ffn_width, s->width, s->layers, {0}},
+        {"head", chunk, s->width, s->rows, n / chunk, {0}},
+        {"head, last rows", n % chunk, s->width, s->rows, 1, {0}},
+    };
+    int count = 0;
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+        if (list[i].rows > 0 && list[i].calls > 0) layers[count++] = list[i];
+    return count;
+}
+
+static double layer_flops(const Layer *l) { return 6.0 * (double)(l->rows * l->in * l->out * l->calls); }
+
+static size_t layer_bytes(const Layer *l) {
+    return sizeof(float) * (size_t)(l->rows * l->in + l->rows * l->out + l->in * l->out);
+}
+
+// One layer's three products, once; `memory` holds input, output and weight.
+static double layer_seconds(const Kernels *k, const Layer *l, float *memory) {
+    Tensor in = tensor_2d(memory, DTYPE_F32, l->rows, l->in);
+    Tensor out = tensor_2d(memory + l->rows * l->in, DTYPE_F32, l->rows, l->out);
+    Tensor weight = tensor_2d(memory + l->rows * (l->in + l->out), DTYPE_F32, l->out, l->in);
+    double begin = clock_seconds();
+    k->library_product(out, in, weight, PRODUCT_FORWARD);
+    k->library_product(in, out, weight, PRODUCT_BACKWARD_INPUT);
+    k->library_product(weight, out, in, PRODUCT_BACKWARD_WEIGHT);
+    k->finish();
+    return clock_seconds() - begin;
+}
+
+static void fill_random(const Kernels *k, float *device, int64_t count) {
+    enum { PIECE = 1 << 16 };
+    float piece[PIECE];
+    philox_normal(piece, PIECE, 1e-3, 1, STREAM_BENCH, 3, 0);
+    for (int64_t i = 0; i < count; i += PIECE)
+        k->upload(tensor_1d(device + i, DTYPE_F32, count - i < PIECE ? count - i : PIECE), piece);
+}
+
+// ---- the result ----
+
+typedef struct {
+    double step[REPEATS];
+    Layer layers[SHAPES];
+    int layer_count;
+    double peak_bytes;
+} Result;
+
+static double gemm_seconds(const Run *run, const Result *r) {
+    double total = 0;
+    for (int i = 0; i < r->layer_count; i++)
+        total += median(r->layers[i].seconds, REPEATS) * (double)(r->layers[i].calls * run->micro_steps);
+    return total;
+}
+
+static double peak_resident(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024.0 * (double)usage.ru_maxrss;
+}
+
+// Products and steps alternate, so that a slow minute of the machine slows both.
+static bool measure(Run *run, Result *r, Errors *errors) {
+    int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
+    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: a batch of %ld tokens", n);
+    Batch batch = random_batch(run, memory);
+    gpt_fill(&run->gpt, run->optim.z, 1);
+    optim_build_weights(&run->optim);
+    step_seconds(run, &batch, 1); // warms up
+    r->peak_bytes = peak_resident(); // before the products take memory of their own
+    r->layer_count = list_layers(run, r->layers);
+    size_t bytes = 0;
+    for (int i = 0; i < r->layer_count; i++)
+        if (layer_bytes(&r->layers[i]) > bytes) bytes = layer_bytes(&r->layers[i]);
+    float *products = run->kernels->take_memory(bytes);
+    if (!products) {
+        free(memory);
+        return errors_add(errors, EXIT_USAGE, "not enough memory for the bare products; lower train.micro_batch");
+    }
+    fill_random(run->kernels, products, (int64_t)(bytes / sizeof(float)));
+    for (int i = 0; i < r->layer_count; i++) layer_seconds(run->kernels, &r->layers[i], products);
+    for (int repeat = 0; repeat < REPEATS; repeat++) {
+        r->step[repeat] = step_seconds(run, &batch, repeat + 2);
+        for (int i = 0; i < r->layer_count; i++)
+            r->layers[i].seconds[repeat] = layer_seconds(run->kernels, &r->layers[i], products);
+        fprintf(stderr, "\r%d/%d: %.3f s a step", repeat + 1, REPEATS, r->step[repeat]);
+    }
+    fputs("\n", stderr);
+    run->kernels->return_memory(products, bytes);
+    free(memory);
+    return true;
+}
+
+static void print_lines(const Run *run, const Result *r) {
+    char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
+    double tokens = (double)run_step_tokens(run) / step;
+    double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
+    printf("step             %.3f s (median of %d), %s tokens/s, %sFLOP/s\n", step, REPEATS, text_count(a, tokens),
+           text_count(b, flops));
+    printf("its bare GEMMs   %.3f s (the library's own threading, same shapes, same run)\n", gemms);
+    printf("step / GEMMs     %.3f\n", step / gemms);
+    printf("peak memory      %s, planned %s\n", text_bytes(a, r->peak_bytes),
+           text_bytes(b, (double)run_planned_bytes(run)));
+    printf("\n%-18s %6s %6s %6s %6s %12s\n", "bare products", "rows", "in", "out", "calls", "GFLOP/s");
+    for (int i = 0; i < r->layer_count; i++) {
+        const Layer *l = &r->layers[i];
+        double rate = layer_flops(l) / ((double)l->calls * median(l->seconds, REPEATS));
+        printf("%-18s %6ld %6ld %6ld %6ld %12.1f\n", l->name, l->rows, l->in, l->out, 3 * l->calls, rate * 1e-9);
+    }
+}
+
+static void print_json(const Run *run, const Result *r) {
+    double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
+    double tokens = (double)run_step_tokens(run) / step;
+    Text text = {0};
+    JsonWriter w = {.out = &text, .indent = 2};
+    json_begin(&w, NULL, '{');
+    json_string(&w, "device", run->kernels->name);
+    json_integer(&w, "parameters", gpt_parameter_count(&run->shape));
+    json_integer(&w, "tokens_per_step", run_step_tokens(run));
+    json_number(&w, "step_seconds", step);
+    json_number(&w, "gemm_seconds", gemms);
+    json_number(&w, "step_over_gemms", step / gemms);
+    json_number(&w, "tokens_per_second", tokens);
+    json_number(&w, "flops_per_second", tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length));
+    json_number(&w, "peak_bytes", r->peak_bytes);
+    json_integer(&w, "planned_bytes", (int64_t)run_planned_bytes(run));
+    json_end(&w, '}');
+    puts(text_string(&text));
+    text_close(&text);
+}
+
+// One more step, through the decorator that times every operation.
+static void print_operations(Run *run) {
+    int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
+    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
+    if (!memory) return;
+    Batch batch = random_batch(run, memory);
+    run->gpt.kernels = run->optim.kernels = checked_kernels(run->kernels);
+    step_seconds(run, &batch, REPEATS + 2);
+    run->gpt.kernels = run->optim.kernels = run->kernels;
+    Text table = {0};
+    checked_report(&table);
+    printf("\n%s", text_string(&table));
+    text_close(&table);
+    free(memory);
+}
+
+static void use_defaults(Config *config, bool named) {
+    if (!named) config->model.preset = "gpt2-124m";
+    if (config->train.steps == OPTION_AUTO && config->train.tokens == OPTION_AUTO) config->train.steps = 1000;
+}
+
+int command_bench(int argc, char **argv) {
+    static const char usage[] = "bench [CONFIG.json] [key=value ...] [--json]";
+    bool json = false;
+    const Argument arguments[] = {{"--json", .flag = &json}, {0}};
+    argc = arguments_take(argc, argv, arguments, 0, usage);
+    if (argc == 0) return EXIT_USAGE;
+    int first = argc > 1 && !strchr(argv[1], '=') ? 2 : 1; // of the overrides
+    const char *file = first == 2 ? argv[1] : NULL;
+    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Errors errors = {0};
+    static Result result;
+    bool good = config_load(&run.config, file, argv + first, argc - first, &errors);
+    if (good) {
+        use_defaults(&run.config, file || config_given(&run.config, "model.preset") ||
+                                      config_given(&run.config, "model.width"));
+        good = run_plan(&run, RUN_TRAINING, &errors) && run_open(&run, &errors) && measure(&run, &result, &errors);
+    }
+    if (good && json) print_json(&run, &result);
+    if (good && !json) print_lines(&run, &result);
+    if (good && !json) print_operations(&run);
+    run_close(&run);
+    errors_exit_if_any(&errors);
+    return 0;
+}

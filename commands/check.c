@@ -1,0 +1,37 @@
+// check: a dry run. Everything that `train` would refuse is refused here; the rest is planned and estimated.
+#include <stdio.h>
+
+#include "commands/arguments.h"
+#include "commands/command.h"
+#include "commands/run.h"
+
+// Steps reach this share of the machine's matrix product rate, about: what `bench` prints for the presets.
+static const double EXPECTED_SHARE = 0.8;
+
+int command_check(int argc, char **argv) {
+    const Argument none[] = {{0}};
+    argc = arguments_take(argc, argv, none, 1, "check CONFIG.json [key=value ...]");
+    if (argc == 0) return EXIT_USAGE;
+    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Errors errors = {0};
+    Text text = {0};
+    bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&
+                run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors);
+    if (good) {
+        char duration[TEXT_NUMBER], rate[TEXT_NUMBER];
+        run_name_directory(&run);
+        run_report(&run, &text);
+        double limit = run_gemm_rate(run.kernels);
+        double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
+        double tokens = (double)(run.steps * run_step_tokens(&run));
+        printf("%s", text_string(&text));
+        printf("time    about %s at %.0f%% of this machine's %sFLOP/s, evaluation apart\n",
+               text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE,
+               text_count(rate, limit));
+        printf("run     %s\nThe configuration is good; start it with: train_gpt train %s\n", run.dir, argv[1]);
+    }
+    run_close(&run);
+    text_close(&text);
+    errors_exit_if_any(&errors);
+    return 0;
+}

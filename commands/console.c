@@ -1,0 +1,58 @@
+#include "commands/console.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "runtime/text.h"
+
+static bool live_line; // a live line stands on the terminal and must be wiped first
+
+Console console_begin(double limit, int64_t step_tokens, double flops_per_token) {
+    return (Console){.limit = limit, .flops_per_token = flops_per_token, .step_tokens = step_tokens};
+}
+
+void console_count(Console *c, double seconds) {
+    enum { MEMORY = 20 }; // steps
+    double rate = (double)c->step_tokens / seconds;
+    if (c->steps++ == 0) {
+        c->tokens_per_second = rate;
+        return;
+    }
+    double share = 1.0 / MEMORY;
+    c->smoothing = (1 - share) * c->smoothing + share;
+    c->tokens_per_second = c->steps == 2 ? rate : c->tokens_per_second + share / c->smoothing * (rate - c->tokens_per_second);
+}
+
+void console_step(const Console *c, const ConsoleStep *s) {
+    char rate[TEXT_NUMBER], left[TEXT_NUMBER];
+    double seconds = (double)((s->steps - s->step) * c->step_tokens) / c->tokens_per_second;
+    bool terminal = isatty(STDERR_FILENO);
+    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  norm %.3f  %s tok/s  %.0f%% of limit  ETA %s%s%s",
+            terminal ? "\r\033[K" : "", s->step, s->steps, s->loss, s->lr, s->grad_norm,
+            text_count(rate, c->tokens_per_second), 100 * c->tokens_per_second * c->flops_per_token / c->limit,
+            text_duration(left, seconds), s->skipped ? "  SKIPPED: not finite" : "", terminal ? "" : "\n");
+    live_line = terminal;
+    fflush(stderr);
+}
+
+void console_note(const char *format, ...) {
+    if (live_line) fputs("\r\033[K", stderr);
+    live_line = false;
+    va_list arguments;
+    va_start(arguments, format);
+    Text text = {0};
+    text_vprintf(&text, format, arguments);
+    va_end(arguments);
+    bool ended = text.size > 0 && text.data[text.size - 1] == '\n';
+    fprintf(stderr, "%s%s", text_string(&text), ended ? "" : "\n");
+    text_close(&text);
+    fflush(stderr);
+}
+
+const char *console_bits(ConsoleBits *bits, double bits_per_byte) {
+    bits->text[0] = 0;
+    if (!isnan(bits_per_byte)) snprintf(bits->text, sizeof bits->text, ", %.4f bits per byte", bits_per_byte);
+    return bits->text;
+}

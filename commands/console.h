@@ -1,0 +1,34 @@
+// Console: what a person sees while a run goes on. A live line on a terminal, plain lines elsewhere; all on stderr.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct {
+    double limit;             // floating-point operations per second of this machine's matrix products
+    double flops_per_token;
+    double tokens_per_second; // smoothed; the first step does not count
+    double smoothing;         // total weight of what was smoothed so far
+    int64_t step_tokens, steps;
+} Console;
+
+Console console_begin(double limit, int64_t step_tokens, double flops_per_token);
+void console_count(Console *console, double seconds); // one step took so long
+
+typedef struct {
+    int64_t step, steps;
+    double loss, lr, grad_norm;
+    bool skipped;
+} ConsoleStep;
+
+// step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left.
+void console_step(const Console *console, const ConsoleStep *step);
+
+// A line of its own, above the live line.
+void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// ", 1.234 bits per byte", or "" where it is not known.
+typedef struct {
+    char text[48];
+} ConsoleBits;
+const char *console_bits(ConsoleBits *bits, double bits_per_byte);

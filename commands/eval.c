@@ -1,0 +1,60 @@
+// eval: the validation loss of a model.
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "commands/arguments.h"
+#include "commands/command.h"
+#include "commands/run.h"
+#include "runtime/json.h"
+
+static void print_json(const char *model, const Evaluation *e) {
+    Text text = {0};
+    JsonWriter w = {.out = &text, .indent = 2};
+    json_begin(&w, NULL, '{');
+    json_string(&w, "model", model);
+    json_number(&w, "val_loss", e->loss);
+    json_number(&w, "perplexity", exp(e->loss));
+    if (!isnan(e->bits_per_byte)) json_number(&w, "bits_per_byte", e->bits_per_byte);
+    json_integer(&w, "tokens", e->tokens);
+    json_integer(&w, "bytes", e->bytes);
+    json_number(&w, "seconds", e->seconds);
+    json_end(&w, '}');
+    puts(text_string(&text));
+    text_close(&text);
+}
+
+static void print_lines(const Run *run, const Evaluation *e) {
+    printf("validation loss  %.4f nats per token over %ld tokens (%.1f s)\n", e->loss, e->tokens, e->seconds);
+    printf("perplexity       %.2f\n", exp(e->loss));
+    if (!isnan(e->bits_per_byte)) printf("bits per byte    %.4f\n", e->bits_per_byte);
+    if (run->facts.present && !isnan(e->bits_per_byte))
+        printf("                 %.4f is the byte-bigram entropy of the corpus\n", run->facts.bigram_bits);
+}
+
+int command_eval(int argc, char **argv) {
+    bool json = false;
+    const char *data = NULL;
+    const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {0}};
+    argc = arguments_take(argc, argv, arguments, 1, "eval MODEL [--data SHARDS] [--json] [key=value ...]");
+    if (argc == 0) return EXIT_USAGE;
+    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Errors errors = {0};
+    Text val = {0};
+    char *overrides[64];
+    int count = 0;
+    for (int i = 2; i < argc && count < 62; i++) overrides[count++] = argv[i];
+    if (data) {
+        text_printf(&val, "data.val=%s", data);
+        overrides[count++] = val.data;
+    }
+    Evaluation result;
+    bool done = run_open_model(&run, argv[1], overrides, count, RUN_VALIDATION, &errors) &&
+                run_evaluate(&run, &result, &errors);
+    if (done && json) print_json(argv[1], &result);
+    if (done && !json) print_lines(&run, &result);
+    run_close(&run);
+    text_close(&val);
+    errors_exit_if_any(&errors);
+    return 0;
+}

@@ -1,0 +1,291 @@
+#include "commands/run.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "runtime/philox.h"
+
+// ---- plan ----
+
+static bool open_backend(Run *run, Errors *errors) {
+    static const char *const devices[] = {"cpu", "cuda"};
+    const MachineOptions *m = &run->config.machine;
+    run->kernels = kernels_find(m->device == OPTION_AUTO ? "auto" : devices[m->device], errors);
+    if (!run->kernels) return false;
+    bool cpu = strcmp(run->kernels->name, "cpu") == 0;
+    if (cpu && m->precision == PRECISION_BF16)
+        return errors_add(errors, EXIT_USAGE, "precision: bf16 needs device=cuda; the CPU computes in fp32");
+    bool bf16 = m->precision == PRECISION_BF16 || (m->precision == OPTION_AUTO && !cpu);
+    run->compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
+    run->wide = DTYPE_F32;
+    run->comm = comm_none();
+    run->backend_open = run->kernels->open(m->threads, errors);
+    return run->backend_open;
+}
+
+static bool open_shards(Run *run, Shards **shards, const char *key, const TextList *globs, Errors *errors) {
+    *shards = NULL;
+    if (globs->count == 0)
+        return errors_add(errors, EXIT_NO_INPUT,
+                          "data.%s: no shards are named; make some with `train_gpt prepare FILE... --out DIR` and set "
+                          "data.%s to \"DIR/%s_*.bin\"", key, key, key);
+    *shards = shards_open(globs, (ShardFormat)run->config.data.format, errors);
+    return *shards != NULL;
+}
+
+static void directory_of(char out[4096], const char *path) {
+    const char *slash = strrchr(path, '/');
+    snprintf(out, 4096, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
+}
+
+// The tokenizer that the options name, or the one beside the shards; none is not an error.
+static bool open_tokenizer(Run *run, Errors *errors) {
+    if (run->tokenizer) return true; // a checkpoint's own
+    const char *which = run->config.data.tokenizer;
+    char beside[4096] = "", path[4096];
+    const Shards *first = run->train ? run->train : run->val;
+    if (first) directory_of(beside, shards_first_path(first));
+    path_join(path, beside, "tokenizer.json");
+    if (!*which && first && path_exists(path)) which = path;
+    if (!*which) return true;
+    run->tokenizer = tokenizer_open(which, errors);
+    return run->tokenizer != NULL;
+}
+
+// dataset.json, where there is one, must agree with the tokenizer.
+static bool check_facts(Run *run, Errors *errors) {
+    const Shards *first = run->train ? run->train : run->val;
+    if (!first) return true;
+    char directory[4096];
+    directory_of(directory, shards_first_path(first));
+    if (!dataset_facts(directory, &run->facts, errors)) return false;
+    if (!run->facts.present || !run->tokenizer) return true;
+    if (strcmp(run->facts.tokenizer_hash, tokenizer_hash(run->tokenizer)) == 0) return true;
+    return errors_add(errors, EXIT_DATA,
+                      "%s/dataset.json: the shards were made with another tokenizer than %s; run `train_gpt prepare` "
+                      "again, or leave data.tokenizer out", directory, tokenizer_name(run->tokenizer));
+}
+
+static bool plan_steps(Run *run, Errors *errors) {
+    TrainOptions *t = &run->config.train;
+    int64_t batch_tokens = t->batch_tokens == OPTION_AUTO ? t->micro_batch * t->sequence_length : t->batch_tokens;
+    int before = errors->count;
+    if (batch_tokens % t->sequence_length != 0)
+        errors_add(errors, EXIT_USAGE,
+                   "train.batch_tokens: %ld is not a multiple of train.sequence_length %ld; a step is whole sequences",
+                   batch_tokens, t->sequence_length);
+    if (t->steps == OPTION_AUTO && t->tokens == OPTION_AUTO)
+        errors_add(errors, EXIT_USAGE, "train.steps: say how long to train, as train.steps=1000 or train.tokens=300M");
+    if (t->steps != OPTION_AUTO && t->tokens != OPTION_AUTO)
+        errors_add(errors, EXIT_USAGE, "train.tokens: train.steps is set too; leave one of them out");
+    if (errors->count > before) return false;
+    run->sequences_per_step = batch_tokens / t->sequence_length;
+    run->steps = t->steps != OPTION_AUTO ? t->steps : (t->tokens + batch_tokens - 1) / batch_tokens;
+    return true;
+}
+
+static LoaderSetup loader_setup(const Run *run) {
+    const DataOptions *d = &run->config.data;
+    int64_t length = run->config.train.sequence_length;
+    return (LoaderSetup){.shards = run->train,
+                         .sampler = {(SamplerKind)d->sampler, (uint64_t)run->config.run.seed,
+                                     run->train ? shards_windows(run->train, length) : 0},
+                         .sequence_length = length,
+                         .micro_batch = run->config.train.micro_batch,
+                         .sequences_per_step = run->sequences_per_step,
+                         .vocab = run->shape.vocab,
+                         .rank = run->comm.rank,
+                         .ranks = run->comm.size,
+                         .prefetch = (int)d->prefetch};
+}
+
+static bool check_windows(const Shards *shards, const char *key, int64_t length, Errors *errors) {
+    if (!shards || shards_windows(shards, length) > 0) return true;
+    return errors_add(errors, EXIT_DATA,
+                      "data.%s: %ld tokens, and no shard holds one sequence of train.sequence_length %ld; use longer text "
+                      "or shorter sequences", key, shards_tokens(shards), length);
+}
+
+static bool plan_network(Run *run, Errors *errors) {
+    bool training = run->parts & RUN_TRAINING;
+    const TrainOptions *t = &run->config.train;
+    int64_t vocab = run->tokenizer ? tokenizer_vocab(run->tokenizer) : 0;
+    if (!gpt_shape(&run->shape, &run->config.model, vocab, t->sequence_length, errors)) return false;
+    GptSetup setup = {.compute = run->compute, .wide = run->wide, .batch = t->micro_batch, .length = t->sequence_length,
+                      .recompute = (int)t->recompute, .training = training};
+    gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
+    if (!training) return true;
+    OptimSetup optim = {.options = &run->config.optim,
+                        .hyper = {&run->config.hyper, &run->config.hyper_matrix, &run->config.hyper_other},
+                        .steps = run->steps, .wide = run->wide};
+    return optim_plan(&run->optim, run->kernels, &run->gpt.params, run->compute, &optim, errors);
+}
+
+static bool open_data(Run *run, Errors *errors) {
+    const Config *c = &run->config;
+    int before = errors->count;
+    if (run->parts & RUN_DATA) open_shards(run, &run->train, "train", &c->data.train, errors);
+    if ((run->parts & RUN_VALIDATION) && c->data.val.count > 0) open_shards(run, &run->val, "val", &c->data.val, errors);
+    if ((run->parts & RUN_DATA) && c->eval.every > 0 && c->data.val.count == 0)
+        errors_add(errors, EXIT_USAGE, "data.val: eval.every is %ld but no validation shards are named; name them or set "
+                   "eval.every=0", c->eval.every);
+    check_windows(run->train, "train", c->train.sequence_length, errors);
+    check_windows(run->val, "val", c->train.sequence_length, errors);
+    return open_tokenizer(run, errors) && errors->count == before && check_facts(run, errors);
+}
+
+bool run_plan(Run *run, int parts, Errors *errors) {
+    run->lock = -1;
+    run->metrics.descriptor = -1;
+    run->state.best_val_loss = INFINITY;
+    run->parts = parts;
+    if (!open_backend(run, errors)) return false;
+    bool data = open_data(run, errors);
+    bool steps = !(parts & RUN_TRAINING) || plan_steps(run, errors);
+    if (!data || !steps || !plan_network(run, errors)) return false;
+    LoaderSetup setup = loader_setup(run);
+    if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
+    return true;
+}
+
+bool run_open(Run *run, Errors *errors) {
+    if (!gpt_open(&run->gpt, errors)) return false;
+    OptimTarget target = {run->gpt.params, run->gpt.weights, run->gpt.grads, run->gpt.status, run->gpt.scalars};
+    if ((run->parts & RUN_TRAINING) && !optim_open(&run->optim, &target, errors)) return false;
+    LoaderSetup setup = loader_setup(run);
+    if (run->parts & RUN_DATA) run->loader = loader_open(&setup, errors);
+    return errors->count == 0;
+}
+
+void run_close(Run *run) {
+    if (run->loader) loader_close(run->loader);
+    if (run->optim.kernels) optim_close(&run->optim);
+    if (run->gpt.kernels) gpt_close(&run->gpt);
+    if (run->train) shards_close(run->train);
+    if (run->val) shards_close(run->val);
+    if (run->tokenizer) tokenizer_close(run->tokenizer);
+    metrics_close(&run->metrics);
+    if (run->lock >= 0) close(run->lock);
+    if (run->backend_open) run->kernels->close();
+    config_close(&run->config);
+    *run = (Run){.lock = -1, .metrics.descriptor = -1};
+}
+
+// ---- report ----
+
+int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
+
+size_t run_planned_bytes(const Run *run) {
+    const Arena *arenas[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->gpt.act_arena, &run->optim.arena};
+    size_t total = run->kernels->workspace_bytes();
+    for (size_t i = 0; i < sizeof arenas / sizeof arenas[0]; i++)
+        total += arenas[i]->base ? arenas[i]->capacity : arenas[i]->used;
+    return total;
+}
+
+void run_report(const Run *run, Text *out) {
+    char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    text_printf(out, "model   ");
+    gpt_print(&run->shape, out);
+    text_printf(out, "\n        %s\n", gpt_family(&run->shape) ? "checkpoints load into transformers"
+                                                               : "no Hugging Face class: checkpoints are ours alone");
+    if (run->train)
+        text_printf(out, "data    %s tokens, %s\n", text_count(a, (double)shards_tokens(run->train)),
+                    run->tokenizer ? tokenizer_name(run->tokenizer) : "tokenizer unknown");
+    if (run->train)
+        text_printf(out, "train   %ld steps of %s tokens (%ld micro-batches of %ld x %ld), %s in all\n", run->steps,
+                    text_count(a, (double)run_step_tokens(run)), run->micro_steps,
+                    run->config.train.micro_batch, run->config.train.sequence_length,
+                    text_count(b, (double)(run->steps * run_step_tokens(run))));
+    if (run->optim.recipe)
+        text_printf(out, "optim   %s, lr %g for matrices and %g for the rest, warmup %ld steps\n", run->optim.recipe->name,
+                    run->optim.hyper[RECIPE_MATRIX].eta, run->optim.hyper[RECIPE_OTHER].eta, run->optim.schedule.warmup);
+    Arena backend = {.name = "backend", .used = run->kernels->workspace_bytes()};
+    const Arena *all[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena, &backend};
+    const Arena *used[sizeof all / sizeof all[0]];
+    int count = 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i]->used || all[i]->capacity) used[count++] = all[i];
+    text_printf(out, "memory  on %s\n", run->kernels->name);
+    arena_report(out, used, count);
+}
+
+double run_gemm_rate(const Kernels *kernels) {
+    enum { SIDE = 1024, REPEATS = 3 };
+    size_t bytes = (size_t)SIDE * SIDE * sizeof(float);
+    char *memory = kernels->take_memory(3 * bytes);
+    if (!memory) return NAN;
+    Tensor out = tensor_2d(memory, DTYPE_F32, SIDE, SIDE), in = out, weight = out;
+    in.data = memory + bytes;
+    weight.data = memory + 2 * bytes;
+    float *random = malloc(bytes);
+    if (!random) DIE(EXIT_INTERNAL, "out of memory: %zu bytes", bytes);
+    philox_normal(random, (int64_t)SIDE * SIDE, 1, 0, STREAM_BENCH, 0, 0);
+    kernels->upload(in, random);
+    kernels->upload(weight, random);
+    free(random);
+    double best = INFINITY;
+    for (int i = 0; i <= REPEATS; i++) { // the first warms up
+        double begin = clock_seconds();
+        kernels->linear_forward(out, TENSOR_NONE, in, weight, TENSOR_NONE, ACTIVATION_NONE);
+        kernels->finish();
+        double seconds = clock_seconds() - begin;
+        if (i > 0 && seconds < best) best = seconds;
+    }
+    kernels->return_memory(memory, 3 * bytes);
+    return 2.0 * SIDE * SIDE * SIDE / best;
+}
+
+// ---- run directory ----
+
+static bool lock_directory(Run *run, Errors *errors) {
+    char path[4096];
+    path_join(path, run->dir, "lock");
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock < 0)
+        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
+    if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) return true;
+    return errors_add(errors, EXIT_USAGE, "%s: another process is training in this run directory; choose another run.dir",
+                      run->dir);
+}
+
+static bool is_empty(const char *path) {
+    Errors ignored = {0};
+    TextList names = {0};
+    bool readable = !path_is_directory(path) || directory_list(&names, path, &ignored);
+    bool empty = readable && names.count == 0;
+    text_list_close(&names);
+    errors_close(&ignored);
+    return empty;
+}
+
+void run_name_directory(Run *run) {
+    const char *preset = *run->config.model.preset ? run->config.model.preset : "gpt";
+    if (*run->config.run.dir)
+        snprintf(run->dir, sizeof run->dir, "%s", run->config.run.dir);
+    else
+        snprintf(run->dir, sizeof run->dir, "runs/%s-%06lx", preset, (unsigned long)(config_hash(&run->config) >> 40));
+}
+
+void run_directory_of(Run *run, const char *checkpoint) {
+    static const char middle[] = "/checkpoints/";
+    const char *found = NULL;
+    for (const char *at = checkpoint; (at = strstr(at, middle)); at++) found = at;
+    if (found)
+        snprintf(run->dir, sizeof run->dir, "%.*s", (int)(found - checkpoint), checkpoint);
+    else
+        run_name_directory(run);
+}
+
+bool run_take_directory(Run *run, bool resume, Errors *errors) {
+    if (!*run->dir) run_name_directory(run);
+    if (!resume && !is_empty(run->dir))
+        return errors_add(errors, EXIT_USAGE,
+                          "%s: the run directory is not empty; continue it with --resume, or choose another run.dir", run->dir);
+    return directory_make(run->dir, errors) && lock_directory(run, errors);
+}

@@ -1,0 +1,106 @@
+// Run: what a command works on, opened part by part from a configuration: backend, data, network, optimizer, run
+// directory. The wings model, optim and data meet here.
+#pragma once
+
+#include "commands/config.h"
+#include "data/checkpoint.h"
+#include "data/corpus.h"
+#include "data/loader.h"
+#include "data/metrics.h"
+#include "data/tokenizer.h"
+#include "kernels/kernels.h"
+#include "model/gpt.h"
+#include "optim/optim.h"
+#include "runtime/comm.h"
+
+typedef struct {
+    int64_t step;      // finished
+    int64_t skipped;   // steps whose numbers were not finite
+    int64_t bad_steps; // consecutive ones, up to now
+    double seconds;    // spent training, over all resumes
+    double best_val_loss;
+    int64_t metrics_bytes;
+} RunState;
+
+typedef struct {
+    Config config;
+    const Kernels *kernels;
+    Comm comm;
+    Tokenizer *tokenizer; // NULL where no tokenizer is known
+    Shards *train, *val;  // NULL where not asked for
+    DatasetFacts facts;   // of the dataset.json beside the shards
+    GptShape shape;
+    DType compute, wide;
+
+    int64_t steps;              // of the run
+    int64_t sequences_per_step; // over all ranks
+    int64_t micro_steps;        // of this rank
+
+    Gpt gpt;
+    Optim optim;
+    Loader *loader;
+    Metrics metrics;
+    RunState state;
+    char dir[4096]; // run directory
+    int lock;       // descriptor, -1 while not locked
+    int parts;
+    bool backend_open;
+} Run;
+
+// What a command needs of a run.
+enum {
+    RUN_TRAINING = 1,   // gradients, optimizer, the number of steps
+    RUN_DATA = 2,       // training shards
+    RUN_VALIDATION = 4, // validation shards, where data.val names some
+};
+
+// What a configuration means, without taking memory: backend, tokenizer, shards, shape, plans. All that is wrong is
+// collected.
+bool run_plan(Run *run, int parts, Errors *errors);
+bool run_open(Run *run, Errors *errors); // takes memory; after run_plan
+void run_close(Run *run);
+void run_report(const Run *run, Text *out); // model, data, memory plan: what the banner and `check` print
+size_t run_planned_bytes(const Run *run);
+int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
+
+// The run directory: named after the configuration unless run.dir is set, or the one a checkpoint stands in.
+void run_name_directory(Run *run);
+void run_directory_of(Run *run, const char *checkpoint);
+// Makes it and locks it for its one writer. `resume`: an existing run is continued; without it a non-empty directory is
+// refused.
+bool run_take_directory(Run *run, bool resume, Errors *errors);
+
+// RUN/config.json (the resolved configuration) and RUN/run.json (program, command line, machine, data): how it came about.
+bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors);
+
+// Checkpoints. Saving failures are messages, never an end by themselves.
+bool run_save(Run *run, Errors *errors);
+bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
+bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
+
+// The configuration stored in a checkpoint, with overrides on top.
+bool run_config_from(const char *checkpoint, Config *config, char *const *overrides, int count, Errors *errors);
+
+// Whether a checkpoint may be continued under this configuration: every option that must not change is named (exit 2).
+bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);
+
+// A model from a run or checkpoint directory, ready for forward passes; its tokenizer included, and RUN_VALIDATION
+// if `parts` says so.
+bool run_open_model(Run *run, const char *model, char *const *overrides, int count, int parts, Errors *errors);
+
+typedef struct {
+    double loss;   // nats per token
+    int64_t tokens, bytes;
+    double bits_per_byte; // NaN where no tokenizer tells bytes
+    double seconds;
+} Evaluation;
+
+// The validation loss over the first eval.tokens tokens of data.val (fewer where there are not so many).
+bool run_evaluate(Run *run, Evaluation *result, Errors *errors);
+
+// Appends prompt and continuation as terminal-safe text (ids where no tokenizer is known). `stream`: also to stdout,
+// as it comes.
+void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out);
+
+// Floating-point operations per second of a large matrix product on this backend: what tokens/s are judged by.
+double run_gemm_rate(const Kernels *kernels);

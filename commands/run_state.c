@@ -1,0 +1,336 @@
+// Runs and checkpoints: what is saved, how it is found again, and which options may change in between.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "commands/run.h"
+#include "runtime/json.h"
+#include "runtime/version.h"
+
+static const char MODEL_FILE[] = "model.safetensors";
+static const char STATE_FILE[] = "state-00001-of-00001.safetensors";
+
+// ---- saving ----
+
+static void write_node(JsonWriter *w, const char *key, const cJSON *node) {
+    if (cJSON_IsString(node)) {
+        json_string(w, key, node->valuestring);
+    } else if (cJSON_IsNumber(node)) {
+        json_number(w, key, node->valuedouble);
+    } else if (cJSON_IsBool(node)) {
+        json_bool(w, key, cJSON_IsTrue(node));
+    } else if (cJSON_IsNull(node)) {
+        json_raw(w, key, "null");
+    } else {
+        bool object = cJSON_IsObject(node);
+        json_begin(w, key, object ? '{' : '[');
+        for (const cJSON *child = node->child; child; child = child->next) write_node(w, object ? child->string : NULL, child);
+        json_end(w, object ? '}' : ']');
+    }
+}
+
+static void write_options(JsonWriter *w, const Config *config) {
+    Text text = {0};
+    Errors errors = {0};
+    config_json(config, false, &text);
+    Json *json = json_parse("options", text_string(&text), text.size, EXIT_INTERNAL, &errors);
+    REQUIRE(json, "the configuration does not read back: %s", text_string(&errors.text));
+    write_node(w, "options", json_root(json));
+    json_close(json);
+    text_close(&text);
+}
+
+static void write_run_json(const Run *run, Text *out) {
+    const RunState *s = &run->state;
+    char fingerprint[33];
+    shards_fingerprint(run->train, fingerprint);
+    JsonWriter w = {.out = out, .indent = 2};
+    json_begin(&w, NULL, '{');
+    json_integer(&w, "version", 1);
+    json_string(&w, "program", version_string());
+    json_integer(&w, "step", s->step);
+    json_integer(&w, "tokens", s->step * run_step_tokens(run));
+    json_integer(&w, "skipped", s->skipped);
+    json_integer(&w, "bad_steps", s->bad_steps);
+    json_number(&w, "seconds", s->seconds);
+    json_number(&w, "best_val_loss", s->best_val_loss);
+    json_integer(&w, "metrics_bytes", run->metrics.size);
+    json_integer(&w, "vocab", run->shape.vocab);
+    json_string(&w, "data_fingerprint", fingerprint);
+    json_string(&w, "tokenizer_hash", run->tokenizer ? tokenizer_hash(run->tokenizer) : "");
+    write_options(&w, &run->config);
+    json_end(&w, '}');
+    text_add(out, "\n");
+}
+
+bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors) {
+    char path[4096], host[256] = "", fingerprint[33];
+    Text text = {0};
+    config_json(&run->config, true, &text);
+    path_join(path, run->dir, "config.json");
+    bool written = file_replace(path, text_string(&text), text.size, errors);
+    text_clear(&text);
+    gethostname(host, sizeof host - 1);
+    shards_fingerprint(run->train, fingerprint);
+    JsonWriter w = {.out = &text, .indent = 2};
+    json_begin(&w, NULL, '{');
+    json_string(&w, "program", version_string());
+    json_begin(&w, "command", '[');
+    for (int i = 0; i < argc; i++) json_string(&w, NULL, argv[i]);
+    json_end(&w, ']');
+    json_string(&w, "host", host);
+    json_string(&w, "device", run->kernels->name);
+    json_integer(&w, "started", (int64_t)time(NULL));
+    json_string(&w, "data_fingerprint", fingerprint);
+    json_integer(&w, "parameters", gpt_parameter_count(&run->shape));
+    json_end(&w, '}');
+    text_add(&text, "\n");
+    path_join(path, run->dir, "run.json");
+    written = written && file_replace(path, text_string(&text), text.size, errors);
+    text_close(&text);
+    return written;
+}
+
+static int32_t separator_of(const Run *run) {
+    return run->tokenizer ? tokenizer_separator(run->tokenizer) : (int32_t)run->shape.vocab - 1;
+}
+
+bool run_save(Run *run, Errors *errors) {
+    static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    int64_t choice = run->config.checkpoint.model_dtype;
+    DType dtype = choice == OPTION_AUTO ? run->compute : model_dtypes[choice];
+    enum { RUN_JSON, CONFIG_JSON, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+    Text text[TEXTS] = {0};
+    write_run_json(run, &text[RUN_JSON]);
+    gpt_config_json(&run->shape, dtype, separator_of(run), &text[CONFIG_JSON]);
+    if (run->tokenizer) {
+        tokenizer_json(run->tokenizer, &text[TOKENIZER_JSON]);
+        tokenizer_config_json(run->tokenizer, run->shape.context, &text[TOKENIZER_CONFIG]);
+    }
+    CheckpointText texts[TEXTS] = {{"run.json", text_string(&text[RUN_JSON])},
+                                   {"config.json", text_string(&text[CONFIG_JSON])},
+                                   {"tokenizer.json", text_string(&text[TOKENIZER_JSON])},
+                                   {"tokenizer_config.json", text_string(&text[TOKENIZER_CONFIG])}};
+    NamedTensors model = {0}, state = {0};
+    gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
+    optim_state(&run->optim, &state);
+    CheckpointTensors tensors[] = {{MODEL_FILE, model.items, model.count, dtype},
+                                   {STATE_FILE, state.items, state.count, run->wide}};
+    CheckpointContent content = {.step = run->state.step, .tensors = tensors, .tensor_files = 2, .texts = texts,
+                                 .text_files = run->tokenizer ? TEXTS : TOKENIZER_JSON};
+    bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors) &&
+                 checkpoint_prune(run->dir, run->config.checkpoint.keep, errors);
+    named_tensors_close(&model);
+    named_tensors_close(&state);
+    for (int i = 0; i < TEXTS; i++) text_close(&text[i]);
+    return saved;
+}
+
+// ---- loading ----
+
+enum { RUN_JSON_LIMIT = 1 << 22 };
+
+static Json *open_run_json(const char *checkpoint, Errors *errors) {
+    char path[4096];
+    path_join(path, checkpoint, "run.json");
+    Json *json = json_open(path, RUN_JSON_LIMIT, EXIT_CHECKPOINT, errors);
+    if (json && cJSON_IsObject(json_member(json_root(json), "options"))) return json;
+    if (json) {
+        errors_add(errors, EXIT_CHECKPOINT, "%s: holds no options; this is not a checkpoint of this program", path);
+        json_close(json);
+    }
+    return NULL;
+}
+
+static bool read_tensors(const char *checkpoint, const char *file, const Kernels *kernels, const NamedTensors *list,
+                         Errors *errors) {
+    char path[4096];
+    path_join(path, checkpoint, file);
+    Safetensors *st = safetensors_open(path, EXIT_CHECKPOINT, errors);
+    if (!st) return false;
+    bool read = safetensors_read(st, kernels, list->items, list->count, EXIT_CHECKPOINT, errors);
+    safetensors_close(st);
+    return read;
+}
+
+static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Errors *errors) {
+    const struct {
+        const char *key;
+        int64_t *value;
+    } integers[] = {{"step", &run->state.step},
+                    {"skipped", &run->state.skipped},
+                    {"bad_steps", &run->state.bad_steps},
+                    {"metrics_bytes", &run->state.metrics_bytes}};
+    for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
+        const cJSON *node = json_member(root, integers[i].key);
+        if (!node || !json_is_integer(node, integers[i].value) || *integers[i].value < 0)
+            return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"%s\" must be a count", checkpoint, integers[i].key);
+    }
+    const cJSON *seconds = json_member(root, "seconds"), *best = json_member(root, "best_val_loss");
+    run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
+    run->state.best_val_loss = cJSON_IsNumber(best) ? best->valuedouble : INFINITY;
+    return true;
+}
+
+static bool same_text(const cJSON *root, const char *key, const char *expected) {
+    const cJSON *node = json_member(root, key);
+    return cJSON_IsString(node) && strcmp(node->valuestring, expected) == 0;
+}
+
+bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
+    if (!checkpoint_verify(checkpoint, errors)) return false;
+    Json *json = open_run_json(checkpoint, errors);
+    if (!json) return false;
+    char fingerprint[33];
+    shards_fingerprint(run->train, fingerprint);
+    bool good = read_state(run, checkpoint, json_root(json), errors);
+    if (good && !same_text(json_root(json), "data_fingerprint", fingerprint))
+        good = errors_add(errors, EXIT_DATA, "%s: data.train is not the data this run began with; bring back the shards, or "
+                          "start another run", checkpoint);
+    json_close(json);
+    if (!good) return false;
+    NamedTensors state = {0};
+    optim_state(&run->optim, &state);
+    good = read_tensors(checkpoint, STATE_FILE, run->kernels, &state, errors);
+    named_tensors_close(&state);
+    if (good) optim_build_weights(&run->optim);
+    return good;
+}
+
+bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
+    if (!checkpoint_verify(checkpoint, errors)) return false;
+    NamedTensors model = {0};
+    gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
+    bool good = read_tensors(checkpoint, MODEL_FILE, run->kernels, &model, errors);
+    named_tensors_close(&model);
+    return good;
+}
+
+// ---- options across a resume ----
+
+// What a resume may change. Everything else decides what the finished steps were and must stay.
+static const char *const changeable[] = {
+    "device",  "threads",       "train.steps",       "train.tokens",         "train.max_seconds", "train.max_bad_steps",
+    "run.dir", "train.recompute", "train.micro_batch", "data.val",           "data.prefetch",     "eval.",
+    "log.",    "checkpoint.",   "sample.",           "optim.lr",             "optim.weight_decay", "optim.warmup_steps",
+    "optim.schedule", "optim.final_lr", "optim.decay_fraction", "optim.clip", "optim.matrix.",    "optim.other.",
+};
+
+static bool may_change(const char *key) {
+    for (size_t i = 0; i < sizeof changeable / sizeof changeable[0]; i++) {
+        size_t size = strlen(changeable[i]);
+        bool section = changeable[i][size - 1] == '.';
+        if (section ? strncmp(key, changeable[i], size) == 0 : strcmp(key, changeable[i]) == 0) return true;
+    }
+    return false;
+}
+
+// Names every key of `a` that has another value in `b` and may not.
+static void refuse_changes(const cJSON *a, const cJSON *b, const char *prefix, Errors *errors) {
+    for (const cJSON *node = a->child; node; node = node->next) {
+        Text key = {0};
+        text_printf(&key, "%s%s", prefix, node->string);
+        const cJSON *other = b ? json_member(b, node->string) : NULL;
+        if (cJSON_IsObject(node)) {
+            text_add(&key, ".");
+            refuse_changes(node, other, text_string(&key), errors);
+        } else if (!cJSON_Compare(node, other, true) && !may_change(text_string(&key))) {
+            errors_add(errors, EXIT_USAGE,
+                       "%s: a resume cannot change it, the finished steps depend on it; start another run for that",
+                       text_string(&key));
+        }
+        text_close(&key);
+    }
+}
+
+bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors) {
+    Json *saved = open_run_json(checkpoint, errors);
+    if (!saved) return false;
+    Text text = {0};
+    config_json(config, false, &text);
+    Json *present = json_parse("options", text_string(&text), text.size, EXIT_INTERNAL, errors);
+    int before = errors->count;
+    if (present) refuse_changes(json_member(json_root(saved), "options"), json_root(present), "", errors);
+    json_close(present);
+    json_close(saved);
+    text_close(&text);
+    return errors->count == before;
+}
+
+bool run_config_from(const char *checkpoint, Config *config, char *const *overrides, int count, Errors *errors) {
+    Json *json = open_run_json(checkpoint, errors);
+    if (!json) return false;
+    Text text = {0}, name = {0};
+    JsonWriter w = {.out = &text};
+    write_node(&w, NULL, json_member(json_root(json), "options"));
+    text_printf(&name, "%s/run.json options", checkpoint);
+    bool parsed = config_parse(config, text_string(&name), text_string(&text), overrides, count, errors);
+    text_close(&text);
+    text_close(&name);
+    json_close(json);
+    return parsed;
+}
+
+// ---- a model to look at ----
+
+bool run_open_model(Run *run, const char *model, char *const *overrides, int count, int parts, Errors *errors) {
+    char checkpoint[4096], path[4096];
+    if (!checkpoint_find(model, checkpoint, errors)) return false;
+    if (!run_config_from(checkpoint, &run->config, overrides, count, errors)) return false;
+    path_join(path, checkpoint, "tokenizer.json");
+    if (path_exists(path)) {
+        run->tokenizer = tokenizer_open(path, errors);
+        if (!run->tokenizer) return false;
+    }
+    Json *json = open_run_json(checkpoint, errors);
+    if (!json) return false;
+    int64_t vocab = 0;
+    bool good = json_is_integer(json_member(json_root(json), "vocab"), &vocab);
+    json_close(json);
+    if (!good) return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"vocab\" must be a count", checkpoint);
+    if (!run->tokenizer && run->config.model.vocab == OPTION_AUTO) run->config.model.vocab = vocab;
+    return run_plan(run, parts, errors) && run_open(run, errors) && run_load_weights(run, checkpoint, errors);
+}
+
+// ---- evaluation ----
+
+static int64_t target_bytes(const Tokenizer *tokenizer, const Batch *batch) {
+    const int32_t *targets = batch->targets.data;
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < tensor_count(batch->targets); i++)
+        if (targets[i] >= 0) bytes += tokenizer_token_bytes(tokenizer, targets[i]);
+    return bytes;
+}
+
+bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
+    int64_t length = run->config.train.sequence_length;
+    if (!run->val) return errors_add(errors, EXIT_USAGE, "data.val: no validation shards are named");
+    int64_t windows = shards_windows(run->val, length), wanted = (run->config.eval.tokens + length - 1) / length;
+    int64_t sequences = windows < wanted ? windows : wanted;
+    LoaderSetup setup = {.shards = run->val, .sampler = {SAMPLER_SEQUENTIAL, 0, windows}, .sequence_length = length,
+                         .micro_batch = run->config.train.micro_batch, .sequences_per_step = sequences,
+                         .sequence_limit = sequences, .vocab = run->shape.vocab, .rank = run->comm.rank,
+                         .ranks = run->comm.size, .prefetch = (int)run->config.data.prefetch};
+    Loader *loader = loader_open(&setup, errors);
+    if (!loader) return false;
+    double begin = clock_seconds(), status[STATUS_COUNT];
+    *result = (Evaluation){0};
+    gpt_begin_evaluation(&run->gpt);
+    for (int64_t micro = 0; micro < loader_micro_steps(&setup); micro++) {
+        const Batch *batch = loader_next(loader);
+        gpt_load_batch(&run->gpt, batch);
+        gpt_forward(&run->gpt, GPT_EVALUATE);
+        if (run->tokenizer) result->bytes += target_bytes(run->tokenizer, batch);
+    }
+    run->comm.sum(&run->comm, run->gpt.status);
+    run->kernels->download(status, run->gpt.status);
+    loader_close(loader);
+    result->tokens = (int64_t)status[STATUS_WEIGHT_SUM];
+    result->loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM];
+    double bytes_per_token = (double)result->bytes / (double)result->tokens;
+    result->bits_per_byte = result->bytes > 0 ? result->loss / bytes_per_token / log(2) : NAN;
+    result->seconds = clock_seconds() - begin;
+    return true;
+}
