@@ -1,15 +1,13 @@
-// prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves an output
-// directory without dataset.json, which the same command replaces.
+// prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves an
+// output directory without dataset.json, which the same command replaces.
 #include <math.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
+#include "commands/arguments.h"
 #include "commands/command.h"
 #include "data/corpus.h"
-#include "runtime/file.h"
 #include "runtime/options.h"
 
 typedef struct {
@@ -18,83 +16,44 @@ typedef struct {
     int64_t shard_tokens;
 } PrepareOptions;
 
+// Options that are numbers: checked and explained as configuration keys are.
 #define OPTION_STRUCT PrepareOptions
-static const OptionRow rows[] = {
-    OPTION_ROW(TEXT, tokenizer, "", 0, 0, "byte, gpt2, or the path of a tokenizer.json")
-    OPTION_ROW(TEXT, out, "", 0, 0, "directory for the shards")
+static const OptionRow number_rows[] = {
     OPTION_ROW(FLOAT, val_fraction, "0.05", 1e-6, 0.9, "share of the text that is held out for validation")
     OPTION_ROW(TOKENS, shard_tokens, "100M", 1024, 1e9, "tokens in one file, such as 100M")
 };
-enum { ROWS = sizeof rows / sizeof rows[0] };
+enum { NUMBERS = sizeof number_rows / sizeof number_rows[0] };
 
 // ---- arguments ----
 
-static void print_usage(FILE *file) {
-    const Command *command = commands;
-    while (command->name && strcmp(command->name, "prepare") != 0) command++;
-    fprintf(file, "usage: train_gpt prepare %s\n", command->name ? command->usage : "");
-    for (int i = 0; i < ROWS; i++) {
-        fprintf(file, "  --%s: %s", rows[i].name, rows[i].help);
-        if (*rows[i].fallback) fprintf(file, " (%s)", rows[i].fallback);
-        fputc('\n', file);
-    }
-}
-
-__attribute__((format(printf, 1, 2))) static int refuse(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("prepare: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    print_usage(stderr);
+static int refuse(const char *usage, const char *problem) {
+    fprintf(stderr, "train_gpt: %s\nusage: train_gpt %s\n", problem, usage);
     return EXIT_USAGE;
 }
 
-// Dashes and underscores are the same; `size` bytes of `name`.
-static const OptionRow *find_row(const char *name, size_t size) {
-    for (int i = 0; i < ROWS; i++) {
-        size_t same = 0;
-        while (same < size && rows[i].name[same] == (name[same] == '-' ? '_' : name[same])) same++;
-        if (same == size && rows[i].name[size] == 0) return &rows[i];
-    }
-    return NULL;
-}
-
-// One argument that begins with --; `*at` moves to its value when that is an argument of its own. 0 or an exit code.
-static int set_option(PrepareOptions *options, int argc, char **argv, int *at, TextList *strings) {
-    const char *argument = argv[*at], *name = argument + 2, *equals = strchr(name, '=');
-    const OptionRow *row = find_row(name, equals ? (size_t)(equals - name) : strlen(name));
-    if (!row) return refuse("no option %s", argument);
-    if (!equals && *at + 1 == argc) return refuse("%s needs a value: %s", argument, row->help);
-    const char *value = equals ? equals + 1 : argv[++*at];
-    Text problem = {0};
-    bool good = option_set(row, options, value, strings, &problem);
-    if (!good) refuse("%s: %s", argument, text_string(&problem));
-    text_close(&problem);
-    return good ? 0 : EXIT_USAGE;
-}
-
-static int parse(PrepareOptions *options, TextList *inputs, int argc, char **argv, TextList *strings) {
-    for (int i = 0; i < ROWS; i++) {
+// Fills `options` and leaves the inputs in argv[1] .. argv[*inputs]. 0 or an exit code.
+static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
+    static const char usage[] =
+        "prepare INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]";
+    const char *numbers[NUMBERS] = {number_rows[0].fallback, number_rows[1].fallback};
+    *options = (PrepareOptions){0};
+    const Argument table[] = {
+        {.name = "--tokenizer", .text = &options->tokenizer}, {.name = "--out", .text = &options->out},
+        {.name = "--val-fraction", .text = &numbers[0]},      {.name = "--shard-tokens", .text = &numbers[1]},
+        {0},
+    };
+    int kept = arguments_take(argc, argv, table, 1, usage);
+    if (kept == 0) return EXIT_USAGE;
+    *inputs = kept - 1;
+    if (!options->tokenizer) return refuse(usage, "which tokenizer? give --tokenizer byte, or gpt2");
+    if (!options->out) return refuse(usage, "where to? give --out with a new directory");
+    for (int i = 0; i < NUMBERS; i++) {
         Text problem = {0};
-        bool good = option_set(&rows[i], options, rows[i].fallback, strings, &problem);
-        REQUIRE(good, "%s", text_string(&problem));
+        bool good = option_set(&number_rows[i], options, numbers[i], NULL, &problem);
+        if (!good) refuse(usage, text_string(&problem));
+        text_close(&problem);
+        if (!good) return EXIT_USAGE;
     }
-    bool only_inputs = false; // after --
-    for (int i = 1; i < argc; i++) {
-        if (!only_inputs && strcmp(argv[i], "--") == 0) {
-            only_inputs = true;
-        } else if (!only_inputs && strncmp(argv[i], "--", 2) == 0) {
-            int code = set_option(options, argc, argv, &i, strings);
-            if (code) return code;
-        } else {
-            text_list_add(inputs, argv[i]);
-        }
-    }
-    if (inputs->count == 0) return refuse("no inputs: give text files, .jsonl files or folders");
-    if (!*options->tokenizer) return refuse("which tokenizer? give --tokenizer byte, or gpt2");
-    if (!*options->out) return refuse("where to? give --out with a new directory");
     return 0;
 }
 
@@ -145,15 +104,13 @@ static int prepare(const PrepareOptions *options, const TextList *inputs) {
 }
 
 int command_prepare(int argc, char **argv) {
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        print_usage(stdout);
-        return 0;
-    }
     PrepareOptions options;
-    TextList inputs = {0}, strings = {0};
-    int code = parse(&options, &inputs, argc, argv, &strings);
-    if (code == 0) code = prepare(&options, &inputs);
+    TextList inputs = {0};
+    int input_count;
+    int code = parse(&options, argc, argv, &input_count);
+    if (code) return code;
+    for (int i = 1; i <= input_count; i++) text_list_add(&inputs, argv[i]);
+    code = prepare(&options, &inputs);
     text_list_close(&inputs);
-    text_list_close(&strings);
     return code;
 }

@@ -1,26 +1,34 @@
 // Corpus: text files, folders and JSONL into token shards, a tokenizer.json and a dataset.json, in bounded memory.
+//
+// Documents: a .jsonl file has one per line that is not blank (member "text"), any other file is one. Folders are
+// walked in sorted order, without names that begin with a dot. The separator follows each document.
+// Validation: document i is held out whole where philox_uniform(SPLIT_SEED, STREAM_SPLIT, 0, i) < val_fraction. With
+// fewer than 20 documents, or when this picks none, the last val_fraction of each document is held out instead,
+// cut behind the end of a line (before whitespace where no line ends).
 #pragma once
 
 #include "data/tokenizer.h"
 
 typedef struct {
-    const TextList *inputs;   // files (.jsonl: one document per line, member "text") and folders, which are walked
-    const char *out;          // directory; a non-empty one is refused unless it holds only what we wrote
-    double val_fraction;      // share of the text that is held out
-    int64_t shard_tokens;     // per file
-    bool quiet;               // no progress bar
+    const TextList *inputs; // files and folders
+    const char *out;        // directory; a non-empty one is refused unless it holds only what we wrote
+    double val_fraction;    // share of the text that is held out, in (0, 1)
+    int64_t shard_tokens;   // per file; as many ids are held in memory
+    bool quiet;             // no progress bar
 } CorpusSetup;
 
 typedef struct {
     int64_t documents, skipped_files; // skipped: binary or empty
-    int64_t train_tokens, val_tokens;
+    int64_t train_tokens, val_tokens; // with separators
     int64_t train_bytes, val_bytes;   // of text
+    int64_t replaced_bytes;           // that were not UTF-8 and became U+FFFD
     double bigram_bits;               // byte-bigram entropy of the whole corpus: H(byte | previous byte), bits
 } CorpusCounts;
 
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors);
 
-// dataset.json beside the shards: what `train` checks before it believes them. Missing file: `present` is false.
+// dataset.json beside the shards: what `train` checks before it believes them. Written last: an output directory
+// without it is incomplete. Missing file: `present` is false.
 typedef struct {
     bool present;
     char tokenizer_hash[33];

@@ -16,14 +16,20 @@ void token_list_close(TokenList *list);
 Tokenizer *tokenizer_open(const char *which, Errors *errors);
 void tokenizer_close(Tokenizer *tokenizer);
 
-const char *tokenizer_name(const Tokenizer *tokenizer);  // "byte", "gpt2"
+const char *tokenizer_name(const Tokenizer *tokenizer);  // "byte", "gpt2"; "bpe": a tokenizer.json of neither
 int64_t tokenizer_vocab(const Tokenizer *tokenizer);     // ids are below
 int32_t tokenizer_separator(const Tokenizer *tokenizer); // the id that ends a document
 const char *tokenizer_hash(const Tokenizer *tokenizer);  // 32 hex digits over what decides the ids
 
 // Appends the ids of UTF-8 text (special tokens in it are ordinary text). Bytes that are not UTF-8 become U+FFFD for
-// gpt2 and are counted in the result; for byte every byte is a token.
+// gpt2 and are counted in the result; for byte every byte is a token. A tokenizer has scratch: one thread at a time.
 int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out);
+// How many leading bytes can be encoded on their own, about `target` of them: the text is cut only right before
+// whitespace that follows something else, where the pre-split cuts too, so that pieces encode to what the whole does.
+// (A run of 64 MiB without such a place is cut between characters.)
+size_t tokenizer_piece(const char *bytes, size_t size, size_t target);
+
+// The separator and other tokens without text decode to nothing.
 void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
 int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id); // 0 for the separator
 

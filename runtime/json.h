@@ -1,11 +1,13 @@
 // Strict JSON over cJSON. cJSON keeps no positions and forgives much, so one scanner pass comes first: it records
-// where each value begins and refuses invalid UTF-8, duplicate keys, \u0000, numbers that overflow a double or have
-// leading zeros, nesting deeper than 64, a byte-order mark, raw control characters and text after the value.
+// where each value begins and refuses invalid UTF-8, duplicate keys, \u0000, numbers that overflow a double, have
+// leading zeros or more than 62 characters, nesting deeper than 64, a byte-order mark, raw control characters and text
+// after the value. No locale matters.
 #pragma once
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/error.h"
 
@@ -26,12 +28,13 @@ const cJSON *json_member(const cJSON *object, const char *key);
 bool json_is_integer(const cJSON *node, int64_t *value); // integral and at most 2^53 in size
 
 // Writing. The writer puts commas, quotes and escapes; nesting is by begin and end. `key` is NULL inside arrays.
-// With `indent` > 0 objects are broken over lines.
+// With `indent` > 0 objects are broken over lines, arrays are not.
 typedef struct {
     Text *out;
     int indent;
     int depth;
-    bool fresh; // nothing written yet at this level
+    bool fresh;      // nothing written yet at this level
+    uint64_t arrays; // bit d: the level at depth d is an array
 } JsonWriter;
 
 void json_begin(JsonWriter *writer, const char *key, char bracket); // '{' or '['

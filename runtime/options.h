@@ -66,14 +66,21 @@ typedef struct {
     int count;
 } OptionRows;
 
-// Parses `value` (text as a user writes it; lists: one item) into the row's field of `options`. On failure adds to
-// `problem` what is wrong, naming expected type, range and help, and leaves the field alone. Strings are kept alive
-// by `strings`.
+// Parses `value` (text as a user writes it; lists: one item, or a JSON array of strings that begins with ["), into the
+// row's field of `options`. On failure adds to `problem` what is wrong, naming expected type, range and help, and leaves
+// the field alone. Texts are kept alive by `strings`; a list owns its items and is closed by whoever owns the struct.
 bool option_set(const OptionRow *row, void *options, const char *value, TextList *strings, Text *problem);
 
-// The field as text that option_set reads back to exactly the same value. Lists: one item per call, `index` < count.
+// The field as text that option_set reads back to exactly the same value; lists as a JSON array.
 void option_print(const OptionRow *row, const void *options, Text *out);
 bool option_is_auto(const OptionRow *row, const void *options);
+bool option_is_fallback(const OptionRow *row, const void *options);
+
+// What the row takes: "an integer 1..1000 or auto".
+void option_expected(const OptionRow *row, Text *out);
+
+// Adds "VALUE is REASON; expected ... (help)" to `problem`; always returns false.
+bool option_refuse(const OptionRow *row, const char *value, const char *reason, Text *problem);
 
 // The name of choice `index` of "a|b|c"; and its index, or -1.
 void option_choice_name(const char *choices, int64_t index, Text *out);

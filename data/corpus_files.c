@@ -1,0 +1,165 @@
+// Files of a corpus. Nothing is ever removed from an output directory but files named exactly as this program names
+// them, and only when there is nothing else in it.
+#include "data/corpus_files.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/file.h"
+
+// ---- inputs ----
+
+typedef struct {
+    TextList *files;
+    struct stat out; // st_ino 0: does not exist yet
+    Errors *errors;
+} Walk;
+
+static bool walk_folder(const Walk *walk, const char *folder, int depth) {
+    enum { DEEPEST = 64 };
+    if (depth > DEEPEST)
+        return errors_add(walk->errors, EXIT_NO_INPUT, "%s: folders nest deeper than %d", folder, DEEPEST);
+    TextList names = {0};
+    bool good = directory_list(&names, folder, walk->errors);
+    for (int64_t i = 0; i < names.count && good; i++) {
+        char path[4096];
+        struct stat info, link;
+        path_join(path, folder, names.items[i]);
+        if (names.items[i][0] == '.' || stat(path, &info) != 0 || lstat(path, &link) != 0) continue;
+        bool is_out = info.st_ino == walk->out.st_ino && info.st_dev == walk->out.st_dev;
+        if (S_ISDIR(info.st_mode) && !S_ISLNK(link.st_mode) && !is_out) good = walk_folder(walk, path, depth + 1);
+        if (S_ISREG(info.st_mode)) text_list_add(walk->files, path);
+    }
+    text_list_close(&names);
+    return good;
+}
+
+bool corpus_find_files(const TextList *inputs, const char *out, TextList *files, Errors *errors) {
+    Walk walk = {.files = files, .errors = errors};
+    if (stat(out, &walk.out) != 0) walk.out = (struct stat){0};
+    bool good = true;
+    for (int64_t i = 0; i < inputs->count; i++) {
+        const char *input = inputs->items[i];
+        struct stat info;
+        if (stat(input, &info) != 0)
+            good = errors_add(errors, EXIT_NO_INPUT, "%s: %s; expected a text file, a .jsonl file or a folder", input,
+                              strerror(errno));
+        else if (S_ISDIR(info.st_mode))
+            good = walk_folder(&walk, input, 0) && good;
+        else if (S_ISREG(info.st_mode))
+            text_list_add(files, input);
+        else
+            good = errors_add(errors, EXIT_NO_INPUT, "%s: neither a file nor a folder", input);
+    }
+    if (good && files->count == 0) return errors_add(errors, EXIT_NO_INPUT, "the inputs hold no files");
+    return good;
+}
+
+// ---- the output directory ----
+
+static bool is_shard_name(const char *name) { // train_000000.bin
+    int split_size = 0, size = 0;
+    if (sscanf(name, "%*[a-z]%n_%*[0-9].bin%n", &split_size, &size) < 0 || size == 0) return false;
+    bool split = (split_size == 5 && memcmp(name, "train", 5) == 0) || (split_size == 3 && memcmp(name, "val", 3) == 0);
+    return split && name[size] == 0 && size - split_size >= 11; // _ and six digits or more and .bin
+}
+
+static bool is_ours(const char *name) {
+    static const char *const names[] = {"dataset.json", "tokenizer.json", "dataset.json.partial",
+                                        "tokenizer.json.partial"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(name, names[i]) == 0) return true;
+    return is_shard_name(name);
+}
+
+static bool remove_file(const char *directory, const char *name, Errors *errors) {
+    char path[4096];
+    path_join(path, directory, name);
+    if (unlink(path) == 0 || errno == ENOENT) return true;
+    return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot remove: %s; choose another --out", path, strerror(errno));
+}
+
+bool corpus_claim_output(const char *out, Errors *errors) {
+    if (path_exists(out) && !path_is_directory(out))
+        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: is a file; --out takes a directory", out);
+    if (!directory_make(out, errors)) return false;
+    TextList names = {0};
+    bool good = directory_list(&names, out, errors);
+    for (int64_t i = 0; i < names.count && good; i++)
+        if (!is_ours(names.items[i]))
+            good = errors_add(errors, EXIT_CANNOT_WRITE,
+                              "%s: holds %s, which is no output of `prepare`; choose a new or empty directory", out,
+                              names.items[i]);
+    good = good && remove_file(out, "dataset.json", errors) && directory_sync(out, errors);
+    for (int64_t i = 0; i < names.count && good; i++) good = remove_file(out, names.items[i], errors);
+    text_list_close(&names);
+    return good;
+}
+
+// ---- shards ----
+
+ShardWriter shard_writer_open(const char *directory, const char *split, int64_t vocab, int64_t shard_tokens) {
+    return (ShardWriter){.directory = directory,
+                         .split = split,
+                         .id_bytes = vocab <= UINT16_MAX ? 2 : 4,
+                         .shard_tokens = shard_tokens};
+}
+
+static bool write_shard(ShardWriter *writer, Errors *errors) {
+    char name[64], path[4096];
+    snprintf(name, sizeof name, "%s_%06ld.bin", writer->split, writer->shards);
+    path_join(path, writer->directory, name);
+    int32_t header[256] = {writer->id_bytes == 2 ? 20240520 : 20240801, writer->id_bytes == 2 ? 1 : 7,
+                           (int32_t)writer->held};
+    FileWriter file;
+    if (!file_create(&file, path, errors)) return false;
+    file_write(&file, header, sizeof header);
+    file_write(&file, writer->ids, (size_t)(writer->held * writer->id_bytes));
+    if (!file_finish(&file, NULL, errors)) return false;
+    writer->shards++;
+    writer->held = 0;
+    return true;
+}
+
+static void reserve(ShardWriter *writer, int64_t count) {
+    if (writer->held + count <= writer->capacity) return;
+    int64_t capacity = writer->capacity ? 2 * writer->capacity : 1 << 16;
+    if (capacity > writer->shard_tokens) capacity = writer->shard_tokens;
+    if (capacity < writer->held + count) capacity = writer->held + count;
+    char *ids = realloc(writer->ids, (size_t)(capacity * writer->id_bytes));
+    if (!ids) DIE(EXIT_INTERNAL, "out of memory for a shard of %ld tokens; lower --shard-tokens", writer->shard_tokens);
+    writer->ids = ids;
+    writer->capacity = capacity;
+}
+
+static void hold(ShardWriter *writer, const int32_t *ids, int64_t count) {
+    reserve(writer, count);
+    char *out = writer->ids + writer->held * writer->id_bytes;
+    for (int64_t i = 0; i < count; i++) memcpy(out + i * writer->id_bytes, &ids[i], (size_t)writer->id_bytes);
+    writer->held += count;
+    writer->tokens += count;
+}
+
+bool shard_writer_add(ShardWriter *writer, const int32_t *ids, int64_t count, Errors *errors) {
+    while (count > 0) {
+        int64_t room = writer->shard_tokens - writer->held, part = count < room ? count : room;
+        hold(writer, ids, part);
+        ids += part;
+        count -= part;
+        if (writer->held == writer->shard_tokens && !write_shard(writer, errors)) return false;
+    }
+    return true;
+}
+
+bool shard_writer_finish(ShardWriter *writer, Errors *errors) {
+    return writer->held == 0 || write_shard(writer, errors);
+}
+
+void shard_writer_close(ShardWriter *writer) {
+    free(writer->ids);
+    *writer = (ShardWriter){0};
+}

@@ -1,0 +1,27 @@
+// Files of a corpus, for data/corpus*.c alone: those it reads, and the output directory it owns.
+#pragma once
+
+#include "runtime/error.h"
+
+// The files of `inputs` in order, folders walked; nothing below the directory `out` is taken.
+bool corpus_find_files(const TextList *inputs, const char *out, TextList *files, Errors *errors);
+
+// Makes `out` an empty directory. What an earlier run wrote there is removed, dataset.json first; anything else in it
+// is refused.
+bool corpus_claim_output(const char *out, Errors *errors);
+
+// One split being written as SPLIT_000000.bin, SPLIT_000001.bin, ...; a shard is gathered in memory, because its header
+// counts its tokens.
+typedef struct {
+    const char *directory, *split;
+    int id_bytes; // 2 or 4
+    int64_t shard_tokens;
+    char *ids;
+    int64_t held, capacity; // tokens
+    int64_t shards, tokens; // written and held so far
+} ShardWriter;
+
+ShardWriter shard_writer_open(const char *directory, const char *split, int64_t vocab, int64_t shard_tokens);
+bool shard_writer_add(ShardWriter *writer, const int32_t *ids, int64_t count, Errors *errors);
+bool shard_writer_finish(ShardWriter *writer, Errors *errors); // writes what is held
+void shard_writer_close(ShardWriter *writer);

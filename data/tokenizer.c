@@ -1,0 +1,316 @@
+// Tokenizers: what all kinds share, and the byte kind. Every kind is a table of byte strings, one separator without
+// bytes, and a ranked list of merges (none for byte). Strings of the world are never trusted to be UTF-8: bytes that
+// are not become U+FFFD before BPE sees them.
+#include "data/tokenizer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "data/tokenizer_rows.h"
+#include "runtime/file.h"
+
+// The kinds. The hash is what tokenizer_hash answers for that kind and nothing else: a tokenizer.json is known by it.
+static const struct {
+    const char *name;
+    Tokenizer *(*open)(Errors *errors);
+    const char *hash;
+} kinds[] = {
+    {"byte", tokenizer_open_byte, "43c3b0d693c5f7264534d1ede71d9e44"},
+    {"gpt2", tokenizer_open_gpt2, "eeaedd68d29b5ad984a2d122a5c7aaa8"},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+// ---- lists and tables ----
+
+void token_list_reserve(TokenList *list, size_t more) {
+    if (list->count + (int64_t)more <= list->capacity) return;
+    int64_t capacity = 2 * list->capacity + (int64_t)more;
+    int32_t *items = realloc(list->items, (size_t)capacity * sizeof *items);
+    if (!items) DIE(EXIT_INTERNAL, "out of memory: a list of %ld tokens", capacity);
+    list->items = items;
+    list->capacity = capacity;
+}
+
+void token_list_close(TokenList *list) {
+    free(list->items);
+    *list = (TokenList){0};
+}
+
+static int64_t slot_of(const TokenTable *table, const char *bytes, size_t size) {
+    int64_t at = (int64_t)(XXH3_64bits(bytes, size) % (uint64_t)table->slot_count);
+    for (; table->slots[at] >= 0; at = (at + 1) % table->slot_count) {
+        size_t other_size;
+        const char *other = token_table_bytes(table, table->slots[at], &other_size);
+        if (other_size == size && memcmp(other, bytes, size) == 0) break;
+    }
+    return at;
+}
+
+static void table_grow(TokenTable *table) {
+    int64_t capacity = table->capacity ? 2 * table->capacity : 512;
+    table->ends = realloc(table->ends, (size_t)capacity * sizeof *table->ends);
+    free(table->slots);
+    table->slot_count = 2 * capacity + 1;
+    table->slots = malloc((size_t)table->slot_count * sizeof *table->slots);
+    if (!table->ends || !table->slots) DIE(EXIT_INTERNAL, "out of memory: a table of %ld tokens", capacity);
+    table->capacity = capacity;
+    for (int64_t i = 0; i < table->slot_count; i++) table->slots[i] = -1;
+    for (int64_t id = 0; id < table->count; id++) {
+        size_t size;
+        const char *bytes = token_table_bytes(table, (int32_t)id, &size);
+        table->slots[slot_of(table, bytes, size)] = (int32_t)id;
+    }
+}
+
+void token_table_add(TokenTable *table, const char *bytes, size_t size) {
+    if (table->count == table->capacity) table_grow(table);
+    text_append(&table->bytes, bytes, size);
+    table->ends[table->count++] = (int64_t)table->bytes.size;
+    table->slots[slot_of(table, bytes, size)] = (int32_t)(table->count - 1);
+}
+
+int32_t token_table_find(const TokenTable *table, const char *bytes, size_t size) {
+    return table->count == 0 ? -1 : table->slots[slot_of(table, bytes, size)];
+}
+
+const char *token_table_bytes(const TokenTable *table, int32_t id, size_t *size) {
+    int64_t begin = id > 0 ? table->ends[id - 1] : 0;
+    *size = (size_t)(table->ends[id] - begin);
+    return text_string(&table->bytes) + begin;
+}
+
+void token_table_close(TokenTable *table) {
+    text_close(&table->bytes);
+    free(table->ends);
+    free(table->slots);
+    *table = (TokenTable){0};
+}
+
+void tokenizer_add_merge(Tokenizer *tokenizer, Merge merge) {
+    if (tokenizer->merge_count == tokenizer->merge_capacity) {
+        int64_t capacity = tokenizer->merge_capacity ? 2 * tokenizer->merge_capacity : 1024;
+        Merge *merges = realloc(tokenizer->merges, (size_t)capacity * sizeof *merges);
+        if (!merges) DIE(EXIT_INTERNAL, "out of memory: a list of %ld merges", capacity);
+        tokenizer->merges = merges;
+        tokenizer->merge_capacity = capacity;
+    }
+    tokenizer->merges[tokenizer->merge_count++] = merge;
+}
+
+// ---- the byte-level alphabet ----
+
+// Printable Latin-1 bytes stand for themselves and come first; the others are the code points from 256.
+static const struct {
+    int first, last; // bytes
+    int code, place; // of the first
+} alphabet[] = {
+    {'!', '~', '!', 0},       {0xA1, 0xAC, 0xA1, 94},  {0xAE, 0xFF, 0xAE, 106},
+    {0x00, 0x20, 0x100, 188}, {0x7F, 0xA0, 0x121, 221}, {0xAD, 0xAD, 0x143, 255},
+};
+enum { ALPHABET_RANGES = sizeof alphabet / sizeof alphabet[0] };
+
+static int range_of_byte(int byte) {
+    int i = 0;
+    while (byte < alphabet[i].first || byte > alphabet[i].last) i++;
+    return i;
+}
+
+int byte_level_place(unsigned char byte) {
+    int i = range_of_byte(byte);
+    return alphabet[i].place + byte - alphabet[i].first;
+}
+
+void byte_level_write(Text *out, const char *bytes, size_t size) {
+    for (size_t at = 0; at < size; at++) {
+        int byte = (unsigned char)bytes[at], i = range_of_byte(byte);
+        int code = alphabet[i].code + byte - alphabet[i].first;
+        char utf8[2] = {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 0x3F))};
+        if (code < 0x80) utf8[0] = (char)code;
+        text_append(out, utf8, code < 0x80 ? 1 : 2);
+    }
+}
+
+static bool byte_of_code(int code, char *byte) {
+    for (int i = 0; i < ALPHABET_RANGES; i++) {
+        int offset = code - alphabet[i].code;
+        if (offset < 0 || offset > alphabet[i].last - alphabet[i].first) continue;
+        *byte = (char)(alphabet[i].first + offset);
+        return true;
+    }
+    return false;
+}
+
+bool byte_level_read(Text *out, const char *text, size_t size) {
+    for (size_t at = 0; at < size; at++) {
+        int code = (unsigned char)text[at];
+        if (code >= 0xE0 || (code >= 0x80 && at + 1 == size)) return false;
+        if (code >= 0x80) code = (code & 0x1F) << 6 | ((unsigned char)text[++at] & 0x3F);
+        char byte;
+        if (!byte_of_code(code, &byte)) return false;
+        text_append(out, &byte, 1);
+    }
+    return true;
+}
+
+// ---- opening ----
+
+// xxh3 over what decides the ids: the pre-split, the single bytes, the merges, the separator and the size.
+static void find_hash(Tokenizer *tokenizer) {
+    int64_t sizes[2] = {tokenizer->tokens.count, tokenizer->separator};
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) DIE(EXIT_INTERNAL, "out of memory for a hash");
+    XXH3_128bits_reset(state);
+    XXH3_128bits_update(state, bpe_pattern, strlen(bpe_pattern));
+    XXH3_128bits_update(state, tokenizer->byte_ids, sizeof tokenizer->byte_ids);
+    if (tokenizer->merge_count > 0)
+        XXH3_128bits_update(state, tokenizer->merges, (size_t)tokenizer->merge_count * sizeof *tokenizer->merges);
+    XXH3_128bits_update(state, sizes, sizeof sizes);
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(tokenizer->hash, sizeof tokenizer->hash, "%016lx%016lx", hash.high64, hash.low64);
+}
+
+bool tokenizer_complete(Tokenizer *tokenizer, Errors *errors) {
+    for (int byte = 0; byte < 256; byte++) {
+        char c = (char)byte;
+        tokenizer->byte_ids[byte] = token_table_find(&tokenizer->tokens, &c, 1);
+        if (tokenizer->byte_ids[byte] < 0)
+            return errors_add(errors, EXIT_DATA, "the tokenizer has no token for byte %d; a byte-level one has all 256",
+                              byte);
+    }
+    find_hash(tokenizer);
+    tokenizer->name = "bpe";
+    for (int i = 0; i < KINDS; i++)
+        if (strcmp(tokenizer->hash, kinds[i].hash) == 0) tokenizer->name = kinds[i].name;
+    if (strcmp(tokenizer->name, "byte") != 0) tokenizer->bpe = bpe_open(tokenizer);
+    return true;
+}
+
+Tokenizer *tokenizer_open_byte(Errors *errors) {
+    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    if (!tokenizer) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    for (int byte = 0; byte < 256; byte++) {
+        char c = (char)byte;
+        token_table_add(&tokenizer->tokens, &c, 1);
+    }
+    tokenizer->separator = 256;
+    token_table_add(&tokenizer->tokens, "", 0);
+    tokenizer_complete(tokenizer, errors);
+    return tokenizer;
+}
+
+Tokenizer *tokenizer_open(const char *which, Errors *errors) {
+    for (int i = 0; i < KINDS; i++)
+        if (strcmp(which, kinds[i].name) == 0) return kinds[i].open(errors);
+    if (path_is_directory(which)) {
+        char path[4096];
+        path_join(path, which, "tokenizer.json");
+        return tokenizer_open_json(path, errors);
+    }
+    if (path_exists(which)) return tokenizer_open_json(which, errors);
+    errors_add(errors, EXIT_NO_INPUT, "no tokenizer %s: expected byte, gpt2, or the path of a tokenizer.json", which);
+    return NULL;
+}
+
+void tokenizer_close(Tokenizer *tokenizer) {
+    if (!tokenizer) return;
+    bpe_close(tokenizer->bpe);
+    free(tokenizer->merges);
+    token_table_close(&tokenizer->tokens);
+    free(tokenizer);
+}
+
+// ---- facts ----
+
+const char *tokenizer_name(const Tokenizer *tokenizer) { return tokenizer->name; }
+int64_t tokenizer_vocab(const Tokenizer *tokenizer) { return tokenizer->tokens.count; }
+int32_t tokenizer_separator(const Tokenizer *tokenizer) { return tokenizer->separator; }
+const char *tokenizer_hash(const Tokenizer *tokenizer) { return tokenizer->hash; }
+
+int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id) {
+    REQUIRE(id >= 0 && id < tokenizer->tokens.count, "id %d of %ld", id, tokenizer->tokens.count);
+    size_t size;
+    token_table_bytes(&tokenizer->tokens, id, &size);
+    return (int64_t)size;
+}
+
+// ---- encoding and decoding ----
+
+static void encode_bytes(const char *bytes, size_t size, TokenList *out) {
+    token_list_reserve(out, size);
+    for (size_t i = 0; i < size; i++) out->items[out->count++] = (unsigned char)bytes[i];
+}
+
+// The text with U+FFFD for each byte that is in no valid sequence; returns how many there were.
+static int64_t repair(Text *out, const char *bytes, size_t size) {
+    int64_t replaced = 0;
+    size_t at = 0, good;
+    while (!text_is_utf8(bytes + at, size - at, &good)) {
+        text_append(out, bytes + at, good);
+        text_add(out, "\xEF\xBF\xBD");
+        replaced++;
+        at += good + 1;
+    }
+    text_append(out, bytes + at, size - at);
+    return replaced;
+}
+
+int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out) {
+    int64_t replaced = 0;
+    if (!tokenizer->bpe) {
+        encode_bytes(bytes, size, out);
+    } else if (text_is_utf8(bytes, size, NULL)) {
+        bpe_encode(tokenizer->bpe, bytes, size, out);
+    } else {
+        Text repaired = {0};
+        replaced = repair(&repaired, bytes, size);
+        bpe_encode(tokenizer->bpe, repaired.data, repaired.size, out);
+        text_close(&repaired);
+    }
+    return replaced;
+}
+
+void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out) {
+    for (int64_t i = 0; i < count; i++) {
+        REQUIRE(ids[i] >= 0 && ids[i] < tokenizer->tokens.count, "id %d of %ld", ids[i], tokenizer->tokens.count);
+        size_t size;
+        const char *bytes = token_table_bytes(&tokenizer->tokens, ids[i], &size);
+        text_append(out, bytes, size);
+    }
+}
+
+// ---- cutting ----
+
+static bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+
+// Whether bytes that end before `at` may end in whitespace, by the encodings of all whitespace that is not ASCII.
+static bool may_end_in_space(const char *bytes, size_t at) {
+    static const struct {
+        unsigned char lead[2], first, last; // the last byte is between first and last
+        int leads;
+    } spaces[] = {
+        {{0xC2}, 0x85, 0x85, 1},       {{0xC2}, 0xA0, 0xA0, 1},       {{0xE1, 0x9A}, 0x80, 0x80, 2},
+        {{0xE2, 0x80}, 0x80, 0xAF, 2}, {{0xE2, 0x81}, 0x9F, 0x9F, 2}, {{0xE3, 0x80}, 0x80, 0x80, 2},
+    };
+    if (at == 0 || is_ascii_space(bytes[at - 1])) return true;
+    unsigned char last = (unsigned char)bytes[at - 1];
+    for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
+        size_t leads = (size_t)spaces[i].leads;
+        bool fits = last >= spaces[i].first && last <= spaces[i].last && at > leads;
+        if (fits && memcmp(bytes + at - 1 - leads, spaces[i].lead, leads) == 0) return true;
+    }
+    return false;
+}
+
+size_t tokenizer_piece(const char *bytes, size_t size, size_t target) {
+    enum { FURTHEST = 64 << 20 };
+    if (size <= target) return size;
+    size_t limit = size - target < FURTHEST ? size : target + FURTHEST;
+    for (size_t at = target; at < limit; at++)
+        if (is_ascii_space(bytes[at]) && !may_end_in_space(bytes, at)) return at;
+    if (limit == size) return size;
+    for (int back = 0; back < 3 && ((unsigned char)bytes[limit] & 0xC0) == 0x80; back++) limit--;
+    return limit;
+}

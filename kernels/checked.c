@@ -1,0 +1,454 @@
+// The contract of kernels.h as a list per operation: each tensor's role, shape in letters, dtype and use. A letter
+// stands for one size throughout a call. What lists cannot say is required in a line beside them.
+#include "kernels/checked.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- calls ----
+
+enum {
+#define K(result, operation, parameters) OPERATION_##operation,
+    KERNELS(K)
+#undef K
+    OPERATIONS
+};
+
+static const char *const names[OPERATIONS] = {
+#define K(result, operation, parameters) #operation,
+    KERNELS(K)
+#undef K
+};
+
+typedef struct {
+    int operation;
+    int64_t calls;
+    double seconds;
+} Tally;
+
+static const Kernels *inner;
+static bool want_finite;
+static Tally tallies[OPERATIONS];
+
+typedef enum { COMPUTE, WIDE, FLOATS, F32, F64, I32 } Kind; // FLOATS: any float dtype
+static const char *const kind_names[] = {"compute", "wide", "float", "f32", "f64", "i32"};
+
+typedef struct {
+    const char *name;
+    Tensor tensor;
+    const char *shape; // one letter or digit per dimension; NULL: any
+    Kind kind;
+    bool optional, written;
+} Role;
+
+#define IN(tensor, shape, kind) {#tensor, tensor, shape, kind, false, false}
+#define IN_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, false}
+#define OUT(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true}
+#define OUT_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true}
+
+typedef struct {
+    int operation;
+    const Role *roles;
+    int count;
+    double start;
+} Call;
+
+static void begin_call(Call *call);
+static void end_call(const Call *call);
+
+// Checks the roles given after `arguments`, then does and times the call.
+#define CALL(name, arguments, ...)                                                                 \
+    do {                                                                                           \
+        const Role roles[] = {__VA_ARGS__};                                                        \
+        Call call = {OPERATION_##name, roles, (int)(sizeof roles / sizeof roles[0]), 0};           \
+        begin_call(&call);                                                                         \
+        inner->name arguments;                                                                     \
+        end_call(&call);                                                                           \
+    } while (0)
+
+// ---- checks ----
+
+static void describe(Text *out, Tensor t) {
+    text_printf(out, "%s (", tensor_present(t) ? dtype_name(t.dtype) : "none");
+    for (int i = 0; i < t.rank; i++) text_printf(out, "%s%ld", i ? ", " : "", (long)t.shape[i]);
+    text_add(out, ")");
+}
+
+// What the role asks for, with the letters' sizes as far as they are known.
+static void describe_wanted(Text *out, const Role *role, const int64_t size[]) {
+    text_printf(out, "%s (", kind_names[role->kind]);
+    for (const char *letter = role->shape; letter && *letter; letter++) {
+        text_printf(out, "%s%c", letter > role->shape ? ", " : "", *letter);
+        if (isupper((unsigned char)*letter) && size[(int)*letter]) text_printf(out, " = %ld", (long)size[(int)*letter]);
+    }
+    text_printf(out, ")%s", role->optional ? " or none" : "");
+}
+
+static _Noreturn void refuse(const Call *call, const Role *role, const int64_t size[], const char *why) {
+    Text text = {0};
+    describe(&text, role->tensor);
+    text_add(&text, ", expected ");
+    describe_wanted(&text, role, size);
+    DIE(EXIT_INTERNAL, "%s: %s %s: it is %s", names[call->operation], role->name, why, text_string(&text));
+}
+
+static bool is_float(DType dtype) { return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F64; }
+
+static bool kind_allows(Kind kind, DType dtype) {
+    switch (kind) {
+    case COMPUTE: case FLOATS: return is_float(dtype);
+    case WIDE: return dtype == DTYPE_F32 || dtype == DTYPE_F64;
+    case F32: return dtype == DTYPE_F32;
+    case F64: return dtype == DTYPE_F64;
+    case I32: return dtype == DTYPE_I32;
+    }
+    return false;
+}
+
+// Rows are contiguous; tensors of fewer than four dimensions are also evenly spaced rows.
+static bool well_laid(Tensor t) {
+    if (t.shape[t.rank - 1] > 1 && t.stride[t.rank - 1] != 1) return false;
+    for (int i = 0; i + 2 < t.rank && t.rank < TENSOR_RANK; i++)
+        if (t.shape[i] > 1 && t.stride[i] != t.stride[i + 1] * t.shape[i + 1]) return false;
+    return t.rank == 1 || t.shape[t.rank - 2] == 1 || t.stride[t.rank - 2] >= t.shape[t.rank - 1];
+}
+
+// Letters without a size yet take it from this tensor.
+static bool shape_matches(const Role *role, int64_t size[]) {
+    if (!role->shape) return true;
+    if (role->tensor.rank != (int)strlen(role->shape)) return false;
+    for (int i = 0; i < role->tensor.rank; i++) {
+        int letter = role->shape[i];
+        int64_t *wanted = &size[letter];
+        if (*wanted == 0) *wanted = role->tensor.shape[i];
+        if (*wanted != role->tensor.shape[i]) return false;
+    }
+    return true;
+}
+
+static bool dtypes_agree(DType compute, DType wide) { return wide == (compute == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32); }
+
+// One compute and one wide dtype in a call, and the one that belongs to the other.
+static void check_dtypes(const Call *call, const int64_t size[]) {
+    const Role *first[] = {[COMPUTE] = NULL, [WIDE] = NULL};
+    for (int i = 0; i < call->count; i++) {
+        const Role *role = &call->roles[i];
+        if (!tensor_present(role->tensor) || role->kind > WIDE) continue;
+        const Role **leader = &first[role->kind];
+        if (!*leader) *leader = role;
+        if (role->tensor.dtype != (*leader)->tensor.dtype) refuse(call, role, size, "differs in dtype from another");
+    }
+    if (first[COMPUTE] && first[WIDE] && !dtypes_agree(first[COMPUTE]->tensor.dtype, first[WIDE]->tensor.dtype))
+        refuse(call, first[WIDE], size, "has a dtype that does not go with the activations'");
+}
+
+static void begin_call(Call *call) {
+    int64_t size[128] = {['1'] = 1, ['2'] = 2, ['S'] = STATUS_COUNT};
+    for (int i = 0; i < call->count; i++) {
+        const Role *role = &call->roles[i];
+        if (role->optional && !tensor_present(role->tensor)) continue;
+        if (!tensor_present(role->tensor)) refuse(call, role, size, "is missing");
+        if (!role->tensor.data) refuse(call, role, size, "has no memory");
+        if (!kind_allows(role->kind, role->tensor.dtype)) refuse(call, role, size, "has the wrong dtype");
+        if (!shape_matches(role, size)) refuse(call, role, size, "has the wrong shape");
+        if (!well_laid(role->tensor)) refuse(call, role, size, "does not have contiguous rows");
+    }
+    check_dtypes(call, size);
+    call->start = clock_seconds();
+}
+
+static double host_float(const void *data, DType dtype, int64_t i) {
+    if (dtype == DTYPE_F64) return ((const double *)data)[i];
+    return dtype == DTYPE_F32 ? ((const float *)data)[i] : bf16_to_float(((const uint16_t *)data)[i]);
+}
+
+// Element `i` of the first dimension.
+static Tensor part_of(Tensor t, int64_t i) {
+    t = tensor_slice(t, 0, i, 1);
+    for (int dim = 0; dim + 1 < t.rank; dim++) t.shape[dim] = t.shape[dim + 1], t.stride[dim] = t.stride[dim + 1];
+    t.rank--;
+    return t;
+}
+
+static void check_finite(const Call *call, const Role *role, Tensor t) {
+    if (!tensor_contiguous(t)) {
+        for (int64_t i = 0; i < t.shape[0]; i++) check_finite(call, role, part_of(t, i));
+        return;
+    }
+    void *host = malloc(tensor_size_bytes(t));
+    if (!host) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to look for NaN in", tensor_size_bytes(t));
+    inner->download(host, t);
+    for (int64_t i = 0; i < tensor_count(t); i++)
+        REQUIRE(isfinite(host_float(host, t.dtype, i)), "%s wrote %g to %s", names[call->operation],
+                host_float(host, t.dtype, i), role->name);
+    free(host);
+}
+
+static void end_call(const Call *call) {
+    inner->finish();
+    Tally *tally = &tallies[call->operation];
+    tally->calls++;
+    tally->seconds += clock_seconds() - call->start;
+    for (int i = 0; i < call->count && want_finite; i++) {
+        const Role *role = &call->roles[i];
+        if (role->written && tensor_present(role->tensor) && is_float(role->tensor.dtype))
+            check_finite(call, role, role->tensor);
+    }
+}
+
+// ---- the device ----
+
+static bool checked_open(int64_t threads, Errors *errors) { return inner->open(threads, errors); }
+static void checked_close(void) { inner->close(); }
+static void *checked_take_memory(size_t bytes) { return inner->take_memory(bytes); }
+static void checked_return_memory(void *memory, size_t bytes) { inner->return_memory(memory, bytes); }
+static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
+static void checked_finish(void) { inner->finish(); }
+
+// Present, with memory; any dtype. Contiguous where the host is at the other end.
+static void require_memory(const char *operation, const char *role, Tensor t, bool contiguous) {
+    REQUIRE(tensor_present(t) && t.data, "%s: %s is missing", operation, role);
+    REQUIRE(!contiguous || tensor_contiguous(t), "%s: %s is not contiguous", operation, role);
+}
+
+#define TIMED(name, arguments)                         \
+    do {                                               \
+        Call call = {OPERATION_##name, NULL, 0, 0};    \
+        begin_call(&call);                             \
+        inner->name arguments;                         \
+        end_call(&call);                               \
+    } while (0)
+
+static void checked_upload(Tensor out, const void *host) {
+    require_memory("upload", "out", out, true);
+    REQUIRE(host, "upload: host is NULL");
+    TIMED(upload, (out, host));
+}
+
+static void checked_download(void *host, Tensor in) {
+    require_memory("download", "in", in, true);
+    REQUIRE(host, "download: host is NULL");
+    TIMED(download, (host, in));
+}
+
+static void checked_fill_zero(Tensor out) {
+    require_memory("fill_zero", "out", out, false);
+    TIMED(fill_zero, (out));
+}
+
+static void checked_copy(Tensor out, Tensor in) {
+    REQUIRE(tensor_same_shape(out, in), "copy: (%ld elements) from (%ld elements)", (long)tensor_count(out),
+            (long)tensor_count(in));
+    require_memory("copy", "out", out, false);
+    require_memory("copy", "in", in, false);
+    REQUIRE(out.dtype == in.dtype || (is_float(out.dtype) && is_float(in.dtype)), "copy: %s from %s",
+            dtype_name(out.dtype), dtype_name(in.dtype));
+    TIMED(copy, (out, in));
+}
+
+// ---- operations ----
+
+static void checked_embedding_forward(Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions) {
+    REQUIRE(!tensor_present(position_table) || tensor_present(positions), "embedding_forward: positions are missing");
+    CALL(embedding_forward, (out, table, ids, position_table, positions),
+         OUT(out, "NC", COMPUTE), IN(table, "VC", COMPUTE), IN(ids, "N", I32),
+         IN_OR_NONE(position_table, "PC", COMPUTE), IN_OR_NONE(positions, "N", I32));
+}
+
+static void checked_embedding_backward(Tensor dtable, Tensor dout, Tensor ids, Tensor order) {
+    CALL(embedding_backward, (dtable, dout, ids, order),
+         OUT(dtable, "VC", WIDE), IN(dout, "NC", COMPUTE), IN(ids, "N", I32), IN(order, "N", I32));
+}
+
+static void checked_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Tensor branch,
+                                 const Norm *norm) {
+    REQUIRE(!tensor_present(branch) || tensor_present(sum), "norm_forward: sum is missing");
+    CALL(norm_forward, (out, sum, stats, residual, branch, norm),
+         OUT(out, "NC", COMPUTE), OUT_OR_NONE(tensor_present(branch) ? sum : TENSOR_NONE, "NC", COMPUTE),
+         OUT(stats, "N2", WIDE), IN(residual, "NC", COMPUTE), IN_OR_NONE(branch, "NC", COMPUTE),
+         IN(norm->gain, "C", COMPUTE), IN_OR_NONE(norm->bias, "C", COMPUTE));
+}
+
+static void checked_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dout, Tensor sum, Tensor stats,
+                                      const Norm *norm) {
+    int64_t sequences = tensor_present(grads->sequence_gain) ? grads->sequence_gain.shape[0] : 1;
+    REQUIRE(dout.shape[0] % sequences == 0, "norm_backward_add: %ld rows of %ld sequences", (long)dout.shape[0],
+            (long)sequences);
+    CALL(norm_backward_add, (dsum, grads, dout, sum, stats, norm),
+         OUT(dsum, "NC", COMPUTE), OUT(grads->gain, "C", WIDE), OUT_OR_NONE(grads->bias, "C", WIDE),
+         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), IN(dout, "NC", COMPUTE), IN(sum, "NC", COMPUTE),
+         IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
+}
+
+static void require_groups(const char *operation, Tensor pre, Tensor out, Activation activation) {
+    REQUIRE(pre.shape[1] == activation_inputs(activation) * out.shape[1], "%s: %ld columns to %ld by activation %d",
+            operation, (long)pre.shape[1], (long)out.shape[1], activation);
+}
+
+static void checked_linear_forward(Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias,
+                                   Activation activation) {
+    REQUIRE(tensor_present(pre) || activation == ACTIVATION_NONE, "linear_forward: pre is missing");
+    require_groups("linear_forward", tensor_present(pre) ? pre : out, out, activation);
+    CALL(linear_forward, (out, pre, in, weight, bias, activation),
+         OUT(out, tensor_present(pre) ? "NF" : "NO", COMPUTE), OUT_OR_NONE(pre, "NO", COMPUTE), IN(in, "NI", COMPUTE),
+         IN(weight, "OI", COMPUTE), IN_OR_NONE(bias, "O", COMPUTE));
+}
+
+static void checked_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
+    CALL(linear_backward_input, (din, dout, weight),
+         OUT(din, "NI", COMPUTE), IN(dout, "NO", COMPUTE), IN(weight, "OI", COMPUTE));
+}
+
+static void checked_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
+    CALL(linear_backward_weight, (dweight, dbias, dout, in),
+         OUT(dweight, "OI", WIDE), OUT_OR_NONE(dbias, "O", WIDE), IN(dout, "NO", COMPUTE), IN(in, "NI", COMPUTE));
+}
+
+static void checked_library_product(Tensor out, Tensor a, Tensor b, Product product) {
+    static const struct {
+        const char *out, *a, *b;
+    } shapes[] = {[PRODUCT_FORWARD] = {"NO", "NI", "OI"},
+                  [PRODUCT_BACKWARD_INPUT] = {"NI", "NO", "OI"},
+                  [PRODUCT_BACKWARD_WEIGHT] = {"OI", "NO", "NI"}};
+    CALL(library_product, (out, a, b, product), OUT(out, shapes[product].out, FLOATS),
+         IN(a, shapes[product].a, COMPUTE), IN(b, shapes[product].b, COMPUTE));
+}
+
+static void checked_activation_forward(Tensor out, Tensor pre, Activation activation) {
+    require_groups("activation_forward", pre, out, activation);
+    CALL(activation_forward, (out, pre, activation), OUT(out, "NF", COMPUTE), IN(pre, "NO", COMPUTE));
+}
+
+static void checked_activation_backward(Tensor dpre, Tensor dout, Tensor pre, Activation activation) {
+    require_groups("activation_backward", pre, dout, activation);
+    CALL(activation_backward, (dpre, dout, pre, activation),
+         OUT(dpre, "NO", COMPUTE), IN(dout, "NF", COMPUTE), IN(pre, "NO", COMPUTE));
+}
+
+// `kept`: the statistics that only a gain asks for.
+static void require_rotary(const char *operation, Tensor heads, Tensor kept, const Rotary *rotary) {
+    REQUIRE(tensor_present(kept) == tensor_present(rotary->gain), "%s: rstd belongs to a gain", operation);
+    REQUIRE(rotary->theta >= 0, "%s: theta is %g", operation, rotary->theta);
+    REQUIRE(rotary->theta == 0 || heads.shape[3] % 2 == 0, "%s: width %ld is odd", operation, (long)heads.shape[3]);
+    REQUIRE(rotary->theta == 0 || tensor_present(rotary->positions), "%s: positions are missing", operation);
+}
+
+static void checked_rotary_forward(Tensor out, Tensor rstd, Tensor in, const Rotary *rotary) {
+    require_rotary("rotary_forward", in, rstd, rotary);
+    REQUIRE(!tensor_present(rotary->gain) || out.data != in.data, "rotary_forward: out is in, with a gain");
+    CALL(rotary_forward, (out, rstd, in, rotary),
+         OUT(out, "BTHD", COMPUTE), OUT_OR_NONE(rstd, "BTH", WIDE), IN(in, "BTHD", COMPUTE),
+         IN_OR_NONE(rotary->gain, "D", COMPUTE), IN_OR_NONE(rotary->positions, "BT", I32));
+}
+
+static void checked_rotary_backward(Tensor din, Tensor dgain, Tensor dout, Tensor in, Tensor rstd,
+                                    const Rotary *rotary) {
+    require_rotary("rotary_backward", dout, rstd, rotary);
+    bool gained = tensor_present(rotary->gain);
+    REQUIRE(!gained || (tensor_present(in) && tensor_present(dgain)), "rotary_backward: in or dgain is missing");
+    CALL(rotary_backward, (din, dgain, dout, in, rstd, rotary),
+         OUT(din, "BTHD", COMPUTE), OUT_OR_NONE(dgain, "D", WIDE), IN(dout, "BTHD", COMPUTE),
+         IN_OR_NONE(in, "BTHD", COMPUTE), IN_OR_NONE(rstd, "BTH", WIDE), IN_OR_NONE(rotary->gain, "D", COMPUTE),
+         IN_OR_NONE(rotary->positions, "BT", I32));
+}
+
+static void require_head_groups(const char *operation, const AttentionHeads *heads) {
+    int64_t queries = heads->q.shape[2], keys = heads->k.shape[2];
+    REQUIRE(keys > 0 && queries % keys == 0, "%s: %ld query heads on %ld key heads", operation, (long)queries,
+            (long)keys);
+}
+
+#define HEAD_ROLES(heads) \
+    IN((heads)->q, "BQHD", COMPUTE), IN((heads)->k, "BTKD", COMPUTE), IN((heads)->v, "BTKD", COMPUTE)
+#define MASK_ROLES(mask) IN_OR_NONE((mask)->first_visible, "BQ", I32), IN_OR_NONE((mask)->offset, "B", I32)
+
+static void checked_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
+    require_head_groups("attention_forward", heads);
+    CALL(attention_forward, (out, lse, heads, mask),
+         OUT(out, "BQHD", COMPUTE), OUT(lse, "BHQ", WIDE), HEAD_ROLES(heads), MASK_ROLES(mask));
+}
+
+static void checked_attention_backward(const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse,
+                                       const AttentionHeads *heads, const AttentionMask *mask) {
+    require_head_groups("attention_backward", heads);
+    CALL(attention_backward, (dheads, dout, out, lse, heads, mask),
+         OUT(dheads->q, "BQHD", COMPUTE), OUT(dheads->k, "BTKD", COMPUTE), OUT(dheads->v, "BTKD", COMPUTE),
+         IN(dout, "BQHD", COMPUTE), IN(out, "BQHD", COMPUTE), IN(lse, "BHQ", WIDE), HEAD_ROLES(heads),
+         MASK_ROLES(mask));
+}
+
+static void checked_cross_entropy(Tensor losses, Tensor probability_squares, Tensor logits, Tensor targets,
+                                  Tensor weights, const CrossEntropy *options) {
+    REQUIRE(options->vocab > 0 && options->vocab <= logits.shape[1], "cross_entropy: vocabulary %ld, %ld columns",
+            (long)options->vocab, (long)logits.shape[1]);
+    REQUIRE(!options->gradient || options->scalars, "cross_entropy: scalars are missing");
+    CALL(cross_entropy, (losses, probability_squares, logits, targets, weights, options),
+         OUT(losses, "N", WIDE), OUT_OR_NONE(probability_squares, "N", WIDE), OUT(logits, "NV", COMPUTE),
+         IN(targets, "N", I32), IN(weights, "N", F32));
+}
+
+static void checked_loss_add(Tensor status, Tensor losses, Tensor targets, Tensor weights) {
+    CALL(loss_add, (status, losses, targets, weights),
+         OUT(status, "S", F64), IN(losses, "N", WIDE), IN(targets, "N", I32), IN(weights, "N", F32));
+}
+
+static void checked_sum_squares(Tensor out, Tensor values) {
+    CALL(sum_squares, (out, values), OUT(out, "1", F64), IN(values, "E", WIDE));
+}
+
+static void checked_step_decide(Tensor status, const StepScalars *scalars) {
+    REQUIRE(scalars, "step_decide: scalars are missing");
+    CALL(step_decide, (status, scalars), OUT(status, "S", F64));
+}
+
+static void checked_adamw_update(const AdamwUpdate *update) {
+    REQUIRE(update->scalars && (update->segments || update->segment_count == 0),
+            "adamw_update: scalars or segments are missing");
+    CALL(adamw_update, (update),
+         OUT(update->weights, "E", COMPUTE), OUT(update->z, "E", WIDE), IN(update->grads, "E", WIDE),
+         OUT(update->m, "E", WIDE), OUT(update->v, "E", WIDE), IN(update->status, "S", F64));
+}
+
+// ---- the table ----
+
+const Kernels *checked_kernels(const Kernels *wrapped) {
+    static Kernels table = {
+#define K(result, operation, parameters) .operation = checked_##operation,
+        KERNELS(K)
+#undef K
+    };
+    REQUIRE(wrapped != &table, "a wrapper around itself");
+    inner = wrapped;
+    table.name = wrapped->name;
+    return &table;
+}
+
+void checked_want_finite(bool wanted) { want_finite = wanted; }
+
+void checked_clear(void) { memset(tallies, 0, sizeof tallies); }
+
+static int by_seconds(const void *a, const void *b) {
+    const Tally *x = a, *y = b;
+    if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;
+    return x->operation - y->operation;
+}
+
+void checked_report(Text *out) {
+    Tally sorted[OPERATIONS];
+    double total = 0;
+    for (int i = 0; i < OPERATIONS; i++) {
+        sorted[i] = tallies[i];
+        sorted[i].operation = i;
+        total += tallies[i].seconds;
+    }
+    qsort(sorted, OPERATIONS, sizeof sorted[0], by_seconds);
+    text_printf(out, "%-24s %10s %10s %7s %12s\n", "operation", "calls", "seconds", "share", "ms per call");
+    for (int i = 0; i < OPERATIONS; i++) {
+        const Tally *t = &sorted[i];
+        if (t->calls == 0) continue;
+        text_printf(out, "%-24s %10ld %10.3f %6.1f%% %12.4f\n", names[t->operation], (long)t->calls, t->seconds,
+                    total > 0 ? 100 * t->seconds / total : 0, 1e3 * t->seconds / (double)t->calls);
+    }
+}

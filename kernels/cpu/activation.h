@@ -1,0 +1,6 @@
+// Activations of one row: `in` has activation_inputs() n columns with the groups `group` columns apart.
+#pragma once
+
+#include "kernels/kernels.h"
+
+void activation_row(float *out, const float *in, int64_t group, int64_t n, Activation activation);

@@ -1,0 +1,116 @@
+// The step: gradient norm, the decision to move, and AdamW over the flat buffers in one pass.
+#include "kernels/cpu/cpu.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+enum {
+    BLOCK = 1 << 16,   // elements of the flat buffer that one thread moves at a time
+    SUM_CHUNKS = 1024, // of sum_squares
+};
+
+static double chunk_squares(const float *x, int64_t n) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
+    return sum;
+}
+
+void cpu_sum_squares(Tensor out, Tensor values) {
+    const float *x = cpu_floats(values);
+    int64_t count = tensor_count(values);
+    REQUIRE(out.dtype == DTYPE_F64 && tensor_contiguous(values), "sum of squares in %s", dtype_name(out.dtype));
+    double partial[SUM_CHUNKS], sum = 0;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
+    for (int64_t i = 0; i < SUM_CHUNKS; i++) {
+        int64_t begin = i * count / SUM_CHUNKS, end = (i + 1) * count / SUM_CHUNKS;
+        partial[i] = chunk_squares(x + begin, end - begin);
+    }
+    for (int64_t i = 0; i < SUM_CHUNKS; i++) sum += partial[i];
+    *(double *)out.data = sum;
+}
+
+void cpu_step_decide(Tensor status_tensor, const StepScalars *scalars) {
+    double *status = status_tensor.data, norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip;
+    bool finite = isfinite(norm) && isfinite(status[STATUS_LOSS_SUM]);
+    status[STATUS_GRAD_NORM] = norm;
+    status[STATUS_CLIP_FACTOR] = clip > 0 && norm > clip ? clip / norm : 1;
+    status[STATUS_SKIP] = finite ? 0 : 1;
+}
+
+typedef struct {
+    float clip_factor;
+    float beta1, rest1, inverse_correction1; // rest = 1 - beta
+    float beta2, rest2, inverse_correction2;
+    float epsilon, eta, decay; // decay includes eta
+} AdamwScalars;
+
+static AdamwScalars segment_scalars(const Segment *segment, const AdamwUpdate *update) {
+    const RecipeScalars *r = &update->scalars->recipe[segment->route];
+    double eta = r->eta * segment->lr_scale;
+    return (AdamwScalars){
+        .clip_factor = (float)((const double *)update->status.data)[STATUS_CLIP_FACTOR],
+        .beta1 = (float)r->beta1, .rest1 = (float)(1 - r->beta1), .inverse_correction1 = (float)(1 / r->correction1),
+        .beta2 = (float)r->beta2, .rest2 = (float)(1 - r->beta2), .inverse_correction2 = (float)(1 / r->correction2),
+        .epsilon = (float)r->epsilon, .eta = (float)eta, .decay = (float)(eta * r->decay * segment->decay_scale),
+    };
+}
+
+typedef struct {
+    float *z, *m, *v;
+    const float *grads;
+} AdamwState;
+
+static void move(AdamwState p, int64_t n, AdamwScalars s) {
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) {
+        float g = p.grads[i] * s.clip_factor;
+        float m = s.beta1 * p.m[i] + s.rest1 * g;
+        float v = s.beta2 * p.v[i] + s.rest2 * g * g;
+        float root = sqrtf(v * s.inverse_correction2) + s.epsilon;
+        root = root > FLT_MIN ? root : FLT_MIN; // 0 / 0 = 0
+        float direction = m * s.inverse_correction1 / root;
+        p.m[i] = m;
+        p.v[i] = v;
+        p.z[i] -= s.eta * direction + s.decay * p.z[i];
+    }
+}
+
+// The first segment that ends after `offset`.
+static int64_t find_segment(const AdamwUpdate *update, int64_t offset) {
+    int64_t low = 0, high = update->segment_count;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        const Segment *segment = &update->segments[middle];
+        if (segment->offset + segment->count > offset) high = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+static void move_block(const AdamwUpdate *update, int64_t begin, int64_t end) {
+    for (int64_t i = find_segment(update, begin); i < update->segment_count; i++) {
+        const Segment *segment = &update->segments[i];
+        int64_t from = segment->offset > begin ? segment->offset : begin;
+        int64_t to = least(segment->offset + segment->count, end);
+        if (from >= to) return;
+        AdamwState state = {.z = cpu_floats(update->z) + from, .m = cpu_floats(update->m) + from,
+                            .v = cpu_floats(update->v) + from, .grads = cpu_floats(update->grads) + from};
+        move(state, to - from, segment_scalars(segment, update));
+    }
+}
+
+void cpu_adamw_update(const AdamwUpdate *update) {
+    int64_t count = tensor_count(update->z);
+    float *z = cpu_floats(update->z), *weights = cpu_floats(update->weights);
+    bool skip = ((const double *)update->status.data)[STATUS_SKIP] != 0;
+    REQUIRE(tensor_count(update->weights) == count, "%ld weights of %ld", (long)tensor_count(update->weights),
+            (long)count);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
+    for (int64_t begin = 0; begin < count; begin += BLOCK) {
+        int64_t end = least(begin + BLOCK, count);
+        if (!skip) move_block(update, begin, end);
+        if (weights != z) memcpy(weights + begin, z + begin, (size_t)(end - begin) * sizeof *z);
+    }
+}

@@ -1,0 +1,472 @@
+// The scanner below walks the whole grammar itself, so what it accepts cJSON accepts too. Values are numbered in the
+// order in which they begin; `offsets` holds where, and the tree walked in the same order gives the same numbers.
+#include "runtime/json.h"
+
+#include <locale.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/file.h"
+
+enum {
+    DEPTH_LIMIT = 64,
+    NUMBER_LIMIT = 62,    // bytes; cJSON reads at most 63 of a number
+    EXCERPT_COLUMNS = 72, // of the offending line, around the caret
+};
+
+struct Json {
+    char *name;
+    Text bytes; // terminated, as cJSON needs them
+    cJSON *root;
+    size_t *offsets;
+    int64_t count, capacity;
+};
+
+static locale_t c_locale(void) {
+    static locale_t locale;
+    if (!locale) locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return locale;
+}
+
+static void *take(void *memory, size_t size) {
+    void *result = realloc(memory, size);
+    if (!result) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of JSON", size);
+    return result;
+}
+
+// ---- positions ----
+
+// Line and column (in characters, from 1) of a byte.
+static void find_place(const Text *bytes, size_t offset, int64_t *line, int64_t *column) {
+    *line = *column = 1;
+    for (size_t i = 0; i < offset; i++) {
+        unsigned char byte = (unsigned char)bytes->data[i];
+        if (byte == '\n') {
+            ++*line;
+            *column = 1;
+        } else if ((byte & 0xC0) != 0x80) {
+            ++*column;
+        }
+    }
+}
+
+static void add_place(const Json *json, size_t offset, Text *out) {
+    int64_t line, column;
+    find_place(&json->bytes, offset, &line, &column);
+    text_printf(out, "%s:%ld:%ld", json->name, line, column);
+}
+
+// A piece of the line as it can stand in a terminal; tabs become spaces, so that the caret stays under its byte.
+static void add_excerpt(Text *out, const char *bytes, size_t size) {
+    size_t begin = out->size;
+    text_escape(out, bytes, size);
+    for (size_t i = begin; i < out->size; i++)
+        if (out->data[i] == '\t' || out->data[i] == '\r') out->data[i] = ' ';
+}
+
+static bool is_continuation(char byte) { return ((unsigned char)byte & 0xC0) == 0x80; }
+
+static void add_caret(Text *out, const Text *bytes, size_t offset) {
+    size_t begin = offset, end = offset;
+    while (begin > 0 && bytes->data[begin - 1] != '\n' && offset - begin < EXCERPT_COLUMNS / 2) begin--;
+    while (begin < offset && is_continuation(bytes->data[begin])) begin++;
+    while (end < bytes->size && bytes->data[end] != '\n' && end - begin < EXCERPT_COLUMNS) end++;
+    while (end > offset && end < bytes->size && is_continuation(bytes->data[end])) end--;
+    text_add(out, "\n    ");
+    size_t line = out->size;
+    add_excerpt(out, bytes->data + begin, offset - begin);
+    int64_t columns = 0;
+    for (size_t i = line; i < out->size; i++) columns += !is_continuation(out->data[i]);
+    add_excerpt(out, bytes->data + offset, end - offset);
+    text_printf(out, "\n    %*s^", (int)columns, "");
+}
+
+// ---- scanner ----
+
+typedef struct {
+    Json *json;
+    const char *bytes;
+    size_t size, at;
+    int depth;
+    const char *problem; // NULL while all is well
+    size_t problem_at;
+} Scanner;
+
+static bool fail(Scanner *s, size_t at, const char *problem) {
+    s->problem = problem;
+    s->problem_at = at;
+    return false;
+}
+
+static int peek(const Scanner *s) { return s->at < s->size ? (unsigned char)s->bytes[s->at] : -1; }
+
+static void skip_space(Scanner *s) {
+    while (s->at < s->size && strchr(" \t\n\r", s->bytes[s->at]) && s->bytes[s->at]) s->at++;
+}
+
+static size_t skip_digits(Scanner *s) {
+    size_t begin = s->at;
+    while (s->at < s->size && s->bytes[s->at] >= '0' && s->bytes[s->at] <= '9') s->at++;
+    return s->at - begin;
+}
+
+static bool scan_number(Scanner *s) {
+    size_t begin = s->at;
+    if (peek(s) == '-') s->at++;
+    size_t first = s->at, digits = skip_digits(s);
+    if (digits == 0) return fail(s, s->at, "expected a digit");
+    if (digits > 1 && s->bytes[first] == '0') return fail(s, first, "a number must not begin with 0");
+    if (peek(s) == '.') {
+        s->at++;
+        if (skip_digits(s) == 0) return fail(s, s->at, "expected a digit after the decimal point");
+    }
+    if (peek(s) == 'e' || peek(s) == 'E') {
+        s->at++;
+        if (peek(s) == '+' || peek(s) == '-') s->at++;
+        if (skip_digits(s) == 0) return fail(s, s->at, "expected a digit in the exponent");
+    }
+    if (s->at - begin > NUMBER_LIMIT) return fail(s, begin, "a number must not be longer than 62 characters");
+    if (!isfinite(strtod_l(s->bytes + begin, NULL, c_locale())))
+        return fail(s, begin, "the number is too large; at most about 1.8e308");
+    return true;
+}
+
+// The four hex digits at `at`, or -1.
+static int hex_code(const Scanner *s, size_t at) {
+    int code = 0;
+    for (size_t i = at; i < at + 4; i++) {
+        static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+        const char *digit = i < s->size && s->bytes[i] ? strchr(digits, s->bytes[i]) : NULL;
+        if (!digit) return -1;
+        code = code * 16 + (int)(digit - digits) % 16;
+    }
+    return code;
+}
+
+// \uXXXX, with `at` on the u.
+static bool scan_unicode_escape(Scanner *s) {
+    size_t begin = s->at - 1;
+    int code = hex_code(s, s->at + 1);
+    if (code < 0) return fail(s, begin, "expected four hexadecimal digits after \\u");
+    if (code == 0) return fail(s, begin, "\\u0000 is not allowed in a string");
+    s->at += 5;
+    if (code < 0xD800 || code > 0xDFFF) return true;
+    bool paired = code < 0xDC00 && s->at + 1 < s->size && s->bytes[s->at] == '\\' && s->bytes[s->at + 1] == 'u';
+    int low = paired ? hex_code(s, s->at + 2) : -1;
+    if (low < 0xDC00 || low > 0xDFFF) return fail(s, begin, "half of a surrogate pair; write both, or the character");
+    s->at += 6;
+    return true;
+}
+
+static bool scan_string(Scanner *s) {
+    size_t begin = s->at++;
+    for (;;) {
+        int byte = peek(s);
+        if (byte < 0) return fail(s, begin, "the string that begins here has no end");
+        if (byte == '\n') return fail(s, begin, "the string that begins here must end on its line; a new line is \\n");
+        if (byte < 0x20) return fail(s, s->at, "a control character must be escaped as \\u00XX in a string");
+        s->at++;
+        if (byte == '"') return true;
+        if (byte != '\\') continue;
+        int escape = peek(s);
+        if (escape == 'u') {
+            if (!scan_unicode_escape(s)) return false;
+        } else if (escape <= 0 || !strchr("\"\\/bfnrt", escape)) {
+            return fail(s, s->at - 1, "unknown escape; JSON knows \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX");
+        } else {
+            s->at++;
+        }
+    }
+}
+
+static bool scan_value(Scanner *s);
+
+static bool scan_key(Scanner *s) {
+    if (peek(s) != '"') return fail(s, s->at, "expected a key in double quotes");
+    if (!scan_string(s)) return false;
+    skip_space(s);
+    if (peek(s) != ':') return fail(s, s->at, "expected \":\" after the key");
+    s->at++;
+    skip_space(s);
+    return true;
+}
+
+static bool scan_container(Scanner *s) {
+    bool object = peek(s) == '{';
+    char close = object ? '}' : ']';
+    if (s->depth == DEPTH_LIMIT) return fail(s, s->at, "nested deeper than 64 levels");
+    s->depth++;
+    s->at++;
+    skip_space(s);
+    bool empty = peek(s) == close;
+    while (!empty) {
+        if (object && !scan_key(s)) return false;
+        if (!scan_value(s)) return false;
+        skip_space(s);
+        if (peek(s) == close) break;
+        if (peek(s) != ',') return fail(s, s->at, object ? "expected \",\" or \"}\"" : "expected \",\" or \"]\"");
+        s->at++;
+        skip_space(s);
+        if (peek(s) == close) return fail(s, s->at, "a comma must not stand before the end");
+    }
+    s->at++;
+    s->depth--;
+    return true;
+}
+
+static bool scan_word(Scanner *s) {
+    static const char *const words[] = {"true", "false", "null"};
+    for (int i = 0; i < 3; i++) {
+        size_t size = strlen(words[i]);
+        if (s->size - s->at < size || memcmp(s->bytes + s->at, words[i], size) != 0) continue;
+        s->at += size;
+        return true;
+    }
+    if (peek(s) == '/' || peek(s) == '#') return fail(s, s->at, "JSON has no comments");
+    return fail(s, s->at, s->at == s->size ? "the text ends where a value is expected" : "expected a value");
+}
+
+static bool scan_value(Scanner *s) {
+    Json *json = s->json;
+    if (json->count == json->capacity) {
+        json->capacity = json->capacity ? 2 * json->capacity : 32;
+        json->offsets = take(json->offsets, (size_t)json->capacity * sizeof *json->offsets);
+    }
+    json->offsets[json->count++] = s->at;
+    int byte = peek(s);
+    if (byte == '{' || byte == '[') return scan_container(s);
+    if (byte == '"') return scan_string(s);
+    if (byte == '-' || (byte >= '0' && byte <= '9')) return scan_number(s);
+    return scan_word(s);
+}
+
+static bool scan(Scanner *s) {
+    size_t bad;
+    if (s->size >= 3 && memcmp(s->bytes, "\xEF\xBB\xBF", 3) == 0)
+        return fail(s, 0, "the text begins with a byte-order mark; save it as UTF-8 without one");
+    if (!text_is_utf8(s->bytes, s->size, &bad)) return fail(s, bad, "this byte is not valid UTF-8");
+    skip_space(s);
+    if (s->at == s->size) return fail(s, 0, "there is nothing here; expected a JSON value");
+    if (!scan_value(s)) return false;
+    skip_space(s);
+    return s->at == s->size || fail(s, s->at, "expected nothing more after the value");
+}
+
+// ---- duplicate keys ----
+
+typedef struct {
+    const char *key;
+    size_t offset;
+} Member;
+
+static int compare_members(const void *a, const void *b) {
+    const Member *x = a, *y = b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+static void refuse_equal(const Json *json, Member *members, int64_t count, int exit_code, Errors *errors) {
+    if (count > 1) qsort(members, (size_t)count, sizeof *members, compare_members);
+    for (int64_t i = 1; i < count; i++) {
+        if (strcmp(members[i - 1].key, members[i].key) != 0) continue;
+        Text message = {0}, first = {0};
+        add_place(json, members[i].offset, &message);
+        add_place(json, members[i - 1].offset, &first);
+        text_add(&message, ": the key \"");
+        text_escape(&message, members[i].key, strlen(members[i].key));
+        text_printf(&message, "\" stands here a second time; first at %s", text_string(&first));
+        add_caret(&message, &json->bytes, members[i].offset);
+        errors_add(errors, exit_code, "%s", text_string(&message));
+        text_close(&message);
+        text_close(&first);
+    }
+}
+
+// Visits the tree in the order of `offsets`; `*next` is the number of `node` before and of what follows it after.
+static void refuse_duplicates(const Json *json, const cJSON *node, int64_t *next, int exit_code, Errors *errors) {
+    ++*next;
+    int64_t members = cJSON_IsObject(node) ? cJSON_GetArraySize(node) : 0, filled = 0;
+    Member *list = members ? take(NULL, (size_t)members * sizeof *list) : NULL;
+    for (const cJSON *child = node->child; child; child = child->next) {
+        if (list) list[filled++] = (Member){child->string, json->offsets[*next]};
+        refuse_duplicates(json, child, next, exit_code, errors);
+    }
+    refuse_equal(json, list, members, exit_code, errors);
+    free(list);
+}
+
+// ---- documents ----
+
+static bool parse(Json *json, int exit_code, Errors *errors) {
+    Scanner scanner = {.json = json, .bytes = json->bytes.data, .size = json->bytes.size};
+    if (!scan(&scanner)) {
+        Text message = {0};
+        add_place(json, scanner.problem_at, &message);
+        text_printf(&message, ": %s", scanner.problem);
+        if (json->bytes.size) add_caret(&message, &json->bytes, scanner.problem_at);
+        errors_add(errors, exit_code, "%s", text_string(&message));
+        text_close(&message);
+        return false;
+    }
+    locale_t before = uselocale(c_locale());
+    json->root = cJSON_ParseWithLengthOpts(json->bytes.data, json->bytes.size + 1, NULL, true);
+    uselocale(before);
+    if (!json->root) DIE(EXIT_INTERNAL, "%s: out of memory: a JSON text of %zu bytes", json->name, json->bytes.size);
+    int64_t next = 0;
+    int errors_before = errors->count;
+    refuse_duplicates(json, json->root, &next, exit_code, errors);
+    REQUIRE(next == json->count, "%s: %ld values scanned, %ld parsed", json->name, json->count, next);
+    return errors->count == errors_before;
+}
+
+Json *json_parse(const char *name, const char *bytes, size_t size, int exit_code, Errors *errors) {
+    Json *json = take(NULL, sizeof *json);
+    *json = (Json){.name = strdup(name)};
+    if (!json->name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", strlen(name));
+    text_append(&json->bytes, bytes, size);
+    if (parse(json, exit_code, errors)) return json;
+    json_close(json);
+    return NULL;
+}
+
+Json *json_open(const char *path, size_t size_limit, int exit_code, Errors *errors) {
+    File file;
+    if (!file_read(&file, path, size_limit, exit_code, errors)) return NULL;
+    Json *json = json_parse(path, file.bytes, file.size, exit_code, errors);
+    file_close(&file);
+    return json;
+}
+
+void json_close(Json *json) {
+    if (!json) return;
+    cJSON_Delete(json->root);
+    text_close(&json->bytes);
+    free(json->offsets);
+    free(json->name);
+    free(json);
+}
+
+const cJSON *json_root(const Json *json) { return json->root; }
+
+static bool count_until(const cJSON *tree, const cJSON *node, int64_t *number) {
+    if (tree == node) return true;
+    ++*number;
+    for (const cJSON *child = tree->child; child; child = child->next)
+        if (count_until(child, node, number)) return true;
+    return false;
+}
+
+void json_position(const Json *json, const cJSON *node, Text *out) {
+    int64_t number = 0;
+    REQUIRE(count_until(json->root, node, &number), "a value that is not part of %s", json->name);
+    add_place(json, json->offsets[number], out);
+}
+
+const cJSON *json_member(const cJSON *object, const char *key) {
+    return cJSON_IsObject(object) ? cJSON_GetObjectItemCaseSensitive(object, key) : NULL;
+}
+
+bool json_is_integer(const cJSON *node, int64_t *value) {
+    if (!cJSON_IsNumber(node)) return false;
+    double number = node->valuedouble;
+    if (number != floor(number) || fabs(number) > 0x1p53) return false;
+    *value = (int64_t)number;
+    return true;
+}
+
+// ---- writer ----
+
+static void break_line(JsonWriter *writer) {
+    if (writer->indent > 0) text_printf(writer->out, "\n%*s", writer->indent * writer->depth, "");
+}
+
+static bool in_array(const JsonWriter *writer) { return writer->arrays >> writer->depth & 1; }
+
+static void add_quoted_utf8(Text *out, const char *bytes, size_t size) {
+    static const char escapes[32] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
+    size_t plain = 0; // bytes before it are written
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        if (byte >= 0x20 && byte != '"' && byte != '\\') continue;
+        text_append(out, bytes + plain, i - plain);
+        plain = i + 1;
+        if (byte >= 0x20)
+            text_printf(out, "\\%c", byte);
+        else if (escapes[byte])
+            text_printf(out, "\\%c", escapes[byte]);
+        else
+            text_printf(out, "\\u%04x", byte);
+    }
+    text_append(out, bytes + plain, size - plain);
+}
+
+// A quoted string; bytes that are not UTF-8 become U+FFFD, so that the text stays JSON.
+static void add_quoted(Text *out, const char *value) {
+    size_t size = strlen(value), bad;
+    text_add(out, "\"");
+    while (!text_is_utf8(value, size, &bad)) {
+        add_quoted_utf8(out, value, bad);
+        text_add(out, "\\ufffd");
+        value += bad + 1;
+        size -= bad + 1;
+    }
+    add_quoted_utf8(out, value, size);
+    text_add(out, "\"");
+}
+
+// Comma, line and key before a value.
+static void place(JsonWriter *writer, const char *key) {
+    if (writer->depth > 0) {
+        REQUIRE(in_array(writer) == !key, "a key belongs in an object and only there: %s", key ? key : "(none)");
+        if (!writer->fresh) text_add(writer->out, ",");
+        if (!in_array(writer))
+            break_line(writer);
+        else if (!writer->fresh && writer->indent > 0)
+            text_add(writer->out, " ");
+    }
+    writer->fresh = false;
+    if (!key) return;
+    add_quoted(writer->out, key);
+    text_add(writer->out, writer->indent > 0 ? ": " : ":");
+}
+
+void json_begin(JsonWriter *writer, const char *key, char bracket) {
+    place(writer, key);
+    text_append(writer->out, &bracket, 1);
+    writer->depth++;
+    REQUIRE(writer->depth < DEPTH_LIMIT, "JSON nested deeper than %d", DEPTH_LIMIT);
+    uint64_t bit = (uint64_t)1 << writer->depth;
+    writer->arrays = bracket == '[' ? writer->arrays | bit : writer->arrays & ~bit;
+    writer->fresh = true;
+}
+
+void json_end(JsonWriter *writer, char bracket) {
+    REQUIRE(writer->depth > 0 && in_array(writer) == (bracket == ']'), "\"%c\" closes nothing", bracket);
+    writer->depth--;
+    if (bracket == '}' && !writer->fresh) break_line(writer);
+    text_append(writer->out, &bracket, 1);
+    writer->fresh = false;
+}
+
+void json_raw(JsonWriter *writer, const char *key, const char *json) {
+    place(writer, key);
+    text_add(writer->out, json);
+}
+
+void json_string(JsonWriter *writer, const char *key, const char *value) {
+    place(writer, key);
+    add_quoted(writer->out, value);
+}
+
+void json_number(JsonWriter *writer, const char *key, double value) {
+    char number[TEXT_NUMBER];
+    json_raw(writer, key, isfinite(value) ? text_double(number, value) : "null");
+}
+
+void json_integer(JsonWriter *writer, const char *key, int64_t value) {
+    place(writer, key);
+    text_printf(writer->out, "%ld", value);
+}
+
+void json_bool(JsonWriter *writer, const char *key, bool value) { json_raw(writer, key, value ? "true" : "false"); }

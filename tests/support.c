@@ -1,0 +1,48 @@
+// Places for tests, declared in test.h (which only a test program can include): a scratch folder and the shared data.
+#include <errno.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "runtime/error.h"
+
+enum { PATHS = 16, PATH_BYTES = 4096 };
+
+// One of a ring of buffers, so that several results live at once.
+static char *next_path(void) {
+    static char paths[PATHS][PATH_BYTES];
+    static int next;
+    return paths[next++ % PATHS];
+}
+
+static int remove_entry(const char *path, const struct stat *info, int type, struct FTW *walk) {
+    (void)info, (void)type, (void)walk;
+    return remove(path);
+}
+
+static void make_directory(const char *path) {
+    if (mkdir(path, 0777) != 0 && errno != EEXIST) DIE(EXIT_CANNOT_WRITE, "cannot make %s for a test", path);
+}
+
+const char *test_folder(const char *name);
+const char *test_folder(const char *name) {
+    enum { OPEN_FOLDERS = 16 };
+    char *path = next_path();
+    make_directory("build");
+    make_directory("build/tmp");
+    snprintf(path, PATH_BYTES, "build/tmp/%s", name);
+    if (nftw(path, remove_entry, OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS) != 0 && errno != ENOENT)
+        DIE(EXIT_CANNOT_WRITE, "cannot empty %s for a test", path);
+    make_directory(path);
+    return path;
+}
+
+const char *test_shared_data(const char *name);
+const char *test_shared_data(const char *name) {
+    const char *folder = getenv("THALWEG_TEST_DATA");
+    char *path = next_path();
+    snprintf(path, PATH_BYTES, "%s/%s", folder ? folder : "../shared/data", name);
+    return access(path, R_OK) == 0 ? path : NULL;
+}

@@ -1,0 +1,292 @@
+#include "tests/support_kernels.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "kernels/checked.h"
+#include "runtime/philox.h"
+#include "tests/reference/reference.h"
+
+// ---- comparisons ----
+
+typedef struct {
+    const Kernels *kernels;
+    int64_t threads;
+    DType compute, wide;
+} Side;
+
+typedef struct {
+    const char *name;
+    Side side[2];
+    double roundoff; // of the first side's activations; 0: equal bits
+} Comparison;
+
+#define TRUTH {&reference_kernels, 1, DTYPE_F64, DTYPE_F64}
+static const Comparison comparisons[] = {
+    {"the cpu against the reference", {{&cpu_kernels, 2, DTYPE_F32, DTYPE_F32}, TRUTH}, 0x1p-24},
+    {"the reference in f32 against f64", {{&reference_kernels, 1, DTYPE_F32, DTYPE_F32}, TRUTH}, 0x1p-24},
+    {"the reference in bf16 against f64", {{&reference_kernels, 1, DTYPE_BF16, DTYPE_F32}, TRUTH}, 0x1p-9},
+};
+static const Comparison thread_comparison = {
+    "one thread against two",
+    {{&cpu_kernels, 1, DTYPE_F32, DTYPE_F32}, {&cpu_kernels, 2, DTYPE_F32, DTYPE_F32}},
+    0};
+static const Comparison truth_alone = {"the reference", {TRUTH, TRUTH}, 0};
+
+static const Comparison *comparison;
+
+const Kernels *side_kernels(int side) {
+    const Side *wanted = &comparison->side[side];
+    static const Kernels *open_kernels;
+    static int64_t open_threads;
+    const Kernels *kernels = checked_kernels(wanted->kernels);
+    if (wanted->kernels == open_kernels && wanted->threads == open_threads) return kernels;
+    Errors errors = {0};
+    if (!kernels->open(wanted->threads, &errors)) fail_msg("%s: %s", kernels->name, text_string(&errors.text));
+    open_kernels = wanted->kernels;
+    open_threads = wanted->threads;
+    return kernels;
+}
+
+// ---- tensors, each within its guard bands ----
+
+enum { TWINS = 48, GUARD = 256, GUARD_BYTE = 0xA5 };
+
+typedef struct {
+    const char *name;
+    Twin twin;
+    void *block[2]; // guard, elements, guard
+    size_t bytes[2];
+} Entry;
+
+static Entry entries[TWINS];
+static int entry_count;
+static uint32_t fills; // tensors filled so far: each has its own random numbers
+
+const Twin TWIN_NONE;
+
+static DType dtype_on(int side, Kind kind) {
+    const DType dtypes[] = {[COMPUTE] = comparison->side[side].compute, [WIDE] = comparison->side[side].wide,
+                            [WEIGHTS] = DTYPE_F32, [STATUS] = DTYPE_F64, [INTEGERS] = DTYPE_I32};
+    return dtypes[kind];
+}
+
+static double element_get(const void *data, DType dtype, int64_t i) {
+    switch (dtype) {
+    case DTYPE_F32: return ((const float *)data)[i];
+    case DTYPE_BF16: return bf16_to_float(((const uint16_t *)data)[i]);
+    case DTYPE_F64: return ((const double *)data)[i];
+    case DTYPE_I32: return ((const int32_t *)data)[i];
+    case DTYPE_I64: return (double)((const int64_t *)data)[i];
+    }
+    return NAN;
+}
+
+static void element_set(void *data, DType dtype, int64_t i, double value) {
+    switch (dtype) {
+    case DTYPE_F32: ((float *)data)[i] = (float)value; break;
+    case DTYPE_BF16: ((uint16_t *)data)[i] = bf16_from_float((float)value); break;
+    case DTYPE_F64: ((double *)data)[i] = value; break;
+    case DTYPE_I32: ((int32_t *)data)[i] = (int32_t)value; break;
+    case DTYPE_I64: ((int64_t *)data)[i] = (int64_t)value; break;
+    }
+}
+
+static void *take(size_t bytes) {
+    void *memory = malloc(bytes);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for a test", bytes);
+    return memory;
+}
+
+// Memory on one side with the guard bands written; `host` is its content.
+static void place_side(Entry *entry, int side, const void *host, size_t bytes) {
+    const Kernels *kernels = side_kernels(side);
+    char *content = take(bytes + 2 * GUARD);
+    memset(content, GUARD_BYTE, bytes + 2 * GUARD);
+    memcpy(content + GUARD, host, bytes);
+    entry->bytes[side] = bytes;
+    entry->block[side] = kernels->take_memory(bytes + 2 * GUARD);
+    if (!entry->block[side]) fail_msg("%s: no memory for %s", comparison->name, entry->name);
+    kernels->upload(tensor_1d(entry->block[side], DTYPE_I32, (int64_t)((bytes + 2 * GUARD) / 4)), content);
+    free(content);
+}
+
+static Entry *add_entry(const char *name) {
+    if (entry_count == TWINS) fail_msg("more than %d tensors in a case", TWINS);
+    entries[entry_count] = (Entry){.name = name};
+    return &entries[entry_count++];
+}
+
+// A twin from fp32 numbers. Both sides begin with what the first side can represent.
+static Twin place_twin(const char *name, const float *values, Kind kind, Tensor shape) {
+    Entry *entry = add_entry(name);
+    int64_t count = tensor_count(shape), whole = (count + 1) / 2 * 2; // bf16 in whole words
+    double *host = take((size_t)whole * sizeof *host), *first = take((size_t)whole * sizeof *first);
+    for (int64_t i = 0; i < count; i++) first[i] = values[i];
+    for (int side = 0; side < 2; side++) {
+        DType dtype = dtype_on(side, kind);
+        memset(host, GUARD_BYTE, (size_t)whole * sizeof *host);
+        for (int64_t i = 0; i < count; i++) {
+            element_set(host, dtype, i, first[i]);
+            if (side == 0) first[i] = element_get(host, dtype, i);
+        }
+        place_side(entry, side, host, (size_t)whole * dtype_bytes(dtype));
+        entry->twin.on[side] = shape;
+        entry->twin.on[side].dtype = dtype;
+        entry->twin.on[side].data = (char *)entry->block[side] + GUARD;
+    }
+    free(host);
+    free(first);
+    return entry->twin;
+}
+
+Twin twin(const char *name, Fill fill, Kind kind, int64_t a, int64_t b, int64_t c) {
+    Tensor shape = tensor_3d(NULL, DTYPE_F32, a, b, c);
+    int64_t count = tensor_count(shape);
+    float *values = take((size_t)count * sizeof *values);
+    philox_normal(values, count, 1, 1, STREAM_TEST, ++fills, 0);
+    for (int64_t i = 0; i < count; i++) {
+        if (fill == POSITIVE) values[i] = fabsf(values[i]) + 0.01f;
+        if (fill == POISON) values[i] = NAN;
+        if (fill == TEN) values[i] = 10;
+    }
+    Twin made = place_twin(name, values, kind, shape);
+    free(values);
+    return made;
+}
+
+Twin twin_of_integers(const char *name, const int32_t *values, int64_t a, int64_t b) {
+    Tensor shape = tensor_2d(NULL, DTYPE_I32, a, b);
+    int64_t count = tensor_count(shape);
+    float *floats = take((size_t)count * sizeof *floats);
+    for (int64_t i = 0; i < count; i++) floats[i] = (float)values[i];
+    Twin made = place_twin(name, floats, INTEGERS, shape);
+    free(floats);
+    return made;
+}
+
+Twin twin_of_bytes(const char *name, const void *bytes, size_t size) {
+    Entry *entry = add_entry(name);
+    for (int side = 0; side < 2; side++) {
+        place_side(entry, side, bytes, size);
+        entry->twin.on[side] = tensor_1d((char *)entry->block[side] + GUARD, DTYPE_I64, (int64_t)(size / 8));
+    }
+    return entry->twin;
+}
+
+void twin_set(Twin twin, int64_t index, double value) {
+    for (int side = 0; side < 2; side++) {
+        Tensor t = twin.on[side], one = tensor_1d(NULL, t.dtype, 1);
+        double host;
+        one.data = (char *)t.data + index * (int64_t)dtype_bytes(t.dtype);
+        element_set(&host, t.dtype, 0, value);
+        side_kernels(side)->upload(one, &host);
+    }
+}
+
+double twin_get(Twin twin, int side, int64_t index) {
+    Tensor t = twin.on[side], one = tensor_1d(NULL, t.dtype, 1);
+    double host;
+    one.data = (char *)t.data + index * (int64_t)dtype_bytes(t.dtype);
+    side_kernels(side)->download(&host, one);
+    return element_get(&host, t.dtype, 0);
+}
+
+Twin twin_slice(Twin twin, int dim, int64_t begin, int64_t count) {
+    for (int side = 0; side < 2; side++) twin.on[side] = tensor_slice(twin.on[side], dim, begin, count);
+    return twin;
+}
+
+Twin twin_heads(Twin twin, int64_t begin, int64_t heads, int64_t width) {
+    twin = twin_slice(twin, 2, begin, heads * width);
+    for (int side = 0; side < 2; side++) twin.on[side] = tensor_split_last(twin.on[side], heads, width);
+    return twin;
+}
+
+Twin twin_reshape(Twin twin, int64_t a, int64_t b, int64_t c) {
+    for (int side = 0; side < 2; side++) twin.on[side] = tensor_reshape(twin.on[side], a, b, c, 0);
+    return twin;
+}
+
+// ---- checks ----
+
+static char sizes_text[160]; // of the running case
+
+static void check_guards(const Entry *entry, int side, const unsigned char *content) {
+    const unsigned char *after = content + GUARD + entry->bytes[side];
+    for (int i = 0; i < GUARD; i++)
+        if (content[i] != GUARD_BYTE || after[i] != GUARD_BYTE)
+            fail_msg("%s, %s: side %d wrote outside %s", comparison->name, sizes_text, side, entry->name);
+}
+
+static bool same(double a, double b) { return a == b || (isnan(a) && isnan(b)); }
+
+// Contents with their guard bands.
+static void check_values(const Entry *entry, void *const content[2], double multiple) {
+    const Tensor *t = entry->twin.on;
+    int64_t count = tensor_count(t[0]);
+    double largest = 0;
+    for (int64_t i = 0; i < count; i++) {
+        double size = fabs(element_get((char *)content[1] + GUARD, t[1].dtype, i));
+        if (isfinite(size)) largest = fmax(largest, size);
+    }
+    double tolerance = multiple * comparison->roundoff * largest;
+    for (int64_t i = 0; i < count; i++) {
+        double a = element_get((char *)content[0] + GUARD, t[0].dtype, i);
+        double b = element_get((char *)content[1] + GUARD, t[1].dtype, i);
+        if (!same(a, b) && !(fabs(a - b) <= tolerance))
+            fail_msg("%s, %s: %s[%ld] is %.9g, not %.9g; allowed are %.3g", comparison->name, sizes_text, entry->name,
+                     (long)i, a, b, tolerance);
+    }
+}
+
+static void check_entry(const Entry *entry, double multiple) {
+    void *content[2];
+    for (int side = 0; side < 2; side++) {
+        size_t bytes = entry->bytes[side] + 2 * GUARD;
+        content[side] = take(bytes);
+        side_kernels(side)->download(content[side], tensor_1d(entry->block[side], DTYPE_I32, (int64_t)(bytes / 4)));
+        check_guards(entry, side, content[side]);
+    }
+    if (comparison->roundoff == 0 && memcmp(content[0], content[1], entry->bytes[0] + 2 * GUARD) != 0) {
+        check_values(entry, content, 0);
+        fail_msg("%s, %s: %s differs in the sign of a zero", comparison->name, sizes_text, entry->name);
+    }
+    check_values(entry, content, multiple);
+    for (int side = 0; side < 2; side++) free(content[side]);
+}
+
+static void forget_entries(void) {
+    for (int i = 0; i < entry_count; i++)
+        for (int side = 0; side < 2; side++)
+            if (entries[i].block[side])
+                side_kernels(side)->return_memory(entries[i].block[side], entries[i].bytes[side] + 2 * GUARD);
+    entry_count = 0;
+    fills = 0;
+}
+
+static void compare(const Comparison *with, Case *run, const Sizes *s, double multiple) {
+    comparison = with;
+    snprintf(sizes_text, sizeof sizes_text, "b %ld t %ld in %ld out %ld heads %ld/%ld width %ld keys %ld variant %d",
+             (long)s->b, (long)s->t, (long)s->in, (long)s->out, (long)s->heads, (long)s->kv_heads, (long)s->width,
+             (long)s->keys, s->variant);
+    run(s);
+    for (int i = 0; i < entry_count; i++) check_entry(&entries[i], multiple);
+    forget_entries();
+}
+
+void compare_backends(Case *run, const Sizes *sizes, double multiple) {
+    for (size_t i = 0; i < sizeof comparisons / sizeof comparisons[0]; i++)
+        compare(&comparisons[i], run, sizes, multiple);
+}
+
+void compare_threads(Case *run, const Sizes *sizes) { compare(&thread_comparison, run, sizes, 0); }
+
+void reference_begin(void) { comparison = &truth_alone; }
+void reference_end(void) { forget_entries(); }

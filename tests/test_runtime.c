@@ -1,0 +1,154 @@
+// Errors, texts, tensors, arenas and random numbers.
+#include <math.h>
+
+#include "runtime/arena.h"
+#include "runtime/error.h"
+#include "runtime/philox.h"
+#include "runtime/tensor.h"
+#include "runtime/text.h"
+#include "tests/test.h"
+
+// The known answers published with Random123.
+TEST(philox_known_answers) {
+    static const struct {
+        uint32_t counter[4], key[2], expected[4];
+    } rows[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344}, {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Philox r = philox(rows[i].counter, rows[i].key);
+        assert_memory_equal(r.word, rows[i].expected, sizeof r.word);
+    }
+}
+
+TEST(philox_normal_is_a_function_of_the_index) {
+    enum { COUNT = 1001 };
+    float whole[COUNT], piece[COUNT];
+    philox_normal(whole, COUNT, 1, 7, STREAM_TEST, 3, 0);
+    for (int begin = 0; begin < COUNT; begin += 37) {
+        int size = COUNT - begin < 37 ? COUNT - begin : 37;
+        philox_normal(piece, size, 1, 7, STREAM_TEST, 3, (uint64_t)begin);
+        assert_memory_equal(piece, whole + begin, (size_t)size * sizeof *piece);
+    }
+}
+
+TEST(philox_normal_has_its_moments) {
+    enum { COUNT = 100000 };
+    static float x[COUNT];
+    philox_normal(x, COUNT, 2, 1, STREAM_TEST, 0, 0);
+    double mean = 0, square = 0, fourth = 0;
+    for (int i = 0; i < COUNT; i++) mean += x[i], square += x[i] * x[i], fourth += pow(x[i], 4);
+    CHECK_CLOSE(mean / COUNT, 0, 0.03);
+    CHECK_CLOSE(square / COUNT, 4, 0.06);
+    CHECK_CLOSE(fourth / COUNT / 16, 3, 0.12);
+}
+
+TEST(bf16_rounds_to_nearest_even) {
+    static const struct {
+        float value;
+        uint16_t bits;
+    } rows[] = {{1.0f, 0x3f80}, {0x1.01p0f, 0x3f80}, {0x1.03p0f, 0x3f82}, {0x1.02p0f, 0x3f81}, {-0.0f, 0x8000},
+                {3.4e38f, 0x7f80}, {0x1.010002p0f, 0x3f81}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) assert_int_equal(bf16_from_float(rows[i].value), rows[i].bits);
+    assert_true(isnan(bf16_to_float(bf16_from_float(NAN))));
+    assert_true(isinf(bf16_to_float(bf16_from_float(INFINITY))));
+    for (uint32_t bits = 0; bits < 0x7f80; bits++) assert_int_equal(bf16_from_float(bf16_to_float((uint16_t)bits)), bits);
+}
+
+TEST(tensor_views_point_where_they_should) {
+    static float data[2 * 3 * 8];
+    Tensor t = tensor_3d(data, DTYPE_F32, 2, 3, 8);
+    assert_int_equal(tensor_count(t), 48);
+    assert_int_equal(tensor_size_bytes(t), 192);
+    Tensor middle = tensor_slice(t, 2, 2, 4); // columns 2..5
+    assert_ptr_equal(middle.data, data + 2);
+    assert_false(tensor_contiguous(middle));
+    Tensor heads = tensor_split_last(middle, 2, 2);
+    assert_int_equal(heads.rank, 4);
+    assert_int_equal(heads.stride[2], 2);
+    assert_int_equal(heads.stride[1], 8);
+    Tensor rows = tensor_merge_rows(middle);
+    assert_int_equal(rows.shape[0], 6);
+    assert_int_equal(rows.stride[0], 8);
+    assert_true(tensor_contiguous(tensor_reshape(t, 6, 8, 0, 0)));
+    assert_false(tensor_present(TENSOR_NONE));
+    assert_int_equal(tensor_count(TENSOR_NONE), 0);
+}
+
+static void place(Arena *arena, void *places[3]) {
+    places[0] = arena_take(arena, "small", 1);
+    places[1] = arena_take(arena, "large", 1000);
+    places[2] = arena_take(arena, "small", 300);
+}
+
+TEST(arena_measures_what_it_places) {
+    Arena arena = {.name = "test"};
+    void *places[3];
+    place(&arena, places);
+    assert_null(places[1]);
+    assert_int_equal(arena.used, 256 + 1024 + 512);
+    char *memory = aligned_alloc(ARENA_ALIGNMENT, arena.used);
+    arena_begin_placing(&arena, memory);
+    place(&arena, places);
+    assert_ptr_equal(places[1], memory + 256);
+    assert_ptr_equal(places[2], memory + 256 + 1024);
+    Text report = {0};
+    arena_report(&report, (const Arena *[]){&arena}, 1);
+    assert_non_null(strstr(text_string(&report), "large"));
+    assert_true(strstr(text_string(&report), "large") < strstr(text_string(&report), "small")); // largest first
+    text_close(&report);
+    arena_close(&arena);
+    free(memory);
+}
+
+TEST(text_numbers) {
+    char out[TEXT_NUMBER];
+    assert_string_equal(text_bytes(out, 1536), "1.50 KiB");
+    assert_string_equal(text_bytes(out, 12), "12 B");
+    assert_string_equal(text_count(out, 124439808), "124M");
+    assert_string_equal(text_duration(out, 75), "1m15s");
+    assert_string_equal(text_duration(out, NAN), "-");
+    assert_string_equal(text_double(out, 0.1), "0.1");
+    assert_string_equal(text_double(out, 6e-4), "0.0006");
+    assert_string_equal(text_double(out, 9007199254740992.0), "9007199254740992");
+    for (uint64_t i = 0; i < 20000; i++) {
+        uint64_t bits = philox_u64(1, STREAM_TEST, 9, i);
+        double value;
+        memcpy(&value, &bits, sizeof value);
+        if (isfinite(value)) assert_true(strtod(text_double(out, value), NULL) == value);
+    }
+}
+
+TEST(text_nearest_finds_typing_errors) {
+    static const char *const words[] = {"weight_decay", "warmup_steps", "lr"};
+    assert_string_equal(text_nearest("weight_deacy", words, 3), "weight_decay");
+    assert_string_equal(text_nearest("warmup", words, 3), "warmup_steps");
+    assert_null(text_nearest("momentum", words, 3));
+}
+
+TEST(text_escape_keeps_text_and_shows_the_rest) {
+    static const char bytes[] = "a\tb\n\x1b[2J\xff\xc3\xa9\xc2\x9b\xe2\x82";
+    Text out = {0};
+    text_escape(&out, bytes, sizeof bytes - 1);
+    assert_string_equal(text_string(&out), "a\tb\n\\x1b[2J\\xff\xc3\xa9\\xc2\\x9b\\xe2\\x82");
+    text_close(&out);
+    size_t bad = 0;
+    assert_false(text_is_utf8("ab\xed\xa0\x80", 5, &bad)); // a surrogate
+    assert_int_equal(bad, 2);
+    assert_false(text_is_utf8("\xc0\x80", 2, &bad)); // overlong
+    assert_true(text_is_utf8("\xf4\x8f\xbf\xbf", 4, &bad));
+}
+
+TEST(errors_keep_the_first_exit_code) {
+    Errors errors = {0};
+    assert_false(errors_add(&errors, EXIT_DATA, "one %d", 1));
+    assert_false(errors_add(&errors, EXIT_USAGE, "two"));
+    assert_int_equal(errors.exit_code, EXIT_DATA);
+    assert_int_equal(errors.count, 2);
+    assert_string_equal(text_string(&errors.text), "one 1\ntwo\n");
+    errors_close(&errors);
+}

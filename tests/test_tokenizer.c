@@ -1,0 +1,488 @@
+// Tokenizers: BPE against a naive one and against published ids, pieces against the whole, tokenizer.json there and
+// back, and what damaged files must say.
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "data/tokenizer_rows.h"
+#include "runtime/file.h"
+#include "runtime/json.h"
+#include "runtime/philox.h"
+#include "tests/test.h"
+
+static const char *folder(void) {
+    static char path[4096];
+    if (!path[0]) snprintf(path, sizeof path, "%s", test_folder("tokenizer"));
+    return path;
+}
+
+static void write_file(char path[4096], const char *name, const char *bytes, size_t size) {
+    path_join(path, folder(), name);
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, size, file), size);
+    fclose(file);
+}
+
+static Tokenizer *open_good(const char *which) {
+    Errors errors = {0};
+    Tokenizer *tokenizer = tokenizer_open(which, &errors);
+    if (!tokenizer) fail_msg("%s", text_string(&errors.text));
+    return tokenizer;
+}
+
+static void check_error(const char *which, int exit_code, const char *message) {
+    Errors errors = {0};
+    assert_null(tokenizer_open(which, &errors));
+    if (!strstr(text_string(&errors.text), message))
+        fail_msg("\"%s\" is not in: %s", message, text_string(&errors.text));
+    assert_int_equal(errors.exit_code, exit_code);
+    errors_close(&errors);
+}
+
+static void check_round_trip(const Tokenizer *tokenizer, const char *bytes, size_t size) {
+    TokenList ids = {0};
+    Text text = {0};
+    assert_int_equal(tokenizer_encode(tokenizer, bytes, size, &ids), 0);
+    tokenizer_decode(tokenizer, ids.items, ids.count, &text);
+    assert_int_equal(text.size, size);
+    if (size) assert_memory_equal(text.data, bytes, size);
+    int64_t sum = 0;
+    for (int64_t i = 0; i < ids.count; i++) sum += tokenizer_token_bytes(tokenizer, ids.items[i]);
+    assert_int_equal(sum, size);
+    token_list_close(&ids);
+    text_close(&text);
+}
+
+static uint32_t draw(uint64_t index, uint32_t bound) { return philox_at(9, STREAM_TEST, 0, index).word[0] % bound; }
+
+// ---- a small BPE, made here ----
+
+// Lowest rank first. A space is written as U+0120, as in the byte-level alphabet.
+static const char *const small_merges[][2] = {
+    {"a", "a"},   {"aa", "a"}, {"aa", "aa"},      {"a", "b"},  {"b", "a"},           {"ab", "ab"}, {"aaaa", "aaaa"},
+    {"c", "ab"},  {"b", "b"},  {"\u0120", "\u0120"}, {"\u0120", "a"}, {"\u0120\u0120", "\u0120"},
+    {"'", "s"},   {"\u010A", "\u010A"}, {"abab", "c"}, {"bb", "bb"}, {"\u00C2", "\u0142"},
+};
+enum { SMALL_MERGES = sizeof small_merges / sizeof small_merges[0], SMALL_VOCAB = 256 + SMALL_MERGES + 1 };
+
+static void small_json(Text *out) {
+    text_add(out, "{\"added_tokens\":[{\"id\":273,\"content\":\"<|endoftext|>\"}],\"normalizer\":null,"
+                  "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"use_regex\":true},"
+                  "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":{");
+    for (int byte = 0; byte < 256; byte++) {
+        char c = (char)byte;
+        text_add(out, "\"");
+        if (c == '"' || c == '\\') text_add(out, "\\");
+        byte_level_write(out, &c, 1);
+        text_printf(out, "\":%d,", byte);
+    }
+    for (int rank = 0; rank < SMALL_MERGES; rank++)
+        text_printf(out, "%s\"%s%s\":%d", rank ? "," : "", small_merges[rank][0], small_merges[rank][1], 256 + rank);
+    text_add(out, "},\"merges\":[");
+    for (int rank = 0; rank < SMALL_MERGES; rank++)
+        text_printf(out, "%s\"%s %s\"", rank ? "," : "", small_merges[rank][0], small_merges[rank][1]);
+    text_add(out, "]}}");
+}
+
+static Tokenizer *open_small(void) {
+    Text json = {0};
+    char path[4096];
+    small_json(&json);
+    write_file(path, "small.json", json.data, json.size);
+    text_close(&json);
+    return open_good(path);
+}
+
+// Merges by looking at all pairs each time. Works for one piece of the pre-split.
+static int64_t merge_naively(const Tokenizer *tokenizer, int32_t *ids, int64_t n) {
+    for (;;) {
+        int64_t best = -1, best_rank = tokenizer->merge_count;
+        for (int64_t i = 0; i + 1 < n; i++)
+            for (int64_t rank = 0; rank < best_rank; rank++)
+                if (tokenizer->merges[rank].left == ids[i] && tokenizer->merges[rank].right == ids[i + 1])
+                    best = i, best_rank = rank;
+        if (best < 0) return n;
+        ids[best] = tokenizer->merges[best_rank].id;
+        n--;
+        memmove(ids + best + 1, ids + best + 2, (size_t)(n - best - 1) * sizeof *ids);
+    }
+}
+
+TEST(merging_equals_the_naive_way) {
+    Tokenizer *tokenizer = open_small();
+    assert_int_equal(tokenizer_vocab(tokenizer), SMALL_VOCAB);
+    assert_int_equal(tokenizer_separator(tokenizer), SMALL_VOCAB - 1);
+    assert_string_equal(tokenizer_name(tokenizer), "bpe");
+    uint64_t at = 0;
+    for (int trial = 0; trial < 600; trial++) {
+        char word[300];
+        int32_t expected[300];
+        int64_t size = 1 + draw(at++, trial % 3 ? 20 : 299);
+        for (int64_t i = 0; i < size; i++) word[i] = "aaabbc"[draw(at++, 6)], expected[i] = word[i];
+        int64_t count = merge_naively(tokenizer, expected, size);
+        TokenList ids = {0};
+        for (int twice = 0; twice < 2; twice++) { // the second time from the cache
+            ids.count = 0;
+            tokenizer_encode(tokenizer, word, (size_t)size, &ids);
+            assert_int_equal(ids.count, count);
+            assert_memory_equal(ids.items, expected, (size_t)count * sizeof *expected);
+        }
+        token_list_close(&ids);
+    }
+    tokenizer_close(tokenizer);
+}
+
+TEST(a_megabyte_of_one_letter) {
+    enum { SIZE = 1 << 20 };
+    static char text[SIZE];
+    static const char letters[] = "a 7.\n";
+    Tokenizer *tokenizer = open_small();
+    for (int i = 0; i < 5; i++) {
+        memset(text, letters[i], SIZE);
+        check_round_trip(tokenizer, text, SIZE);
+    }
+    memset(text, 'a', SIZE);
+    TokenList ids = {0};
+    tokenizer_encode(tokenizer, text, SIZE, &ids);
+    assert_int_equal(ids.count, SIZE / 8); // pairs, fours, eights
+    token_list_close(&ids);
+    tokenizer_close(tokenizer);
+}
+
+// Text full of whitespace of all kinds, marks, and bytes that are not UTF-8.
+static size_t make_text(char *out, size_t size, uint64_t *at, bool valid) {
+    static const char *const parts[] = {
+        " ", "  ", "\n", "\n\n", "\t", "\r\n", "a", "aa", "ab", "b", "c", "'s", "'", ".", "7", "\u00A0", "\u3000",
+        "\u2003", "\xC2\x85", "\u1680", "\u180E", "\u200B", "\u2014", "\u00E9", "\u4E2D", "\U0001F600",
+        "\xFF", "\xC2", "\xE3\x80", "\x80"};
+    enum { PARTS = sizeof parts / sizeof parts[0], BAD = 4 };
+    size_t used = 0;
+    while (used + 4 < size) {
+        const char *part = parts[draw((*at)++, valid ? PARTS - BAD : PARTS)];
+        memcpy(out + used, part, strlen(part));
+        used += strlen(part);
+    }
+    return used;
+}
+
+static void check_pieces(const Tokenizer *tokenizer, const char *text, size_t size, size_t target) {
+    TokenList whole = {0}, pieces = {0};
+    int64_t whole_bad = tokenizer_encode(tokenizer, text, size, &whole), bad = 0;
+    for (size_t begin = 0; begin < size;) {
+        size_t piece = tokenizer_piece(text + begin, size - begin, target);
+        assert_true(piece > 0 && piece <= size - begin);
+        bad += tokenizer_encode(tokenizer, text + begin, piece, &pieces);
+        begin += piece;
+    }
+    assert_int_equal(bad, whole_bad);
+    assert_int_equal(pieces.count, whole.count);
+    assert_memory_equal(pieces.items, whole.items, (size_t)whole.count * sizeof *whole.items);
+    token_list_close(&whole);
+    token_list_close(&pieces);
+}
+
+TEST(pieces_encode_to_what_the_whole_does) {
+    Tokenizer *tokenizer = open_small();
+    uint64_t at = 0;
+    int cuts = 0;
+    for (int trial = 0; trial < 1500; trial++) {
+        char text[200];
+        size_t size = make_text(text, 20 + draw(at++, 180), &at, trial % 2 == 0), target = 1 + draw(at++, 12);
+        check_pieces(tokenizer, text, size, target);
+        cuts += tokenizer_piece(text, size, target) < size;
+    }
+    assert_true(cuts > 1000);
+    tokenizer_close(tokenizer);
+}
+
+TEST(whitespace_that_is_not_ascii_is_not_cut_from_what_follows) {
+    static const char *const spaces[] = {"\xC2\x85", "\u00A0", "\u1680", "\u2000", "\u200A", "\u2028", "\u2029",
+                                         "\u202F", "\u205F", "\u3000", " ", "\n"};
+    for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "x%s  y", spaces[i]);
+        assert_int_equal(tokenizer_piece(text, strlen(text), 2), strlen(text));
+    }
+    assert_int_equal(tokenizer_piece("xy  y", 5, 1), 2);
+}
+
+TEST(text_comes_back) {
+    Tokenizer *kinds[] = {open_small(), open_good("byte")};
+    uint64_t at = 0;
+    for (int trial = 0; trial < 300; trial++) {
+        char text[300];
+        size_t size = make_text(text, 5 + draw(at++, 290), &at, true);
+        for (int k = 0; k < 2; k++) check_round_trip(kinds[k], text, size);
+    }
+    for (int k = 0; k < 2; k++) {
+        check_round_trip(kinds[k], "", 0);
+        check_round_trip(kinds[k], "a\0b", 3);
+        check_round_trip(kinds[k], SEPARATOR_TEXT, strlen(SEPARATOR_TEXT));
+        tokenizer_close(kinds[k]);
+    }
+}
+
+TEST(bytes_that_are_not_utf8_become_the_replacement) {
+    static const struct {
+        const char *bytes, *text;
+        int64_t replaced;
+    } cases[] = {
+        {"a\xFF" "b", "a\uFFFDb", 1},
+        {"\xE3\x80", "\uFFFD\uFFFD", 2},
+        {"\xC0\xAF", "\uFFFD\uFFFD", 2},             // overlong
+        {"\xED\xA0\x80", "\uFFFD\uFFFD\uFFFD", 3},   // a surrogate
+        {"\xF4\x90\x80\x80", "\uFFFD\uFFFD\uFFFD\uFFFD", 4}, // beyond U+10FFFF
+        {"\u4E2D\x80", "\u4E2D\uFFFD", 1},
+    };
+    Tokenizer *tokenizer = open_small();
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        TokenList ids = {0};
+        Text text = {0};
+        assert_int_equal(tokenizer_encode(tokenizer, cases[i].bytes, strlen(cases[i].bytes), &ids), cases[i].replaced);
+        tokenizer_decode(tokenizer, ids.items, ids.count, &text);
+        assert_string_equal(text_string(&text), cases[i].text);
+        token_list_close(&ids);
+        text_close(&text);
+    }
+    tokenizer_close(tokenizer);
+}
+
+TEST(byte_is_the_identity) {
+    Tokenizer *tokenizer = open_good("byte");
+    assert_int_equal(tokenizer_vocab(tokenizer), 257);
+    assert_int_equal(tokenizer_separator(tokenizer), 256);
+    assert_string_equal(tokenizer_name(tokenizer), "byte");
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 256), 0);
+    char bytes[256];
+    for (int i = 0; i < 256; i++) bytes[i] = (char)i;
+    TokenList ids = {0};
+    assert_int_equal(tokenizer_encode(tokenizer, bytes, 256, &ids), 0);
+    for (int i = 0; i < 256; i++) assert_int_equal(ids.items[i], i);
+    token_list_close(&ids);
+    tokenizer_close(tokenizer);
+}
+
+// ---- tokenizer.json ----
+
+static void check_json_round_trip(const Tokenizer *tokenizer) {
+    Text json = {0}, again = {0};
+    char path[4096];
+    tokenizer_json(tokenizer, &json);
+    write_file(path, "tokenizer.json", json.data, json.size);
+    const char *places[] = {path, folder()}; // the file, and its directory
+    for (int i = 0; i < 2; i++) {
+        Tokenizer *copy = open_good(places[i]);
+        assert_string_equal(tokenizer_hash(copy), tokenizer_hash(tokenizer));
+        assert_string_equal(tokenizer_name(copy), tokenizer_name(tokenizer));
+        assert_int_equal(tokenizer_vocab(copy), tokenizer_vocab(tokenizer));
+        assert_int_equal(tokenizer_separator(copy), tokenizer_separator(tokenizer));
+        text_clear(&again);
+        tokenizer_json(copy, &again);
+        assert_string_equal(text_string(&again), text_string(&json));
+        tokenizer_close(copy);
+    }
+    text_close(&json);
+    text_close(&again);
+}
+
+TEST(json_there_and_back) {
+    Tokenizer *kinds[] = {open_small(), open_good("byte")};
+    for (int k = 0; k < 2; k++) {
+        check_json_round_trip(kinds[k]);
+        tokenizer_close(kinds[k]);
+    }
+}
+
+TEST(config_json_names_the_separator) {
+    Tokenizer *tokenizer = open_good("byte");
+    Text text = {0};
+    Errors errors = {0};
+    tokenizer_config_json(tokenizer, 1024, &text);
+    Json *json = json_parse("tokenizer_config.json", text.data, text.size, EXIT_DATA, &errors);
+    assert_non_null(json);
+    assert_string_equal(json_member(json_root(json), "eos_token")->valuestring, SEPARATOR_TEXT);
+    assert_true(json_member(json_root(json), "model_max_length")->valuedouble == 1024);
+    json_close(json);
+    text_close(&text);
+    tokenizer_close(tokenizer);
+}
+
+TEST(damaged_json) {
+    static const struct {
+        const char *from, *to, *message;
+    } cases[] = {
+        {"\"BPE\"", "\"Unigram\"", "type to be \"BPE\""},
+        {"\"BPE\"", "7", "type to be \"BPE\""},
+        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer to be \"null\""},
+        {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space to be \"false\""},
+        {"\"use_regex\":true", "\"use_regex\":false", "use_regex to be \"true\""},
+        {"\"pre_tokenizer\":{\"type\":\"Byte", "\"pre_tokenizer\":{\"type\":\"Bit", "type to be \"ByteLevel\""},
+        {"\"pre_tokenizer\":{\"type\":\"ByteLevel\",", "\"pre_tokenizer\":{", "type to be \"ByteLevel\""},
+        {"\"decoder\":", "\"decode\":", "a pre_tokenizer, a decoder and a model"},
+        {"\"model\":{", "\"model\":{\"byte_fallback\":true,", "byte_fallback to be \"false\""},
+        {"\"vocab\":{", "\"vocab\":3,\"v\":{", "a model with vocab and merges"},
+        {"\"merges\":[", "\"merges\":3,\"m\":[", "a model with vocab and merges"},
+        {"\"A\":65", "\"A\":66", "each id once"},
+        {"\"A\":65", "\"A\":-1", "an id from 0 to"},
+        {"\"A\":65", "\"A\":65.5", "an id from 0 to"},
+        {"\"A\":65", "\"A\":\"65\"", "an id from 0 to"},
+        {"\"A\":65", "\"A\":1000000", "ids without gaps"},
+        {"\"A\":65", "\"A\":1e18", "an id from 0 to"},
+        {"\"A\":65", "\"AB\":65", "no token for byte 65"},
+        {"\"A\":65", "\"\u4E2D\":65", "a token in the byte-level alphabet"},
+        {"\"A\":65", "\"\":65", "a token in the byte-level alphabet"},
+        {"\"id\":273", "\"id\":274", "ids without gaps"},
+        {"\"id\":273", "\"id\":\"x\"", "an id from 0 to"},
+        {"\"content\"", "\"contents\"", "an added token with content and id"},
+        {"[{\"id\":273,\"content\":\"<|endoftext|>\"}]", "[]", "an added token that ends documents"},
+        {"\"added_tokens\"", "\"other_tokens\"", "an added token that ends documents"},
+        {"[\"a a\"", "[\"aa\"", "a merge of two tokens"},
+        {"[\"a a\"", "[5", "a merge of two tokens"},
+        {"[\"a a\"", "[[\"a\"]", "a merge of two tokens"},
+        {"[\"a a\"", "[\"a \"", "a merge of two tokens of the vocabulary"},
+        {"[\"a a\"", "[\"a xyz\"", "a merge of two tokens of the vocabulary"},
+        {"[\"a a\"", "[\"a Q\"", "a merge whose result is in the vocabulary"},
+        {"{\"added_tokens\"", "[\"added_tokens\"", "broken.json"},
+    };
+    Text good = {0}, bad = {0};
+    small_json(&good);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *at = strstr(good.data, cases[i].from);
+        if (!at) fail_msg("case %zu: %s", i, cases[i].from);
+        text_clear(&bad);
+        text_append(&bad, good.data, (size_t)(at - good.data));
+        text_add(&bad, cases[i].to);
+        text_add(&bad, at + strlen(cases[i].from));
+        char path[4096];
+        write_file(path, "broken.json", bad.data, bad.size);
+        check_error(path, EXIT_DATA, cases[i].message);
+    }
+    char path[4096];
+    write_file(path, "broken.json", "[]", 2);
+    check_error(path, EXIT_DATA, "an object");
+    check_error("no/such/tokenizer.json", EXIT_NO_INPUT, "expected byte, gpt2, or the path of a tokenizer.json");
+    text_close(&good);
+    text_close(&bad);
+}
+
+// ---- GPT-2 ----
+
+TEST(gpt2_without_its_merges) {
+    char path[4096], directory[4096];
+    path_join(directory, folder(), "gpt2");
+    setenv("THALWEG_DATA", folder(), 1);
+    check_error("gpt2", EXIT_NO_INPUT, "scripts/get_data.sh gpt2");
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "expected 50000 merges, found 0"},
+        {"#version: 0.2\na b\nab c\n", "expected 50000 merges, found 2"},
+        {"#version: 0.2\na b\nax c\n", "merges.txt:3: expected two tokens known by then"},
+        {"a\n", "merges.txt:1: expected two tokens"},
+        {"a \n", "merges.txt:1: expected two tokens"},
+        {"a \xC4", "merges.txt:1: expected two tokens"},
+        {"a b c\n", "merges.txt:1: expected two tokens"},
+    };
+    Errors errors = {0};
+    assert_true(directory_make(directory, &errors));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        write_file(path, "gpt2/merges.txt", cases[i].text, strlen(cases[i].text));
+        check_error("gpt2", EXIT_DATA, cases[i].message);
+    }
+    Text many = {0}; // 50000 merges, but others
+    for (int a = 0; a < 250; a++)
+        for (int b = 0; b < 200; b++) {
+            char pair[2] = {(char)a, (char)b};
+            byte_level_write(&many, pair, 1);
+            text_add(&many, " ");
+            byte_level_write(&many, pair + 1, 1);
+            text_add(&many, "\n");
+        }
+    write_file(path, "gpt2/merges.txt", many.data, many.size);
+    check_error("gpt2", EXIT_DATA, "not GPT-2's merges");
+    text_close(&many);
+    unlink(path);
+    unsetenv("THALWEG_DATA");
+}
+
+static Tokenizer *open_gpt2(void) { // NULL where its merges are not at hand
+    const char *merges = test_shared_data("gpt2_tokenizer/vocab.bpe");
+    if (!merges) return NULL;
+    char directory[4096], path[4096], real[4096];
+    assert_non_null(realpath(merges, real));
+    path_join(directory, folder(), "real/gpt2");
+    Errors errors = {0};
+    assert_true(directory_make(directory, &errors));
+    path_join(path, directory, "vocab.bpe");
+    unlink(path);
+    assert_int_equal(symlink(real, path), 0);
+    path_join(path, folder(), "real");
+    setenv("THALWEG_DATA", path, 1);
+    Tokenizer *tokenizer = open_good("gpt2");
+    unsetenv("THALWEG_DATA");
+    return tokenizer;
+}
+
+TEST(gpt2_on_whole_texts) {
+    static const struct {
+        const char *name;
+        int64_t tokens;
+        int32_t first[6];
+        uint64_t hash; // xxh3 of the ids as little-endian uint16
+    } corpora[] = {
+        {"tinyshakespeare.txt", 338025, {5962, 22307, 25, 198, 8421, 356}, UINT64_C(0x182ca92e5023d0fa)},
+        {"wikitext2_valid.txt", 258659, {220, 198, 796, 8074, 20272, 9106}, UINT64_C(0x35c1f07862252aa0)},
+        {"wikitext2_test.txt", 295877, {220, 198, 796, 5199, 1279, 2954}, UINT64_C(0x93c20e1807930c21)},
+    };
+    Tokenizer *tokenizer = open_gpt2();
+    if (!tokenizer) skip();
+    assert_int_equal(tokenizer_vocab(tokenizer), 50257);
+    assert_int_equal(tokenizer_separator(tokenizer), 50256);
+    for (int c = 0; c < 3; c++) {
+        const char *path = test_shared_data(corpora[c].name);
+        if (!path) continue;
+        File file = {0};
+        Errors errors = {0};
+        TokenList ids = {0};
+        assert_true(file_map(&file, path, EXIT_NO_INPUT, &errors));
+        assert_int_equal(tokenizer_encode(tokenizer, file.bytes, file.size, &ids), 0);
+        assert_int_equal(ids.count, corpora[c].tokens);
+        assert_memory_equal(ids.items, corpora[c].first, sizeof corpora[c].first);
+        uint16_t *narrow = malloc((size_t)ids.count * sizeof *narrow);
+        for (int64_t i = 0; i < ids.count; i++) narrow[i] = (uint16_t)ids.items[i];
+        uint64_t hash = XXH3_64bits(narrow, (size_t)ids.count * sizeof *narrow);
+        if (hash != corpora[c].hash) fail_msg("%s: hash %016lx", corpora[c].name, hash);
+        free(narrow);
+        check_pieces(tokenizer, file.bytes, file.size, 1000);
+        check_round_trip(tokenizer, file.bytes, file.size);
+        token_list_close(&ids);
+        file_close(&file);
+    }
+    tokenizer_close(tokenizer);
+}
+
+TEST(gpt2_on_hard_strings) {
+    Tokenizer *tokenizer = open_gpt2();
+    const char *path = test_shared_data("gpt2_tokenizer/expected_cases.json");
+    if (!tokenizer || !path) skip();
+    Errors errors = {0};
+    Json *json = json_open(path, 64 << 20, EXIT_DATA, &errors);
+    if (!json) fail_msg("%s", text_string(&errors.text));
+    int cases = 0;
+    for (const cJSON *node = json_root(json)->child; node; node = node->next, cases++) {
+        const char *text = json_member(node, "text")->valuestring;
+        const cJSON *expected = json_member(node, "ids");
+        TokenList ids = {0};
+        tokenizer_encode(tokenizer, text, strlen(text), &ids);
+        const cJSON *id = expected->child;
+        for (int64_t i = 0; i < ids.count; i++, id = id->next)
+            if (!id || ids.items[i] != (int32_t)id->valuedouble) fail_msg("case %d, token %ld: %s", cases, i, text);
+        assert_null(id);
+        check_round_trip(tokenizer, text, strlen(text));
+        token_list_close(&ids);
+    }
+    assert_int_equal(cases, 1500);
+    check_json_round_trip(tokenizer);
+    json_close(json);
+    tokenizer_close(tokenizer);
+}
