@@ -186,8 +186,8 @@ static void print_lines(const Run *run, const Result *r) {
     double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;
     double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
-    printf("step             %.3f s (median of %d), %s tokens/s, %sFLOP/s\n", step, REPEATS, text_count(a, tokens),
-           text_count(b, flops));
+    printf("step             %.3f s (median of %d), %s tokens/s, %.1f GFLOP/s\n", step, REPEATS, text_count(a, tokens),
+           flops * 1e-9);
     printf("its bare GEMMs   %.3f s (the library's own threading, same shapes, same run)\n", gemms);
     printf("step / GEMMs     %.3f\n", step / gemms);
     printf("peak memory      %s, planned %s\n", text_bytes(a, r->peak_bytes),

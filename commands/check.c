@@ -18,16 +18,15 @@ int command_check(int argc, char **argv) {
     bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&
                 run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors);
     if (good) {
-        char duration[TEXT_NUMBER], rate[TEXT_NUMBER];
+        char duration[TEXT_NUMBER];
         run_name_directory(&run);
         run_report(&run, &text);
         double limit = run_gemm_rate(run.kernels);
         double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
         double tokens = (double)(run.steps * run_step_tokens(&run));
         printf("%s", text_string(&text));
-        printf("time    about %s at %.0f%% of this machine's %sFLOP/s, evaluation apart\n",
-               text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE,
-               text_count(rate, limit));
+        printf("time    about %s at %.0f%% of this machine's %.0f GFLOP/s, evaluation apart\n",
+               text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE, limit * 1e-9);
         printf("run     %s\nThe configuration is good; start it with: train_gpt train %s\n", run.dir, argv[1]);
     }
     run_close(&run);

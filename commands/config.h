@@ -29,14 +29,15 @@ typedef struct {
     const char *prefix;
     const OptionRows *rows;
     size_t offset;
+    bool identity; // counts in config_hash
     const char *help;
 } ConfigSection;
 extern const ConfigSection config_sections[];
 extern const int config_section_count;
 
-// Fills `config` from a file (NULL: defaults only) and overrides "key=value". All errors are collected, each with
-// file:line:column, key, what was expected and the nearest key. A value is text as in JSON without its quotes; a list
-// is one glob or a JSON array.
+// Fills `config` (whatever it holds) from a file (NULL: defaults only) and overrides "key=value". All errors are
+// collected, each with file:line:column, key, what was expected and the nearest key. An override's value is text as in
+// JSON without its quotes; a list is one glob or a JSON array. To be closed even after a failure.
 bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors);
 
 // The same from JSON text already in memory, as config_json wrote it; `name` stands in messages.
@@ -48,12 +49,13 @@ void config_close(Config *config);
 // object "_source" names where each value that is not a default came from (ignored when read back).
 void config_json(const Config *config, bool sources, Text *out);
 
-// Whether a key was given by the user (not default, not auto).
+// Whether a key has another value than its default.
 bool config_given(const Config *config, const char *key);
 
 // 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample and checkpoint sections.
 uint64_t config_hash(const Config *config);
 
-// Every key for `train_gpt help [SECTION]` and docs/configuration.md (markdown).
-void config_help(const char *section, Text *out);
+// The keys of a section ("machine" for top-level ones), of "all", or one key, for `train_gpt help`; NULL: the list of
+// sections. False when there is none of that name. And docs/configuration.md.
+bool config_help(const char *section, Text *out);
 void config_markdown(Text *out);

@@ -19,7 +19,7 @@ typedef struct {
 // Options that are numbers: checked and explained as configuration keys are.
 #define OPTION_STRUCT PrepareOptions
 static const OptionRow number_rows[] = {
-    OPTION_ROW(FLOAT, val_fraction, "0.05", 1e-6, 0.9, "share of the text that is held out for validation")
+    OPTION_ROW(FLOAT, val_fraction, "0.05", 0.0001, 0.9, "share of the text that is held out for validation")
     OPTION_ROW(TOKENS, shard_tokens, "100M", 1024, 1e9, "tokens in one file, such as 100M")
 };
 enum { NUMBERS = sizeof number_rows / sizeof number_rows[0] };

@@ -216,7 +216,7 @@ void run_report(const Run *run, Text *out) {
 }
 
 double run_gemm_rate(const Kernels *kernels) {
-    enum { SIDE = 1024, REPEATS = 3 };
+    enum { SIDE = 1024, REPEATS = 12 };
     size_t bytes = (size_t)SIDE * SIDE * sizeof(float);
     char *memory = kernels->take_memory(3 * bytes);
     if (!memory) return NAN;

@@ -1,6 +1,5 @@
 // Files, with every operation checked. All writes of the program go through here, so that tests can make the n-th
-// operation fail: THALWEG_FAULT=n:errno (or n:kill) in the environment of a test build counts open, write, fsync,
-// rename, mkdir and close.
+// operation fail (runtime/fault.h). A message names the path, the operation, the system's reason and what to do.
 #pragma once
 
 #include <stdbool.h>
@@ -9,8 +8,10 @@
 
 #include "runtime/error.h"
 
-// A whole file, read (files beyond `size_limit` are refused) or mapped (read only, any size). `bytes` is followed by
-// a zero byte when read, not when mapped.
+enum { HASH_HEX = 33 }; // xxh3-128 as 32 hex digits, and the terminator
+
+// A whole regular file, read (files beyond `size_limit` are refused) or mapped (read only, any size). `bytes` is
+// followed by a zero byte when read, not when mapped; never NULL after success.
 typedef struct {
     const char *bytes;
     size_t size;
@@ -22,10 +23,10 @@ bool file_map(File *file, const char *path, int exit_code, Errors *errors);
 void file_close(File *file);
 
 // A file being written, buffered; xxh3 (128 bits) of what was written is kept. The first failure is remembered:
-// later calls do nothing and `file_finish` reports it, naming the file, the operation and what to do.
+// later calls do nothing, and `file_finish` reports it and removes what was written.
 typedef struct {
     char path[4096];
-    int descriptor;
+    int descriptor; // -1: not open
     uint64_t size;
     int error;             // errno of the first failure, 0 while all is well
     const char *operation; // that failed
@@ -35,22 +36,34 @@ typedef struct {
 } FileWriter;
 
 bool file_create(FileWriter *writer, const char *path, Errors *errors); // truncates; exit code 73
+void file_reserve(FileWriter *writer, uint64_t size); // of the whole file: a full disk is found before the data
 void file_write(FileWriter *writer, const void *bytes, size_t size);
-bool file_finish(FileWriter *writer, char hash_hex[33], Errors *errors); // flush, fsync, close; hash_hex may be NULL
+bool file_finish(FileWriter *writer, char hash_hex[HASH_HEX], Errors *errors); // flush, fsync, close; hash or NULL
 
-// A small file replaced as a whole: written beside, fsynced, renamed.
+// A small file replaced as a whole: written beside as PATH.partial, fsynced, renamed; the directory is fsynced.
 bool file_replace(const char *path, const void *bytes, size_t size, Errors *errors);
 
-bool file_hash(const char *path, char hash_hex[33], uint64_t *size, Errors *errors);
+bool file_hash(const char *path, char hash_hex[HASH_HEX], uint64_t *size, int exit_code, Errors *errors);
+void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]);
+
+// A file that grows: each append is one write, or several if the system cuts it short; not buffered, not fsynced.
+int file_open_append(const char *path, Errors *errors); // a descriptor, -1 on failure
+bool file_append(int descriptor, const char *path, const void *bytes, size_t size, Errors *errors);
+bool file_cut(int descriptor, const char *path, uint64_t size, Errors *errors);
+bool file_close_append(int descriptor, const char *path, Errors *errors); // fsync and close
+
+bool file_remove(const char *path, Errors *errors); // true if there is none
 
 // Directories.
 bool directory_make(const char *path, Errors *errors); // with parents
 bool directory_sync(const char *path, Errors *errors); // fsync, so that names in it survive a crash
-bool directory_remove(const char *path, Errors *errors); // with all that is in it
+bool directory_remove(const char *path, Errors *errors); // with all that is in it, links not followed; true if none
 bool path_rename(const char *from, const char *to, Errors *errors);
-bool path_exchange(const char *a, const char *b, Errors *errors); // atomically (renameat2 RENAME_EXCHANGE)
+// Swaps two names, atomically where the file system can (RENAME_EXCHANGE), else by three renames over A.exchange.
+bool path_exchange(const char *a, const char *b, Errors *errors);
 bool path_exists(const char *path);
 bool path_is_directory(const char *path);
+bool path_size(const char *path, uint64_t *size); // of a regular file; false if it is none
 void path_join(char out[4096], const char *directory, const char *name);
 
 // Files that match a glob, sorted by name; none is not an error here.

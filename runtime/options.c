@@ -38,9 +38,6 @@ static const Kind kinds[] = {
 
 static bool allows_auto(const OptionRow *row) { return strcmp(row->fallback, "auto") == 0; }
 
-static void *field(const OptionRow *row, void *options) { return (char *)options + row->offset; }
-static const void *const_field(const OptionRow *row, const void *options) { return (const char *)options + row->offset; }
-
 // ---- what is expected ----
 
 // A limit of a range, short: 1e12 rather than thirteen digits.
@@ -84,8 +81,12 @@ void option_expected(const OptionRow *row, Text *out) {
 static void suggest_choice(const OptionRow *row, const char *value, Text *out) {
     TextList names = {0};
     Text name = {0};
-    for (int64_t i = 0; text_clear(&name), option_choice_name(row->choices, i, &name), name.size; i++)
+    option_choice_name(row->choices, 0, &name);
+    while (name.size) {
         text_list_add(&names, text_string(&name));
+        text_clear(&name);
+        option_choice_name(row->choices, names.count, &name);
+    }
     if (allows_auto(row)) text_list_add(&names, "auto");
     const char *nearest = text_nearest(value, (const char *const *)names.items, names.count);
     if (nearest) text_printf(out, "; did you mean \"%s\"?", nearest);
@@ -196,7 +197,7 @@ static void set_auto(const OptionRow *row, void *place) {
 }
 
 bool option_set(const OptionRow *row, void *options, const char *value, TextList *strings, Text *problem) {
-    void *place = field(row, options);
+    void *place = (char *)options + row->offset;
     if (row->type == OPTION_TEXT) return set_text(row, place, value, strings, problem);
     if (row->type == OPTION_LIST) return set_list(row, place, value, problem);
     if (allows_auto(row) && strcmp(value, "auto") == 0) {
@@ -217,7 +218,7 @@ static void print_list(const TextList *list, Text *out) {
 }
 
 void option_print(const OptionRow *row, const void *options, Text *out) {
-    const void *place = const_field(row, options);
+    const void *place = (const char *)options + row->offset;
     char number[TEXT_NUMBER];
     if (option_is_auto(row, options)) {
         text_add(out, "auto");
@@ -237,7 +238,7 @@ void option_print(const OptionRow *row, const void *options, Text *out) {
 
 bool option_is_auto(const OptionRow *row, const void *options) {
     if (!allows_auto(row)) return false;
-    const void *place = const_field(row, options);
+    const void *place = (const char *)options + row->offset;
     return kinds[row->type].integral ? *(const int64_t *)place == OPTION_AUTO : isnan(*(const double *)place);
 }
 

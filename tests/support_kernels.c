@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -171,6 +172,18 @@ Twin twin_of_integers(const char *name, const int32_t *values, int64_t a, int64_
     return made;
 }
 
+Twin twin_of_order(const char *name, const int32_t *ids, int64_t count) {
+    int32_t *order = take((size_t)count * sizeof *order), largest = 0;
+    int64_t placed = 0;
+    for (int64_t i = 0; i < count; i++) largest = ids[i] > largest ? ids[i] : largest;
+    for (int32_t id = 0; id <= largest; id++)
+        for (int64_t i = 0; i < count; i++)
+            if (ids[i] == id) order[placed++] = (int32_t)i;
+    Twin made = twin_of_integers(name, order, count, 0);
+    free(order);
+    return made;
+}
+
 Twin twin_of_bytes(const char *name, const void *bytes, size_t size) {
     Entry *entry = add_entry(name);
     for (int side = 0; side < 2; side++) {
@@ -272,6 +285,7 @@ static void forget_entries(void) {
 }
 
 static void compare(const Comparison *with, Case *run, const Sizes *s, double multiple) {
+    forget_entries(); // of a test that failed
     comparison = with;
     snprintf(sizes_text, sizeof sizes_text, "b %ld t %ld in %ld out %ld heads %ld/%ld width %ld keys %ld variant %d",
              (long)s->b, (long)s->t, (long)s->in, (long)s->out, (long)s->heads, (long)s->kv_heads, (long)s->width,
@@ -288,5 +302,9 @@ void compare_backends(Case *run, const Sizes *sizes, double multiple) {
 
 void compare_threads(Case *run, const Sizes *sizes) { compare(&thread_comparison, run, sizes, 0); }
 
-void reference_begin(void) { comparison = &truth_alone; }
+void reference_begin(void) {
+    forget_entries();
+    comparison = &truth_alone;
+}
+
 void reference_end(void) { forget_entries(); }

@@ -38,6 +38,7 @@ typedef struct {
 
 Twin twin(const char *name, Fill fill, Kind kind, int64_t a, int64_t b, int64_t c);
 Twin twin_of_integers(const char *name, const int32_t *values, int64_t a, int64_t b);
+Twin twin_of_order(const char *name, const int32_t *ids, int64_t count); // of rows, sorting ids
 Twin twin_of_bytes(const char *name, const void *bytes, size_t size); // the same on both sides; a multiple of 8
 extern const Twin TWIN_NONE;
 

@@ -1,0 +1,154 @@
+// Rotation and attention against the reference, on heads as the network sees them: q, k and v inside one buffer.
+#include <math.h>
+
+#include "tests/support_kernels.h"
+#include "tests/test.h"
+
+enum { TOKENS = 4096 }; // most tokens of a case
+
+// Ends of documents: first positions of each, in a sequence of `length`. The last ones are one token long.
+static int32_t document_begin(int64_t position, int64_t length) {
+    const int64_t begins[] = {length - 1, length - 2, length / 2 + 1, length / 3, 0};
+    for (size_t i = 0; i < sizeof begins / sizeof begins[0]; i++)
+        if (begins[i] >= 0 && position >= begins[i]) return (int32_t)begins[i];
+    return 0;
+}
+
+// ---- rotation ----
+
+enum { GAIN = 1, THETA = 2, APART = 4 }; // APART: outputs are not inputs
+
+static void rotary(const Sizes *s) {
+    int64_t columns = s->heads * s->width, gained = s->variant & GAIN;
+    int32_t position[TOKENS];
+    for (int64_t i = 0; i < s->b * s->t; i++) position[i] = (int32_t)(i % s->t - document_begin(i % s->t, s->t)) + (i % 3 == 0) * 1000;
+    Twin positions = twin_of_integers("positions", position, s->b, s->t);
+    Twin qkv = twin("qkv", NORMAL, COMPUTE, s->b, s->t, columns + 6);
+    Twin qk = twin("qk", POISON, COMPUTE, s->b, s->t, columns + 2);
+    Twin dqk = twin("dqk", NORMAL, COMPUTE, s->b, s->t, columns + 4);
+    Twin dqkv = twin("dqkv", POISON, COMPUTE, s->b, s->t, columns + 3);
+    Twin rstd = gained ? twin("rstd", POISON, WIDE, s->b, s->t, s->heads) : TWIN_NONE;
+    Twin gain = gained ? twin("gain", NORMAL, COMPUTE, s->width, 0, 0) : TWIN_NONE;
+    Twin dgain = gained ? twin("dgain", TEN, WIDE, s->width, 0, 0) : TWIN_NONE;
+    Twin in = twin_heads(qkv, 4, s->heads, s->width), dout = twin_heads(dqk, 2, s->heads, s->width);
+    Twin out = gained || s->variant & APART ? twin_heads(qk, 1, s->heads, s->width) : in;
+    Twin din = s->variant & APART ? twin_heads(dqkv, 3, s->heads, s->width) : dout;
+    BOTH(k, i) {
+        Rotary turn = {.gain = gain.on[i], .epsilon = 1e-6, .theta = s->variant & THETA ? 10000 : 0,
+                       .positions = positions.on[i]};
+        k->rotary_forward(out.on[i], rstd.on[i], in.on[i], &turn);
+        k->rotary_backward(din.on[i], dgain.on[i], dout.on[i], gained ? in.on[i] : TENSOR_NONE, rstd.on[i], &turn);
+    }
+}
+
+TEST(rotation_equals_the_reference) {
+    for (int variant = 0; variant < 8; variant++) {
+        const Sizes list[] = {{.b = 1, .t = 1, .heads = 1, .width = 2, .variant = variant},
+                              {.b = 2, .t = 7, .heads = 3, .width = 6, .variant = variant},
+                              {.b = 3, .t = 43, .heads = 5, .width = 64, .variant = variant},
+                              {.b = 1, .t = 129, .heads = 2, .width = 128, .variant = variant}};
+        COMPARE_BACKENDS(rotary, list, 16);
+    }
+}
+
+// ---- attention ----
+
+enum { DOCUMENTS = 1, OFFSET = 2, SHARP = 4 }; // SHARP: scores so far apart that most weights vanish
+
+typedef struct {
+    Twin q, k, v;
+} HeadTwins;
+
+// Of one buffer where queries and keys are the same tokens, else of two.
+static HeadTwins head_twins(const char *name, Fill fill, const Sizes *s) {
+    int64_t q = s->heads * s->width, k = s->kv_heads * s->width;
+    if (s->keys == s->t) {
+        Twin qkv = twin(name, fill, COMPUTE, s->b, s->t, q + 2 * k);
+        return (HeadTwins){twin_heads(qkv, 0, s->heads, s->width), twin_heads(qkv, q, s->kv_heads, s->width),
+                           twin_heads(qkv, q + k, s->kv_heads, s->width)};
+    }
+    Twin queries = twin(name, fill, COMPUTE, s->b, s->t, q + 1), kv = twin(name, fill, COMPUTE, s->b, s->keys, 2 * k);
+    return (HeadTwins){twin_heads(queries, 0, s->heads, s->width), twin_heads(kv, 0, s->kv_heads, s->width),
+                       twin_heads(kv, k, s->kv_heads, s->width)};
+}
+
+static AttentionHeads heads_on(HeadTwins t, int side) { return (AttentionHeads){t.q.on[side], t.k.on[side], t.v.on[side]}; }
+
+typedef struct {
+    Twin first_visible, offset;
+} MaskTwins;
+
+// Sequences begin their queries at different keys.
+static MaskTwins mask_twins(const Sizes *s) {
+    int32_t first[TOKENS], offset[TOKENS];
+    for (int64_t b = 0; b < s->b; b++) {
+        int64_t room = s->keys - s->t;
+        offset[b] = s->variant & OFFSET && room > 0 ? (int32_t)(room - b % (room + 1)) : 0;
+        for (int64_t i = 0; i < s->t; i++) first[b * s->t + i] = document_begin(offset[b] + i, s->keys - b % 2);
+    }
+    return (MaskTwins){
+        s->variant & DOCUMENTS ? twin_of_integers("first_visible", first, s->b, s->t) : TWIN_NONE,
+        s->variant & OFFSET ? twin_of_integers("offset", offset, s->b, 0) : TWIN_NONE,
+    };
+}
+
+static void attention(const Sizes *s) {
+    HeadTwins heads = head_twins("qkv", NORMAL, s), dheads = head_twins("dqkv", POISON, s);
+    MaskTwins mask = mask_twins(s);
+    Twin out = twin("out", POISON, COMPUTE, s->b, s->t, s->heads * s->width + 2);
+    Twin dout = twin("dout", NORMAL, COMPUTE, s->b, s->t, s->heads * s->width);
+    Twin lse = twin("lse", POISON, WIDE, s->b, s->heads, s->t);
+    out = twin_heads(out, 1, s->heads, s->width);
+    dout = twin_heads(dout, 0, s->heads, s->width);
+    BOTH(k, i) {
+        AttentionHeads in = heads_on(heads, i), din = heads_on(dheads, i);
+        AttentionMask with = {.scale = (s->variant & SHARP ? 40 : 1) / sqrt((double)s->width),
+                              .first_visible = mask.first_visible.on[i], .offset = mask.offset.on[i]};
+        k->attention_forward(out.on[i], lse.on[i], &in, &with);
+        k->attention_backward(&din, dout.on[i], out.on[i], lse.on[i], &in, &with);
+    }
+}
+
+TEST(attention_equals_the_reference) {
+    static const Sizes list[] = {
+        {.b = 1, .t = 1, .keys = 1, .heads = 1, .kv_heads = 1, .width = 2},
+        {.b = 2, .t = 7, .keys = 7, .heads = 2, .kv_heads = 2, .width = 6},
+        {.b = 2, .t = 7, .keys = 7, .heads = 3, .kv_heads = 1, .width = 6, .variant = DOCUMENTS},
+        {.b = 1, .t = 129, .keys = 129, .heads = 2, .kv_heads = 1, .width = 64},
+        {.b = 2, .t = 65, .keys = 65, .heads = 2, .kv_heads = 2, .width = 128, .variant = DOCUMENTS},
+        {.b = 1, .t = 293, .keys = 293, .heads = 3, .kv_heads = 1, .width = 32, .variant = DOCUMENTS},
+        {.b = 1, .t = 331, .keys = 331, .heads = 2, .kv_heads = 2, .width = 18},
+    };
+    COMPARE_BACKENDS(attention, list, 16);
+}
+
+TEST(attention_of_later_queries) {
+    static const Sizes list[] = {
+        {.b = 3, .t = 1, .keys = 9, .heads = 2, .kv_heads = 1, .width = 8, .variant = OFFSET},
+        {.b = 2, .t = 5, .keys = 70, .heads = 2, .kv_heads = 2, .width = 64, .variant = OFFSET},
+        {.b = 3, .t = 5, .keys = 300, .heads = 6, .kv_heads = 2, .width = 16, .variant = OFFSET | DOCUMENTS},
+        {.b = 1, .t = 66, .keys = 323, .heads = 1, .kv_heads = 1, .width = 32, .variant = OFFSET | DOCUMENTS},
+        {.b = 1, .t = 5, .keys = 9, .heads = 1, .kv_heads = 1, .width = 4}, // some keys are seen by nobody
+    };
+    COMPARE_BACKENDS(attention, list, 16);
+}
+
+// Roundings of scores near 100 are roundings of weights 100 times as large.
+TEST(attention_with_scores_far_apart) {
+    static const Sizes list[] = {
+        {.b = 1, .t = 70, .keys = 70, .heads = 2, .kv_heads = 1, .width = 16, .variant = SHARP},
+        {.b = 1, .t = 300, .keys = 300, .heads = 1, .kv_heads = 1, .width = 16, .variant = SHARP | DOCUMENTS},
+    };
+    COMPARE_BACKENDS(attention, list, 500);
+}
+
+TEST(heads_are_equal_on_one_and_two_threads) {
+    static const Sizes list[] = {
+        {.b = 3, .t = 171, .keys = 171, .heads = 4, .kv_heads = 2, .width = 64, .variant = DOCUMENTS},
+        {.b = 1, .t = 515, .keys = 515, .heads = 3, .kv_heads = 1, .width = 32},
+        {.b = 2, .t = 64, .keys = 400, .heads = 3, .kv_heads = 3, .width = 32, .variant = OFFSET | DOCUMENTS},
+    };
+    COMPARE_THREADS(attention, list);
+    for (int variant = 0; variant < 8; variant++)
+        compare_threads(rotary, &(Sizes){.b = 3, .t = 171, .heads = 5, .width = 64, .variant = variant});
+}
