@@ -12,7 +12,7 @@ static const GptShape tiny[] = {
     {.layers = 2, .width = 8, .heads = 2, .kv_heads = 2, .head_dim = 4, .ffn_width = 10, .vocab = 11, .rows = 16,
      .context = 6, .norm = NORM_LAYER, .position = POSITION_LEARNED, .activation = ACTIVATION_GELU, .bias = true,
      .tied = true, .norm_epsilon = 1e-5},
-    {.layers = 2, .width = 8, .heads = 2, .kv_heads = 1, .head_dim = 4, .ffn_width = 6, .vocab = 11, .rows = 12,
+    {.layers = 1, .width = 8, .heads = 2, .kv_heads = 1, .head_dim = 4, .ffn_width = 6, .vocab = 11, .rows = 12,
      .context = 5, .norm = NORM_RMS, .position = POSITION_ROPE, .activation = ACTIVATION_SWIGLU, .norm_epsilon = 1e-6,
      .rope_theta = 100},
     {.layers = 1, .width = 8, .heads = 4, .kv_heads = 2, .head_dim = 6, .ffn_width = 6, .vocab = 11, .rows = 11,
