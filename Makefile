@@ -71,18 +71,21 @@ unit-tests: $(TESTS) $(BUILD)/train_gpt
 # ---- rules ----
 
 $(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+	@echo '  ld $@'
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/libthalweg.a: $(OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	@ar rcs $@ $^
 
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT) $(BUILD)/libthalweg.a
-	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
+	@echo '  ld $@'
+	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
 
 $(BUILD)/%.o: %.c | libraries
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	@echo '  cc $<'
+	@$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 # exp and tanh vectorise only with this; nowhere else, and never at link.
 $(BUILD)/kernels/cpu/vector_math.o: CFLAGS += -ffast-math

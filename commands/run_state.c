@@ -150,7 +150,7 @@ static bool read_tensors(const char *checkpoint, const char *file, const Kernels
     path_join(path, checkpoint, file);
     Safetensors *st = safetensors_open(path, EXIT_CHECKPOINT, errors);
     if (!st) return false;
-    bool read = safetensors_read(st, kernels, list->items, list->count, EXIT_CHECKPOINT, errors);
+    bool read = safetensors_read(st, kernels, list->items, list->count, errors);
     safetensors_close(st);
     return read;
 }

@@ -1,4 +1,4 @@
-// safetensors: 8 bytes header length, JSON header, tensors. Written with sorted offsets and a header padded to 4096
+// safetensors: 8 bytes header length, JSON header, tensors. Written with a header padded to 4096
 // bytes; read with the rejection rules of docs/formats.md before any byte is believed.
 #pragma once
 
@@ -6,7 +6,7 @@
 #include "runtime/file.h"
 #include "runtime/named_tensor.h"
 
-// Writes `count` tensors in order of `dtype` F32, F64 or BF16 (converted from the tensor's own where they differ),
+// Writes `count` tensors sorted by name, as `dtype` F32, F64 or BF16 (converted from the tensor's own where they differ),
 // pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
                        DType dtype);
@@ -22,4 +22,4 @@ Tensor safetensors_find(const Safetensors *file, const char *name);
 // Fills every tensor of the list from the file, converting dtypes. Missing tensors, other shapes and tensors of the
 // file that nobody asked for are named, all of them, before anything is written.
 bool safetensors_read(const Safetensors *file, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
-                      int exit_code, Errors *errors);
+                      Errors *errors);

@@ -34,10 +34,7 @@ static void host_floats(const Gpt *gpt, float *out, Tensor row) {
     void *raw = malloc(tensor_size_bytes(row));
     if (!raw) DIE(EXIT_INTERNAL, "out of memory: %ld logits", count);
     gpt->kernels->download(raw, row);
-    for (int64_t i = 0; i < count; i++)
-        out[i] = row.dtype == DTYPE_F32    ? ((float *)raw)[i]
-                 : row.dtype == DTYPE_BF16 ? bf16_to_float(((uint16_t *)raw)[i])
-                                           : (float)((double *)raw)[i];
+    dtype_convert(out, DTYPE_F32, raw, row.dtype, count);
     free(raw);
 }
 

@@ -152,7 +152,7 @@ static double deviation(const GptShape *s, Fill fill) {
 }
 
 static void upload_floats(const Gpt *gpt, Tensor out, const float *values, void *converted) {
-    dtype_from_float(converted, out.dtype, values, tensor_count(out));
+    dtype_convert(converted, out.dtype, values, DTYPE_F32, tensor_count(out));
     gpt->kernels->upload(out, converted);
 }
 

@@ -22,6 +22,9 @@ bool file_read(File *file, const char *path, size_t size_limit, int exit_code, E
 bool file_map(File *file, const char *path, int exit_code, Errors *errors);
 void file_close(File *file);
 
+// "PATH: OPERATION failed: REASON; ADVICE"; always false.
+bool file_complain(const char *path, const char *operation, int error, int exit_code, Errors *errors);
+
 // A file being written, buffered; xxh3 (128 bits) of what was written is kept. The first failure is remembered:
 // later calls do nothing, and `file_finish` reports it and removes what was written.
 typedef struct {

@@ -107,11 +107,19 @@ float bf16_to_float(uint16_t bits) {
     return value;
 }
 
-void dtype_from_float(void *out, DType dtype, const float *in, int64_t count) {
-    REQUIRE(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F64, "dtype %s", dtype_name(dtype));
-    if (dtype == DTYPE_F32) memcpy(out, in, (size_t)count * sizeof *in);
-    if (dtype == DTYPE_BF16)
-        for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = bf16_from_float(in[i]);
-    if (dtype == DTYPE_F64)
-        for (int64_t i = 0; i < count; i++) ((double *)out)[i] = in[i];
+static double load(const void *in, DType dtype, int64_t i) {
+    if (dtype == DTYPE_F32) return ((const float *)in)[i];
+    return dtype == DTYPE_F64 ? ((const double *)in)[i] : bf16_to_float(((const uint16_t *)in)[i]);
+}
+
+static void store(void *out, DType dtype, int64_t i, double value) {
+    if (dtype == DTYPE_F32) ((float *)out)[i] = (float)value;
+    if (dtype == DTYPE_F64) ((double *)out)[i] = value;
+    if (dtype == DTYPE_BF16) ((uint16_t *)out)[i] = bf16_from_float((float)value);
+}
+
+void dtype_convert(void *out, DType to, const void *in, DType from, int64_t count) {
+    REQUIRE(to <= DTYPE_F64 && from <= DTYPE_F64, "%s to %s", dtype_name(from), dtype_name(to));
+    if (to == from) memcpy(out, in, (size_t)count * dtype_bytes(to));
+    for (int64_t i = 0; to != from && i < count; i++) store(out, to, i, load(in, from, i));
 }

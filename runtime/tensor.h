@@ -45,8 +45,8 @@ Tensor tensor_merge_rows(Tensor t);
 static inline int64_t tensor_rows(Tensor t) { return tensor_count(t) / t.shape[t.rank - 1]; }
 static inline int64_t tensor_columns(Tensor t) { return t.shape[t.rank - 1]; }
 
-// `count` floats in another float dtype, on the host.
-void dtype_from_float(void *out, DType dtype, const float *in, int64_t count);
+// `count` numbers from one float dtype to another, on the host.
+void dtype_convert(void *out, DType to, const void *in, DType from, int64_t count);
 
 // bf16 is the upper half of an fp32; rounding is to nearest even.
 uint16_t bf16_from_float(float value);

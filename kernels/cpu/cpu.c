@@ -16,7 +16,7 @@ const Kernels cpu_kernels = {
 enum {
     TEAM_ELEMENTS = 1 << 14,       // below this a second thread costs more than it saves
     FILL_BYTES = 1 << 20,          // one piece of a fill
-    CONVERT_ELEMENTS = 1 << 10,    // one piece of a conversion
+    PIECE_ELEMENTS = 1 << 10,      // one piece of a copy
     PAGE_BYTES = 4096,
     BLAS_THREAD_BYTES = 12 << 20,  // packed panels of one thread of OpenBLAS, as measured
 };
@@ -89,25 +89,9 @@ void cpu_download(void *host, Tensor in) {
 
 // ---- whole tensors ----
 
-static void to_floats(float *out, const void *in, DType dtype, int64_t count) {
-    REQUIRE(dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F64, "dtype %s", dtype_name(dtype));
-    for (int64_t i = 0; i < count; i++)
-        out[i] = dtype == DTYPE_F32    ? ((const float *)in)[i]
-                 : dtype == DTYPE_BF16 ? bf16_to_float(((const uint16_t *)in)[i])
-                                       : (float)((const double *)in)[i];
-}
-
 static void copy_row(void *out, DType to, const void *in, DType from, int64_t count) {
-    if (from == to) {
-        memmove(out, in, (size_t)count * dtype_bytes(to));
-        return;
-    }
-    float values[CONVERT_ELEMENTS];
-    for (int64_t i = 0; i < count; i += CONVERT_ELEMENTS) {
-        int64_t n = count - i < CONVERT_ELEMENTS ? count - i : CONVERT_ELEMENTS;
-        to_floats(values, (const char *)in + i * (int64_t)dtype_bytes(from), from, n);
-        dtype_from_float((char *)out + i * (int64_t)dtype_bytes(to), to, values, n);
-    }
+    if (from == to) memmove(out, in, (size_t)count * dtype_bytes(to));
+    else dtype_convert(out, to, in, from, count);
 }
 
 // The r-th row of a strided tensor: its index written in base `shape` of the leading dimensions.
@@ -123,8 +107,8 @@ static void *row_address(Tensor t, int64_t r) {
 // Contiguous tensors as rows of one piece each, so that a flat buffer is not one row.
 static Tensor in_pieces(Tensor t) {
     int64_t count = tensor_count(t);
-    return tensor_contiguous(t) && count % CONVERT_ELEMENTS == 0
-               ? tensor_reshape(t, count / CONVERT_ELEMENTS, CONVERT_ELEMENTS, 0, 0)
+    return tensor_contiguous(t) && count % PIECE_ELEMENTS == 0
+               ? tensor_reshape(t, count / PIECE_ELEMENTS, PIECE_ELEMENTS, 0, 0)
                : t;
 }
 

@@ -27,7 +27,8 @@ from token_shards import read_shards
 
 LOSS_TOLERANCE = 2e-5  # relative: two fp32 implementations
 BATCH = 8
-TEXTS = ["", "The river's deepest line.", "tabs\tand\n\n newlines  ", "na\u00efve \u6e29\u5ea6 \U0001f30a 12345", "<|endoftext|>"]
+TEXTS = ["", "The river's deepest line.", "tabs\tand\n\n newlines  ", "na\u00efve \u6e29\u5ea6 \U0001f30a 12345",
+         "<|endoftext|>"]
 
 
 def check_safetensors(directory):
@@ -105,7 +106,8 @@ def main():
     check_tokenizer(arguments.checkpoint, model.config.vocab_size)
     ours, our_tokens = eval_loss(arguments.program, arguments.checkpoint, arguments.data, arguments.tokens)
     theirs, their_tokens = transformers_loss(model, patterns, length, arguments.tokens)
-    print(f"loss           {ours:.7f} by eval over {our_tokens} tokens, {theirs:.7f} by transformers over {their_tokens}")
+    print(f"eval           {ours:.7f} over {our_tokens} tokens")
+    print(f"transformers   {theirs:.7f} over {their_tokens} tokens")
     if our_tokens != their_tokens or not abs(ours - theirs) <= LOSS_TOLERANCE * theirs:
         sys.exit(f"the losses differ by {abs(ours / theirs - 1):.2g}, more than {LOSS_TOLERANCE:g}")
 

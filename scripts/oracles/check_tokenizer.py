@@ -54,8 +54,9 @@ def check_file(path, program, encoding):
         facts = prepare(program, [path], "gpt2", out)
         ids = {split: np.concatenate(read_shards([f"{out}/{split}_*.bin"])) for split in ("train", "val")}
     for split in ids:
-        if facts[f"{split}_tokens"] != len(ids[split]):
-            sys.exit(f"{path}: dataset.json counts {facts[f'{split}_tokens']} {split} tokens, the shards {len(ids[split])}")
+        counted = facts[f"{split}_tokens"]
+        if counted != len(ids[split]):
+            sys.exit(f"{path}: dataset.json counts {counted} {split} tokens, the shards {len(ids[split])}")
     if b"".join(check_part(path, split, ids[split], encoding) for split in ids) != path.read_bytes():
         sys.exit(f"{path}: the two parts are not the file")
     print(f"{path}: {len(ids['train'])} + {len(ids['val'])} tokens, as tiktoken's")

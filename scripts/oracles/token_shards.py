@@ -33,6 +33,6 @@ def read_shards(patterns):
 
 def prepare(program, inputs, tokenizer, out):
     """Runs `train_gpt prepare` and returns its dataset.json."""
-    subprocess.run([program, "prepare", *map(str, inputs), "--tokenizer", str(tokenizer), "--out", str(out)], check=True,
-                   stdout=subprocess.DEVNULL)
+    command = [program, "prepare", *map(str, inputs), "--tokenizer", tokenizer, "--out", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((pathlib.Path(out) / "dataset.json").read_text())

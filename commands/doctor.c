@@ -1,0 +1,129 @@
+// doctor: what this machine has, what is missing, and the fix. Looks only; changes nothing.
+#include <dlfcn.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "commands/command.h"
+#include "kernels/kernels.h"
+#include "runtime/file.h"
+#include "runtime/version.h"
+
+typedef enum { GOOD, WARN, MISSING } Verdict;
+
+static void tell(Verdict verdict, const char *what, const char *found, const char *fix) {
+    static const char *const words[] = {"ok", "warn", "missing"};
+    printf("%-8s %-12s %s%s%s\n", words[verdict], what, found, *fix ? "; " : "", fix);
+}
+
+// ---- processor and memory ----
+
+static void look_at_processor(void) {
+    char line[512], model[256] = "unknown";
+    FILE *info = fopen("/proc/cpuinfo", "r");
+    while (info && fgets(line, sizeof line, info))
+        if (sscanf(line, "model name : %255[^\n]", model) == 1) break;
+    if (info) fclose(info);
+    char found[512];
+    bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    snprintf(found, sizeof found, "%s, %d cores%s%s", model, get_nprocs(), wide ? ", AVX2 and FMA" : "",
+             __builtin_cpu_supports("avx512f") ? ", AVX-512" : "");
+    tell(wide ? GOOD : WARN, "processor", found, wide ? "" : "without AVX2 training is several times slower");
+}
+
+static void look_at_memory(void) {
+    struct sysinfo info;
+    struct rlimit limit;
+    char a[TEXT_NUMBER], b[TEXT_NUMBER], found[128];
+    sysinfo(&info);
+    snprintf(found, sizeof found, "%s, %s free", text_bytes(a, (double)info.totalram * info.mem_unit),
+             text_bytes(b, (double)(info.freeram + info.bufferram) * info.mem_unit));
+    tell(GOOD, "memory", found, "");
+    getrlimit(RLIMIT_AS, &limit);
+    if (limit.rlim_cur != RLIM_INFINITY)
+        tell(WARN, "limit", "ulimit -v bounds the memory of a process", "raise it for large models");
+}
+
+static void look_at_disk(void) {
+    struct statvfs disk;
+    char number[TEXT_NUMBER], found[128];
+    if (statvfs(".", &disk) != 0) {
+        tell(WARN, "disk", "the present directory cannot be examined", "");
+        return;
+    }
+    double free_bytes = (double)disk.f_bavail * (double)disk.f_frsize;
+    snprintf(found, sizeof found, "%s free in the present directory", text_bytes(number, free_bytes));
+    bool enough = free_bytes > 10e9;
+    tell(enough ? GOOD : WARN, "disk", found, enough ? "" : "a 124M checkpoint takes 2 GB");
+}
+
+// ---- libraries ----
+
+static void look_at_backend(void) {
+    Errors errors = {0};
+    const Kernels *cpu = kernels_find("cpu", &errors);
+    bool good = cpu && cpu->open(0, &errors);
+    tell(good ? GOOD : MISSING, "OpenBLAS", good ? "an OpenMP build, found by its own directory" : "cannot be used",
+         good ? "" : text_string(&errors.text));
+    if (good) cpu->close();
+    errors_close(&errors);
+    const char *core = getenv("OPENBLAS_CORETYPE");
+    if (core) tell(WARN, "OpenBLAS", "OPENBLAS_CORETYPE is set", "it may choose slower kernels than this processor has");
+}
+
+static void look_at_gpu(void) {
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY);
+    if (!driver) {
+        tell(GOOD, "GPU", "no NVIDIA driver here; training runs on the CPU", "");
+        return;
+    }
+    int (*begin)(unsigned) = (int (*)(unsigned))dlsym(driver, "cuInit");
+    int (*count)(int *) = (int (*)(int *))dlsym(driver, "cuDeviceGetCount");
+    int (*name)(char *, int, int) = (int (*)(char *, int, int))dlsym(driver, "cuDeviceGetName");
+    int devices = 0;
+    char model[128] = "", found[256];
+    if (begin && count && name && begin(0) == 0 && count(&devices) == 0 && devices > 0) name(model, sizeof model, 0);
+    snprintf(found, sizeof found, "%d (%s)", devices, devices ? model : "none answers");
+    tell(WARN, "GPU", found, "this version has no CUDA backend and trains on the CPU");
+    dlclose(driver);
+}
+
+// ---- surroundings ----
+
+static void look_at_tokenizer(void) {
+    char path[4096];
+    const char *data = getenv("THALWEG_DATA"), *home = getenv("HOME");
+    if (data) snprintf(path, sizeof path, "%s/gpt2", data);
+    else snprintf(path, sizeof path, "%s/.cache/thalweg/gpt2", home ? home : "");
+    char found[4200];
+    snprintf(found, sizeof found, "GPT-2 merges in %s", path);
+    bool here = path_is_directory(path);
+    tell(here ? GOOD : MISSING, "tokenizer", found,
+         here ? "" : "only --tokenizer gpt2 needs them: scripts/get_data.sh gpt2");
+}
+
+static void look_at_locale(void) {
+    const char *name = setlocale(LC_NUMERIC, NULL);
+    tell(strcmp(name, "C") == 0 ? GOOD : WARN, "locale", "numbers are read and written with a point", "");
+}
+
+int command_doctor(int argc, char **argv) {
+    if (argc > 1) {
+        fprintf(stderr, "train_gpt: %s is not an option here\nusage: train_gpt doctor\n", argv[1]);
+        return EXIT_USAGE;
+    }
+    printf("%s\n", version_string());
+    look_at_processor();
+    look_at_memory();
+    look_at_disk();
+    look_at_backend();
+    look_at_gpu();
+    look_at_tokenizer();
+    look_at_locale();
+    return 0;
+}

@@ -1,0 +1,279 @@
+// safetensors, read: a file is mapped, and nothing in it is believed before every rule of the format has been checked.
+#include "data/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/json.h"
+
+enum { HEADER_LIMIT = 100000000, TENSOR_LIMIT = 65536, FILE_RANK = 8 };
+
+// The format's dtypes; `ours` is -1 where we have no such numbers.
+static const struct {
+    const char *name;
+    int bits;
+    int ours;
+} dtypes[] = {
+    {"F32", 32, DTYPE_F32}, {"BF16", 16, DTYPE_BF16}, {"F64", 64, DTYPE_F64}, {"I32", 32, DTYPE_I32},
+    {"I64", 64, DTYPE_I64}, {"F16", 16, -1},          {"BOOL", 8, -1},        {"U8", 8, -1},
+    {"I8", 8, -1},          {"I16", 16, -1},          {"U16", 16, -1},        {"U32", 32, -1},
+    {"U64", 64, -1},        {"C64", 64, -1},          {"F8_E5M2", 8, -1},     {"F8_E4M3", 8, -1},
+    {"F8_E8M0", 8, -1},     {"F8_E4M3FNUZ", 8, -1},   {"F8_E5M2FNUZ", 8, -1}, {"F4", 4, -1},
+    {"F6_E2M3", 6, -1},     {"F6_E3M2", 6, -1},
+};
+enum { DTYPES = sizeof dtypes / sizeof dtypes[0] };
+
+typedef struct {
+    char name[TENSOR_NAME];
+    int dtype; // row of dtypes
+    int rank;
+    int64_t shape[FILE_RANK];
+    int64_t begin, end; // in the data
+} Entry;
+
+struct Safetensors {
+    char *path;
+    File file;
+    size_t data; // offset of the data
+    Entry *entries;
+    int64_t count;
+    int exit_code;
+};
+
+static bool refuse(const Safetensors *st, const char *tensor, const char *problem, Errors *errors) {
+    return errors_add(errors, st->exit_code, "%s: %s%s%s; the file is damaged or not a safetensors file", st->path,
+                      tensor ? tensor : "", tensor ? ": " : "", problem);
+}
+
+// ---- one entry of the header ----
+
+static bool read_shape(Entry *entry, const cJSON *shape) {
+    if (!cJSON_IsArray(shape) || cJSON_GetArraySize(shape) > FILE_RANK) return false;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, shape) {
+        int64_t *size = &entry->shape[entry->rank++];
+        if (!json_is_integer(item, size) || *size < 0) return false;
+    }
+    return true;
+}
+
+static bool read_offsets(Entry *entry, const cJSON *offsets) {
+    return cJSON_IsArray(offsets) && cJSON_GetArraySize(offsets) == 2 &&
+           json_is_integer(cJSON_GetArrayItem(offsets, 0), &entry->begin) &&
+           json_is_integer(cJSON_GetArrayItem(offsets, 1), &entry->end) && entry->begin >= 0 &&
+           entry->end >= entry->begin;
+}
+
+static bool read_dtype(Entry *entry, const cJSON *dtype) {
+    if (!cJSON_IsString(dtype)) return false;
+    for (entry->dtype = 0; entry->dtype < DTYPES; entry->dtype++)
+        if (strcmp(dtypes[entry->dtype].name, dtype->valuestring) == 0) return true;
+    return false;
+}
+
+static bool size_agrees(const Entry *entry) {
+    uint64_t bits = (uint64_t)dtypes[entry->dtype].bits;
+    for (int i = 0; i < entry->rank; i++)
+        if (__builtin_mul_overflow(bits, (uint64_t)entry->shape[i], &bits)) return false;
+    return bits % 8 == 0 && bits / 8 == (uint64_t)(entry->end - entry->begin);
+}
+
+static bool read_entry(Safetensors *st, const cJSON *node, Errors *errors) {
+    if (strlen(node->string) >= TENSOR_NAME) return refuse(st, NULL, "a tensor's name is too long", errors);
+    Entry *entry = &st->entries[st->count++];
+    strcpy(entry->name, node->string);
+    if (!cJSON_IsObject(node) || cJSON_GetArraySize(node) != 3)
+        return refuse(st, entry->name, "expected exactly dtype, shape and data_offsets", errors);
+    if (!read_dtype(entry, json_member(node, "dtype"))) return refuse(st, entry->name, "unknown dtype", errors);
+    if (!read_shape(entry, json_member(node, "shape")))
+        return refuse(st, entry->name, "shape must be at most 8 non-negative integers", errors);
+    if (!read_offsets(entry, json_member(node, "data_offsets")))
+        return refuse(st, entry->name, "data_offsets must be two ascending integers", errors);
+    return size_agrees(entry) || refuse(st, entry->name, "dtype and shape do not agree with data_offsets", errors);
+}
+
+static bool check_metadata(const Safetensors *st, const cJSON *node, Errors *errors) {
+    const cJSON *item;
+    bool good = cJSON_IsObject(node);
+    if (good) cJSON_ArrayForEach(item, node) good = good && cJSON_IsString(item);
+    return good || refuse(st, "__metadata__", "must map strings to strings", errors);
+}
+
+// ---- the whole header ----
+
+static int by_offset(const void *a, const void *b) {
+    const Entry *x = a, *y = b;
+    if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+// No holes, no overlaps, and the data ends where the file does.
+static bool check_layout(Safetensors *st, Errors *errors) {
+    int64_t end = 0;
+    qsort(st->entries, (size_t)st->count, sizeof *st->entries, by_offset);
+    for (int64_t i = 0; i < st->count; i++) {
+        if (st->entries[i].begin != end)
+            return refuse(st, st->entries[i].name, "data_offsets leave a hole or overlap", errors);
+        end = st->entries[i].end;
+    }
+    if ((uint64_t)end == st->file.size - st->data) return true;
+    return errors_add(errors, st->exit_code,
+                      "%s: the header tells of %ld bytes of data, the file has %zu; it was cut short or added to", st->path,
+                      end, st->file.size - st->data);
+}
+
+static bool read_header(Safetensors *st, const cJSON *root, Errors *errors) {
+    if (!cJSON_IsObject(root)) return refuse(st, NULL, "the header is not an object", errors);
+    int tensors = cJSON_GetArraySize(root);
+    if (tensors > TENSOR_LIMIT) return refuse(st, NULL, "more than 65536 tensors", errors);
+    st->entries = calloc((size_t)tensors + 1, sizeof *st->entries);
+    if (!st->entries) DIE(EXIT_INTERNAL, "out of memory: %d tensors", tensors);
+    const cJSON *node;
+    cJSON_ArrayForEach(node, root) {
+        bool metadata = strcmp(node->string, "__metadata__") == 0;
+        if (!(metadata ? check_metadata(st, node, errors) : read_entry(st, node, errors))) return false;
+    }
+    return check_layout(st, errors);
+}
+
+static bool validate(Safetensors *st, Errors *errors) {
+    uint64_t length;
+    if (st->file.size < sizeof length) return refuse(st, NULL, "shorter than the 8 bytes of its header's length", errors);
+    memcpy(&length, st->file.bytes, sizeof length);
+    if (length > HEADER_LIMIT) return refuse(st, NULL, "the header's length is over 100 MB", errors);
+    if (length > st->file.size - sizeof length) return refuse(st, NULL, "the header is longer than the file", errors);
+    const char *header = st->file.bytes + sizeof length;
+    if (length == 0 || header[0] != '{') return refuse(st, NULL, "byte 8: the header must begin with {", errors);
+    st->data = sizeof length + length;
+    Json *json = json_parse(st->path, header, length, st->exit_code, errors);
+    bool good = json && read_header(st, json_root(json), errors);
+    json_close(json);
+    return good;
+}
+
+Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors) {
+    Safetensors *st = calloc(1, sizeof *st);
+    if (!st || !(st->path = strdup(path))) DIE(EXIT_INTERNAL, "out of memory: %s", path);
+    st->exit_code = exit_code;
+    if (file_map(&st->file, path, exit_code, errors) && validate(st, errors)) return st;
+    safetensors_close(st);
+    return NULL;
+}
+
+void safetensors_close(Safetensors *st) {
+    if (!st) return;
+    if (st->file.bytes) file_close(&st->file);
+    free(st->entries);
+    free(st->path);
+    free(st);
+}
+
+int64_t safetensors_count(const Safetensors *st) { return st->count; }
+const char *safetensors_name(const Safetensors *st, int64_t index) { return st->entries[index].name; }
+
+static const Entry *find(const Safetensors *st, const char *name) {
+    for (int64_t i = 0; i < st->count; i++)
+        if (strcmp(st->entries[i].name, name) == 0) return &st->entries[i];
+    return NULL;
+}
+
+// Absent for shapes and dtypes that a Tensor cannot have.
+static Tensor entry_tensor(const Safetensors *st, const Entry *entry) {
+    int64_t shape[TENSOR_RANK] = {0};
+    if (dtypes[entry->dtype].ours < 0 || entry->rank > TENSOR_RANK || entry->begin == entry->end) return TENSOR_NONE;
+    if (entry->rank == 0) shape[0] = 1;
+    memcpy(shape, entry->shape, sizeof *shape * (size_t)entry->rank);
+    return tensor_of((char *)st->file.bytes + st->data + entry->begin, (DType)dtypes[entry->dtype].ours, shape[0],
+                     shape[1], shape[2], shape[3]);
+}
+
+Tensor safetensors_find(const Safetensors *st, const char *name) {
+    const Entry *entry = find(st, name);
+    return entry ? entry_tensor(st, entry) : TENSOR_NONE;
+}
+
+// ---- into tensors ----
+
+static Tensor file_shape(const NamedTensor *named) {
+    Tensor t = named->tensor;
+    bool turned = named->transposed && t.rank == 2;
+    return tensor_of(NULL, t.dtype, t.shape[turned ? 1 : 0], t.rank > 1 ? t.shape[turned ? 0 : 1] : 0, 0, 0);
+}
+
+static void describe_shape(Text *out, Tensor t) {
+    text_add(out, "(");
+    for (int i = 0; i < t.rank; i++) text_printf(out, "%s%ld", i ? ", " : "", t.shape[i]);
+    text_add(out, ")");
+}
+
+static bool is_float(DType dtype) { return dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_BF16; }
+
+static void check_wanted(const Safetensors *st, const NamedTensor *wanted, Errors *errors) {
+    const Entry *entry = find(st, wanted->name);
+    Tensor found = entry ? entry_tensor(st, entry) : TENSOR_NONE, expected = file_shape(wanted);
+    Text text = {0};
+    if (!entry) {
+        errors_add(errors, st->exit_code, "%s: there is no tensor %s", st->path, wanted->name);
+    } else if (!tensor_present(found) || !is_float(found.dtype)) {
+        errors_add(errors, st->exit_code, "%s: %s is %s, expected F32, F64 or BF16", st->path, wanted->name,
+                   dtypes[entry->dtype].name);
+    } else if (!tensor_same_shape(found, expected)) {
+        describe_shape(&text, found);
+        text_add(&text, ", expected ");
+        describe_shape(&text, expected);
+        errors_add(errors, st->exit_code, "%s: %s has shape %s", st->path, wanted->name, text_string(&text));
+    }
+    text_close(&text);
+}
+
+static bool is_wanted(const char *name, const NamedTensor *tensors, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (strcmp(tensors[i].name, name) == 0) return true;
+    return false;
+}
+
+static void *take(size_t bytes) {
+    void *memory = malloc(bytes);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to read or write a tensor", bytes);
+    return memory;
+}
+
+static void fill_straight(const Kernels *kernels, Tensor out, Tensor in) {
+    enum { PIECE = 1 << 20 };
+    int64_t count = tensor_count(out), piece = count < PIECE ? count : PIECE;
+    Tensor flat = tensor_reshape(out, count, 0, 0, 0);
+    void *converted = take((size_t)piece * dtype_bytes(out.dtype));
+    for (int64_t i = 0; i < count; i += piece) {
+        int64_t size = count - i < piece ? count - i : piece;
+        dtype_convert(converted, out.dtype, (char *)in.data + i * (int64_t)dtype_bytes(in.dtype), in.dtype, size);
+        kernels->upload(tensor_slice(flat, 0, i, size), converted);
+    }
+    free(converted);
+}
+
+static void fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
+    int64_t rows = out.shape[0], columns = out.shape[1], bytes = (int64_t)dtype_bytes(in.dtype);
+    char *turned = take(tensor_size_bytes(in));
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++)
+            memcpy(turned + (r * columns + c) * bytes, (char *)in.data + (c * rows + r) * bytes, (size_t)bytes);
+    fill_straight(kernels, out, tensor_2d(turned, in.dtype, rows, columns));
+    free(turned);
+}
+
+bool safetensors_read(const Safetensors *st, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
+                      Errors *errors) {
+    int before = errors->count;
+    for (int64_t i = 0; i < count; i++) check_wanted(st, &tensors[i], errors);
+    for (int64_t i = 0; i < st->count; i++)
+        if (!is_wanted(st->entries[i].name, tensors, count))
+            errors_add(errors, st->exit_code, "%s: nothing here is called %s", st->path, st->entries[i].name);
+    if (errors->count > before) return false;
+    for (int64_t i = 0; i < count; i++) {
+        Tensor in = safetensors_find(st, tensors[i].name), out = tensors[i].tensor;
+        if (tensors[i].zero) continue;
+        if (tensors[i].transposed && out.rank == 2) fill_transposed(kernels, out, in);
+        else fill_straight(kernels, out, in);
+    }
+    return true;
+}

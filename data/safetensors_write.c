@@ -1,0 +1,120 @@
+// safetensors, written: sorted by name, so that equal tensors give equal bytes; the header is padded so that the data
+// begins at a multiple of 4096. Tensors come from the device in pieces.
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/safetensors.h"
+#include "runtime/json.h"
+
+enum { HEADER_ALIGNMENT = 4096, PIECE = 1 << 20 }; // bytes, elements
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const NamedTensor *const *)a)->name, (*(const NamedTensor *const *)b)->name);
+}
+
+static const NamedTensor **sorted(const NamedTensor *tensors, int64_t count) {
+    const NamedTensor **order = malloc((size_t)(count + 1) * sizeof *order);
+    if (!order) DIE(EXIT_INTERNAL, "out of memory: %ld tensors", count);
+    for (int64_t i = 0; i < count; i++) order[i] = &tensors[i];
+    qsort(order, (size_t)count, sizeof *order, by_name);
+    return order;
+}
+
+static const char *file_dtype(DType dtype) {
+    REQUIRE(dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_BF16, "dtype %s", dtype_name(dtype));
+    return dtype == DTYPE_F32 ? "F32" : dtype == DTYPE_F64 ? "F64" : "BF16";
+}
+
+static uint64_t write_header(Text *header, const NamedTensor *const *order, int64_t count, DType dtype) {
+    JsonWriter w = {.out = header};
+    int64_t offset = 0;
+    json_begin(&w, NULL, '{');
+    json_begin(&w, "__metadata__", '{'); // readers of the class want it
+    json_string(&w, "format", "pt");
+    json_end(&w, '}');
+    for (int64_t i = 0; i < count; i++) {
+        Tensor t = order[i]->tensor;
+        json_begin(&w, order[i]->name, '{');
+        json_string(&w, "dtype", file_dtype(dtype));
+        json_begin(&w, "shape", '[');
+        for (int d = 0; d < t.rank; d++) json_integer(&w, NULL, t.shape[order[i]->transposed ? t.rank - 1 - d : d]);
+        json_end(&w, ']');
+        json_begin(&w, "data_offsets", '[');
+        json_integer(&w, NULL, offset);
+        offset += tensor_count(t) * (int64_t)dtype_bytes(dtype);
+        json_integer(&w, NULL, offset);
+        json_end(&w, ']');
+        json_end(&w, '}');
+    }
+    json_end(&w, '}');
+    while ((header->size + sizeof(uint64_t)) % HEADER_ALIGNMENT != 0) text_add(header, " ");
+    return (uint64_t)offset;
+}
+
+typedef struct {
+    FileWriter *writer;
+    const Kernels *kernels;
+    DType dtype;
+    char *raw, *converted; // PIECE elements each
+} Output;
+
+static void write_values(const Output *out, const void *values, DType from, int64_t count) {
+    dtype_convert(out->converted, out->dtype, values, from, count);
+    file_write(out->writer, out->converted, (size_t)count * dtype_bytes(out->dtype));
+}
+
+static void write_straight(const Output *out, Tensor t) {
+    int64_t count = tensor_count(t);
+    Tensor flat = tensor_reshape(t, count, 0, 0, 0);
+    for (int64_t i = 0; i < count; i += PIECE) {
+        int64_t size = count - i < PIECE ? count - i : PIECE;
+        out->kernels->download(out->raw, tensor_slice(flat, 0, i, size));
+        write_values(out, out->raw, t.dtype, size);
+    }
+}
+
+static void write_transposed(const Output *out, Tensor t) {
+    int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype);
+    char *whole = malloc(tensor_size_bytes(t));
+    if (!whole) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
+    out->kernels->download(whole, t);
+    int64_t filled = 0;
+    for (int64_t c = 0; c < columns; c++) {
+        for (int64_t r = 0; r < rows; r++) {
+            memcpy(out->raw + filled++ * bytes, whole + (r * columns + c) * bytes, (size_t)bytes);
+            if (filled < PIECE) continue;
+            write_values(out, out->raw, t.dtype, filled);
+            filled = 0;
+        }
+    }
+    if (filled) write_values(out, out->raw, t.dtype, filled);
+    free(whole);
+}
+
+static void write_zeros(const Output *out, Tensor t) {
+    memset(out->converted, 0, PIECE * sizeof(double));
+    for (int64_t left = tensor_count(t); left > 0; left -= PIECE)
+        file_write(out->writer, out->converted, (size_t)(left < PIECE ? left : PIECE) * dtype_bytes(out->dtype));
+}
+
+bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
+                       DType dtype) {
+    const NamedTensor **order = sorted(tensors, count);
+    Text header = {0};
+    uint64_t data = write_header(&header, order, count, dtype), length = header.size;
+    file_reserve(writer, sizeof length + length + data);
+    file_write(writer, &length, sizeof length);
+    file_write(writer, header.data, header.size);
+    Output out = {writer, kernels, dtype, malloc(PIECE * sizeof(double)), malloc(PIECE * sizeof(double))};
+    if (!out.raw || !out.converted) DIE(EXIT_INTERNAL, "out of memory: pieces of tensors to write");
+    for (int64_t i = 0; i < count && !writer->error; i++) {
+        if (order[i]->zero) write_zeros(&out, order[i]->tensor);
+        else if (order[i]->transposed && order[i]->tensor.rank == 2) write_transposed(&out, order[i]->tensor);
+        else write_straight(&out, order[i]->tensor);
+    }
+    free(out.raw);
+    free(out.converted);
+    free(order);
+    text_close(&header);
+    return writer->error == 0;
+}

@@ -1,0 +1,79 @@
+#!/usr/bin/env bash
+# Mistakes and damage: one clear message that names the thing, the right exit code, and nothing lost.
+. "$(dirname "$0")/lib.sh"
+make_shards
+run() { "$program" train "$tiny" "${data[@]}" "$@"; }
+
+echo "== configuration"
+expect 2 'train.stepz.*did you mean "train.steps"' run train.stepz=3
+expect 2 'optim.lr.*' run optim.lr=fast
+expect 2 'train.micro_batch.*0' run train.micro_batch=0
+expect 2 'model.preset.*did you mean' run model.preset=gpt2-124
+expect 2 'optim.name' run optim.name=adamv
+expect 2 'data.tokens|train.steps' "$program" train "$tiny" "${data[@]}" train.steps=10 train.tokens=10M
+expect 2 'precision: bf16 needs' run precision=bf16
+expect 2 'cuda' run device=cuda
+expect 2 'nothere.json' "$program" train nothere.json
+expect 2 'there is no command "trian"; did you mean "train"' "$program" trian
+printf '{"model": {"depth": 2,}\n}' >broken.json
+expect 2 'broken.json:1:' "$program" train broken.json
+printf '{"model": {"depth": 2, "depth": 3}, "optim": {"lr": -1}, "trian": {}}' >several.json
+expect 2 'several.json:1:' "$program" train several.json
+expect 2 'model.kv_heads' run model.kv_heads=3
+
+echo "== data"
+expect 66 'data.train' "$program" train "$tiny" train.steps=2
+expect 66 'none_\*.bin' "$program" train "$tiny" data.train='none_*.bin' data.val='none_*.bin'
+mkdir cut wrong
+head -c 3000 shards/train_000000.bin >cut/train_000000.bin
+expect 65 'cut/train_000000.bin' "$program" train "$tiny" data.train='cut/*.bin' data.val='shards/val_*.bin'
+printf 'not a shard at all' >wrong/train_000000.bin
+expect 65 'wrong/train_000000.bin' "$program" train "$tiny" data.train='wrong/*.bin' data.val='shards/val_*.bin'
+cp -r shards large_ids
+printf '\xff\xff\xff\xff\xff\xff' | dd of=large_ids/train_000000.bin bs=1 seek=2000 conv=notrunc 2>/dev/null
+expect 65 'large_ids/train_000000.bin' "$program" train "$tiny" data.train='large_ids/train_*.bin' \
+    data.val='shards/val_*.bin' train.steps=2000 run.dir=large_ids_run
+cp -r shards other_tokenizer
+sed -i 's/"tokenizer_hash": *"[0-9a-f]*"/"tokenizer_hash": "00000000000000000000000000000000"/' other_tokenizer/dataset.json
+expect 65 'dataset.json' "$program" train "$tiny" data.train='other_tokenizer/train_*.bin' data.val='shards/val_*.bin'
+expect 66 'nosuchfile' "$program" prepare nosuchfile --tokenizer byte --out none
+expect 2 'tokenizer' "$program" prepare text.txt --out none
+THALWEG_DATA=$PWD/empty expect 66 'get_data.sh' "$program" prepare text.txt --tokenizer gpt2 --out none
+
+echo "== run directories and checkpoints"
+train run.dir=good checkpoint.every=10 checkpoint.keep=0
+tensors_of good >before
+expect 2 'good: the run directory is not empty' run run.dir=good
+expect 66 'nowhere' "$program" eval nowhere
+expect 66 'nowhere' "$program" resume nowhere
+tensors_of good | diff before - || fail "a refused command changed the run"
+for file in model.safetensors state-00001-of-00001.safetensors run.json config.json; do
+    rm -rf damaged && cp -r good damaged
+    printf 'X' | dd of="damaged/checkpoints/step_00000020/$file" bs=1 seek=40 conv=notrunc 2>/dev/null
+    expect 74 "$file" "$program" resume damaged/checkpoints/step_00000020 train.steps=24
+    expect 74 "$file" "$program" sample damaged/checkpoints/step_00000020 --tokens 4
+    rm -rf damaged && cp -r good damaged
+    truncate -s -1 "damaged/checkpoints/step_00000020/$file"
+    expect '74' "$file" "$program" eval damaged/checkpoints/step_00000020
+done
+
+echo "== a directory that another process trains in"
+"$program" train "$tiny" "${data[@]}" run.dir=busy train.steps=100000 >busy.log 2>&1 &
+busy=$!
+for _ in $(seq 100); do [ -f busy/metrics.jsonl ] && break; sleep 0.1; done
+expect 2 'another process' "$program" train "$tiny" "${data[@]}" run.dir=busy --resume
+kill -TERM $busy
+status=0; wait $busy || status=$?
+[ $status -eq 75 ] || fail "exit $status after SIGTERM"
+
+echo "== nowhere to write"
+[ "$(id -u)" -eq 0 ] || { mkdir readonly && chmod a-w readonly && expect 73 'readonly' run run.dir=readonly/run; }
+expect 73 '/dev/null/run' run run.dir=/dev/null/run
+for operation in 3 6 9 12; do # somewhere inside a checkpoint: the run says so, the older checkpoint stays good
+    rm -rf full
+    status=0
+    THALWEG_FAULT=$((operation + 20)):ENOSPC "$program" train "$tiny" "${data[@]}" run.dir=full checkpoint.every=5 \
+        >full.log 2>&1 || status=$?
+    [ $status -eq 0 ] || [ $status -eq 73 ] || { cat full.log; fail "exit $status with a full disk"; }
+    "$program" resume full train.steps=22 >resume.log 2>&1 || { cat resume.log; fail "the run was lost"; }
+done

@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Every command once, as the documentation shows it.
+. "$(dirname "$0")/lib.sh"
+make_text 2000 >text.txt
+mkdir folder && make_text 30 >folder/a.txt && make_text 40 | sed 's/river/stream/g' >folder/b.txt
+printf '{"text": "one document"}\n{"text": "another\\nwith two lines"}\n' >lines.jsonl
+
+expect 0 'documents' "$program" prepare text.txt folder lines.jsonl --tokenizer byte --out shards
+expect 0 'model.depth|"depth": 2' "$program" config "$tiny"
+expect 0 'The configuration is good' "$program" check "$tiny" "${data[@]}"
+expect 0 'finished: 20 steps' "$program" train "$tiny" "${data[@]}" run.dir=run sample.every=10 sample.tokens=8
+expect 0 'bits per byte' "$program" eval run
+expect 0 '"val_loss": [0-9]' "$program" eval run --json
+expect 0 'validation loss' "$program" eval run --data 'shards/train_*.bin' eval.tokens=2K
+"$program" sample run --prompt 'the river' --tokens 40 --seed 3 >a.txt
+"$program" sample run --prompt 'the river' --tokens 40 --seed 3 >b.txt
+"$program" sample run --prompt 'the river' --tokens 40 --seed 4 >c.txt
+cmp a.txt b.txt || fail "one seed, two samples"
+! cmp -s a.txt c.txt || fail "two seeds, one sample"
+grep -q '^the river' a.txt || fail "the prompt is not printed"
+expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
+expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
+expect 0 'OpenBLAS' "$program" doctor
+expect 0 'train .*start a run' "$program" help
+for section in model data train optim eval checkpoint sample log run; do expect 0 "$section\\." "$program" help $section; done
+for command in train resume eval sample prepare check config; do expect 2 'usage' "$program" $command; done
+
+echo "== one process of each family trains"
+expect 0 'finished' "$program" train "$tiny" "${data[@]}" run.dir=gpt2 model.norm=layernorm model.position=learned \
+    model.mlp=gelu model.bias=true
+expect 0 'finished' "$program" train "$tiny" "${data[@]}" run.dir=qwen3 model.qk_norm=true model.kv_heads=1
+expect 0 'finished' "$program" train "$tiny" "${data[@]}" run.dir=relu2 model.mlp=relu2 model.tied=false
+for run in gpt2 qwen3 relu2; do expect 0 'bits per byte' "$program" eval $run; done

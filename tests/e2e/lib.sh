@@ -1,0 +1,46 @@
+# Shared by the end-to-end tests: an empty folder of their own, a small corpus, and checks that say what went wrong.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+program=$(realpath "${TRAIN_GPT:-$root/train_gpt}")
+work=$root/build/tmp/e2e-$(basename "$0" .sh)
+rm -rf "$work" && mkdir -p "$work" && cd "$work"
+export OMP_NUM_THREADS=2 NO_COLOR=1
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+# expect CODE PATTERN command...: the exit code, and a pattern that stdout or stderr must show.
+expect() {
+    local code=$1 pattern=$2 status=0; shift 2
+    "$@" >out.log 2>&1 </dev/null || status=$?
+    [ "$status" -eq "$code" ] || { cat out.log >&2; fail "exit $status, expected $code: $*"; }
+    grep -qE -- "$pattern" out.log || { cat out.log >&2; fail "no \"$pattern\" in what was printed by: $*"; }
+}
+
+# Repeatable text: words chosen by a small recurrence.
+make_text() { # lines
+    awk -v lines="$1" 'BEGIN { split("the river runs deep below old stone walls and carries sand to sea", w, " "); s = 7
+        for (i = 0; i < lines; i++) { line = ""
+            for (j = 0; j < 9; j++) { s = (s * 1103 + 12345) % 65536; line = line (j ? " " : "") w[1 + s % 13] }
+            print line "." } }'
+}
+
+make_shards() {
+    make_text 2000 >text.txt
+    "$program" prepare text.txt --tokenizer byte --out shards >/dev/null 2>&1
+}
+
+data=(data.train='shards/train_*.bin' data.val='shards/val_*.bin')
+tiny=$root/configs/tiny.json
+
+train() { "$program" train "$tiny" "${data[@]}" "$@" >train.log 2>&1 </dev/null; }
+
+# Everything that must be equal: the tensors of the newest checkpoint, and the metrics without their times.
+checkpoint_of() { ls -d "$1"/checkpoints/step_* | grep -v '\.' | tail -n 1; }
+tensors_of() { (cd "$(checkpoint_of "$1")" && sha256sum ./*.safetensors); }
+metrics_of() { sed -E 's/"(tokens_per_second|seconds)":[^,}]*,?//g' "$1/metrics.jsonl"; }
+same_run() { # a b
+    [ "$(basename "$(checkpoint_of "$1")")" = "$(basename "$(checkpoint_of "$2")")" ] || fail "$1 and $2 end at other steps"
+    diff <(tensors_of "$1") <(tensors_of "$2") || fail "$1 and $2 differ in their tensors"
+    diff <(metrics_of "$1") <(metrics_of "$2") || fail "$1 and $2 differ in their metrics"
+}

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# 20 steps equal 10, stop and 10, bit for bit, in every tensor of state and every metric that is not a time.
+. "$(dirname "$0")/lib.sh"
+make_shards
+
+train run.dir=whole
+[ "$(grep -c '"loss"' whole/metrics.jsonl)" -eq 20 ] || fail "the run has not 20 steps of metrics"
+
+echo "== a checkpoint in the middle, resumed from"
+train run.dir=halves checkpoint.every=10 checkpoint.keep=0
+cp -r halves again
+rm -r again/checkpoints/step_00000020
+"$program" resume again >resume.log 2>&1 || { cat resume.log; fail "resume"; }
+same_run whole again
+[ -s again/metrics.10.orphan.jsonl ] || [ -n "$(ls again/metrics.*.orphan.jsonl)" ] || fail "the metrics' tail was not kept"
+
+echo "== SIGTERM at several moments"
+for delay in 0.2 0.5 0.9; do
+    rm -rf stopped
+    status=0
+    timeout -s TERM "$delay" "$program" train "$tiny" "${data[@]}" run.dir=stopped train.steps=400 eval.every=100 \
+        optim.schedule=constant >stop.log 2>&1 || status=$?
+    [ "$status" -eq 75 ] || [ "$status" -eq 124 ] || [ "$status" -eq 0 ] || { cat stop.log; fail "exit $status after SIGTERM"; }
+    [ -d stopped/checkpoints ] || continue # the signal came before the loop
+    "$program" resume stopped >resume.log 2>&1 || { cat resume.log; fail "resume after SIGTERM"; }
+    [ -d straight ] || "$program" train "$tiny" "${data[@]}" run.dir=straight train.steps=400 eval.every=100 \
+        optim.schedule=constant >straight.log 2>&1
+    same_run straight stopped
+    checked=1
+done
+[ "${checked:-0}" = 1 ] || fail "no SIGTERM met a running loop"
+
+echo "== train --resume begins and continues"
+"$program" train "$tiny" "${data[@]}" run.dir=both --resume >first.log 2>&1
+"$program" train "$tiny" "${data[@]}" run.dir=both --resume >second.log 2>&1
+grep -q "resumed" second.log || fail "the second call did not resume"
+same_run whole both
+
+echo "== options that must not change are named"
+expect 2 'model.depth: a resume cannot change it' "$program" resume whole model.depth=3
+expect 2 'train.batch_tokens' "$program" resume whole train.batch_tokens=128
+expect 0 'finished: 24 steps' "$program" resume whole train.steps=24
