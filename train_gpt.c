@@ -184,15 +184,16 @@ static int train(Run *run) {
 
 // ---- train and resume ----
 
-// Everything about a run that is the same however it begins: `checkpoint` is what it continues from, or NULL.
-static int start(Run *run, const char *checkpoint, int argc, char **argv) {
+// Everything about a run that is the same however it begins. `resume`: an existing run is continued, from `checkpoint`
+// if it has one (else NULL, and it begins anew).
+static int start(Run *run, bool resume, const char *checkpoint, int argc, char **argv) {
     Errors errors = {0};
     if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
     Text banner = {0};
     run_report(run, &banner);
     console_note("%s", text_string(&banner));
     text_close(&banner);
-    if (!run_take_directory(run, checkpoint != NULL, &errors) || !run_open(run, &errors)) goto failed;
+    if (!run_take_directory(run, resume, &errors) || !run_open(run, &errors)) goto failed;
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
         console_note("resumed %s at step %ld of %ld", checkpoint, run->state.step, run->steps);
@@ -201,8 +202,7 @@ static int start(Run *run, const char *checkpoint, int argc, char **argv) {
         optim_build_weights(&run->optim);
         if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
     }
-    if (!metrics_open(&run->metrics, run->dir, checkpoint ? run->state.metrics_bytes : -1, run->state.step, &errors))
-        goto failed;
+    if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
     catch_signals();
     int exit_code = train(run);
     if (exit_code == 0)
@@ -231,7 +231,7 @@ int command_train(int argc, char **argv) {
     errors_close(&absent);
     if (found) run_check_resume(&run.config, checkpoint, &errors);
     errors_exit_if_any(&errors);
-    return start(&run, found ? checkpoint : NULL, argc, argv);
+    return start(&run, resume, found ? checkpoint : NULL, argc, argv);
 }
 
 int command_resume(int argc, char **argv) {
@@ -246,7 +246,7 @@ int command_resume(int argc, char **argv) {
         run_check_resume(&run.config, checkpoint, &errors);
     errors_exit_if_any(&errors);
     run_directory_of(&run, checkpoint);
-    return start(&run, checkpoint, argc, argv);
+    return start(&run, true, checkpoint, argc, argv);
 }
 
 // ---- the program ----

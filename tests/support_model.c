@@ -150,29 +150,20 @@ Batch batch_sequence(const Batch *batch, int64_t sequence) {
 
 double *tensor_download(const Kernels *kernels, Tensor tensor) {
     int64_t count = tensor_count(tensor);
+    void *stored = take(count, dtype_bytes(tensor.dtype));
     double *values = take(count, sizeof *values);
-    kernels->download(values, tensor);
-    if (tensor.dtype == DTYPE_F64) return values;
-    REQUIRE(tensor.dtype == DTYPE_F32, "%s where f32 belongs", dtype_name(tensor.dtype));
-    for (int64_t i = count - 1; i >= 0; i--) { // in place, from the end
-        float value;
-        memcpy(&value, (const char *)values + (size_t)i * sizeof value, sizeof value);
-        values[i] = value;
-    }
+    kernels->download(stored, tensor);
+    dtype_convert(values, DTYPE_F64, stored, tensor.dtype, count);
+    free(stored);
     return values;
 }
 
 void tensor_upload(const Kernels *kernels, Tensor tensor, const double *values) {
     int64_t count = tensor_count(tensor);
-    if (tensor.dtype == DTYPE_F64) {
-        kernels->upload(tensor, values);
-        return;
-    }
-    REQUIRE(tensor.dtype == DTYPE_F32, "%s where f32 belongs", dtype_name(tensor.dtype));
-    float *narrow = take(count, sizeof *narrow);
-    for (int64_t i = 0; i < count; i++) narrow[i] = (float)values[i];
-    kernels->upload(tensor, narrow);
-    free(narrow);
+    void *stored = take(count, dtype_bytes(tensor.dtype));
+    dtype_convert(stored, tensor.dtype, values, DTYPE_F64, count);
+    kernels->upload(tensor, stored);
+    free(stored);
 }
 
 // The range [begin, begin + count) of both.

@@ -123,7 +123,7 @@ TEST(the_cpu_agrees_with_the_reference) {
 TEST(recomputing_changes_no_bit) {
     for (int i = 0; i < TINY; i++) {
         GptShape shape = enlarge(&tiny[i]);
-        NetworkSize size = {3, 37, 0};
+        NetworkSize size = {2, 21, 0};
         Batch batch;
         double loss, again;
         open_large_batch(&batch, &shape, size);

@@ -12,8 +12,8 @@ expect 2 'model.preset.*did you mean' run model.preset=gpt2-124
 expect 2 'optim.name' run optim.name=adamv
 expect 2 'data.tokens|train.steps' "$program" train "$tiny" "${data[@]}" train.steps=10 train.tokens=10M
 expect 2 'precision: bf16 needs' run precision=bf16
-expect 2 'cuda' run device=cuda
-expect 2 'nothere.json' "$program" train nothere.json
+expect 2 'no CUDA backend' run device=cuda
+expect 66 'nothere.json' "$program" train nothere.json
 expect 2 'there is no command "trian"; did you mean "train"' "$program" trian
 printf '{"model": {"depth": 2,}\n}' >broken.json
 expect 2 'broken.json:1:' "$program" train broken.json

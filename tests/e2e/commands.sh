@@ -21,7 +21,7 @@ grep -q '^the river' a.txt || fail "the prompt is not printed"
 expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
 expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
 expect 0 'OpenBLAS' "$program" doctor
-expect 0 'train .*start a run' "$program" help
+expect 0 'train CONFIG.json|start a run' "$program" help
 for section in model data train optim eval checkpoint sample log run; do expect 0 "$section\\." "$program" help $section; done
 for command in train resume eval sample prepare check config; do expect 2 'usage' "$program" $command; done
 
