@@ -43,6 +43,7 @@ void path_join(char out[4096], const char *directory, const char *name) {
 static bool make_one(const char *path, Errors *errors) {
     if (path_is_directory(path)) return true;
     if (!fault_next() && (mkdir(path, 0777) == 0 || (errno == EEXIST && path_is_directory(path)))) return true;
+    if (errno == EEXIST) errno = ENOTDIR; // something else has the name
     return complain(path, "making the directory", errors);
 }
 

@@ -32,7 +32,7 @@ expect 65 'wrong/train_000000.bin' "$program" train "$tiny" data.train='wrong/*.
 cp -r shards large_ids
 printf '\xff\xff\xff\xff\xff\xff' | dd of=large_ids/train_000000.bin bs=1 seek=2000 conv=notrunc 2>/dev/null
 expect 65 'large_ids/train_000000.bin' "$program" train "$tiny" data.train='large_ids/train_*.bin' \
-    data.val='shards/val_*.bin' train.steps=2000 run.dir=large_ids_run
+    data.val='shards/val_*.bin' train.steps=100 train.micro_batch=32 train.batch_tokens=2048 run.dir=large_ids_run
 cp -r shards other_tokenizer
 sed -i 's/"tokenizer_hash": *"[0-9a-f]*"/"tokenizer_hash": "00000000000000000000000000000000"/' other_tokenizer/dataset.json
 expect 65 'dataset.json' "$program" train "$tiny" data.train='other_tokenizer/train_*.bin' data.val='shards/val_*.bin'
@@ -68,7 +68,7 @@ status=0; wait $busy || status=$?
 
 echo "== nowhere to write"
 [ "$(id -u)" -eq 0 ] || { mkdir readonly && chmod a-w readonly && expect 73 'readonly' run run.dir=readonly/run; }
-expect 73 '/dev/null/run' run run.dir=/dev/null/run
+expect 73 '/dev/null.*not a directory' run run.dir=/dev/null/run
 for operation in 3 6 9 12; do # somewhere inside a checkpoint: the run says so, the older checkpoint stays good
     rm -rf full
     status=0
