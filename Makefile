@@ -1,106 +1,151 @@
-# Thalweg. `make` builds ./train_gpt; `make demo` and `make test` set up a fresh Debian machine first.
+# Thalweg. `make` builds ./train_gpt and installs nothing; `make demo` and `make test` set up a Debian machine first.
 #
-# Features by name: make [ASAN=1] [CUDA=1] [SIM=1] [MARCH=native]. Each feature set has its own folder under build/. What is
-# not named is chosen by what is there; what is asked for and missing stops the build.
-CC    := gcc
-MARCH ?= native
-ASAN  ?= 0
-CUDA  ?= 0
-SIM   ?= 0
+# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1]. What is not named is chosen by what is there; what is asked
+# for and missing stops the build. Each set of features has its own folder under build/; ./train_gpt is the default one.
+CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+MARCH  ?= native
+CFLAGS ?= -O3 -g
 
-ifneq ($(filter-out 0 1,$(ASAN) $(CUDA) $(SIM)),)
-$(error ASAN, CUDA and SIM are 0 or 1, here: ASAN=$(ASAN) CUDA=$(CUDA) SIM=$(SIM))
+# ---- features ----
+
+switch = $(if $(filter-out 0 1,$($1)),$(error $1=$($1): it is 0 or 1))
+known := CC MARCH CFLAGS ASAN CUDA SIM BUILD V DATA
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(known) MAKEFLAGS,$(name)),,\
+    $(error $(name)=...: make knows no such name here, only $(known)))))
+
+# A backend is in this tree when its sources are.
+cuda_sources := $(wildcard kernels/cuda/*.cu)
+sim_sources  := $(wildcard tests/cudasim/*.cpp)
+
+ASAN ?= 0
+CUDA ?= $(if $(cuda_sources),$(if $(shell command -v nvcc),1,0),0)
+SIM  ?= 0
+$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)
+ifeq ($(CUDA)$(cuda_sources),1)
+$(error CUDA=1: there are no sources of a CUDA backend in this tree (kernels/cuda/*.cu); build without it for the CPU)
 endif
-ifeq ($(CUDA),1)
-$(error CUDA=1: this version has no CUDA backend; build without it, the CPU backend runs everything)
-endif
-ifeq ($(SIM),1)
-$(error SIM=1: this version has no CUDA simulator; build without it)
+ifeq ($(SIM)$(sim_sources),1)
+$(error SIM=1: there are no sources of a CUDA simulator in this tree (tests/cudasim/); build without it for the CPU)
 endif
 
 VARIANT := $(if $(filter 1,$(ASAN)),asan,cpu)
 BUILD   ?= build/$(VARIANT)
 
+# ---- compiler and libraries ----
+
 # OpenBLAS by its own directory: another BLAS that the system prefers must not take its place.
-TRIPLE  := $(shell $(CC) -print-multiarch)
-BLAS    := /usr/lib/$(TRIPLE)/openblas-openmp
+triple  := $(shell $(CC) -print-multiarch 2>/dev/null)
+blas    := /usr/lib/$(triple)/openblas-openmp
+include := -I. -isystem /usr/include/$(triple)/openblas-openmp
+headers := openblas_config.h cjson/cJSON.h xxhash.h pcre2.h
 
-WARN    := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
-CFLAGS  := -std=c17 -D_GNU_SOURCE -g -march=$(MARCH) -fopenmp -fPIE -I. -isystem /usr/include/$(TRIPLE)/openblas-openmp $(WARN)
-LDFLAGS := -fopenmp -pie -Wl,-z,relro,-z,now
-LDLIBS  := -L$(BLAS) -Wl,-rpath,$(BLAS) -lopenblas -lcjson -lxxhash -lpcre2-8 -lm -lpthread
+warnings := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
+compile   = $(CC) -std=c17 -D_GNU_SOURCE $(CFLAGS) -march=$(MARCH) -fopenmp -fPIE $(warnings) $(guards) $(include)
+link      = $(CC) -fopenmp -pie -Wl,-z,relro,-z,now $(guards)
+libraries = -L$(blas) -Wl,-rpath,$(blas) -lopenblas -lcjson -lxxhash -lpcre2-8 -lm -lpthread
 ifeq ($(ASAN),1)
-SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
-CFLAGS   += -O1 -fno-omit-frame-pointer $(SANITIZE)
-LDFLAGS  += $(SANITIZE)
+guards   := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 else
-CFLAGS   += -O3 -D_FORTIFY_SOURCE=2 -fstack-protector-strong
+guards   := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 endif
 
-SOURCES := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
-SUPPORT := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c tests/reference/*.c))
-TESTS   := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+# ---- what is built ----
 
-.PHONY: all demo test unit-tests clean help libraries FORCE
+sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
+objects  := $(sources:%.c=$(BUILD)/%.o)
+support  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c tests/reference/*.c))
+tests    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+programs := $(BUILD)/train_gpt $(tests)
+
+.PHONY: all demo test test-long unit-tests clean help FORCE
 .SECONDARY:
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+quiet := $(if $(V),,@)
+hash  := \#
 
-all: train_gpt
+all: $(BUILD)/train_gpt
+unit-tests: $(programs)
 
-help:
-	@echo 'make              build ./train_gpt (ASAN=1: build/asan/train_gpt with sanitizers)'
-	@echo 'make demo         set up, build, prepare text, train about two minutes, evaluate, sample [DATA=file or folder]'
-	@echo 'make test         set up, build, run every test'
-	@echo 'make unit-tests   build the test programs under $(BUILD)/tests'
-	@echo 'make clean        remove build/ and ./train_gpt'
-
-# ./train_gpt is always the default build, under its own name so that a running one can be replaced.
-train_gpt: $(BUILD)/train_gpt
-ifeq ($(VARIANT),cpu)
-	@ln -f $< $@ 2>/dev/null || cp -f $< $@
+# Another name for the default build, replaced as a whole so that a running one goes on.
+ifeq ($(BUILD),build/cpu)
+all unit-tests: train_gpt
 endif
+train_gpt: $(BUILD)/train_gpt
+	@ln -f $< $@ 2>/dev/null || cp -f --remove-destination $< $@
 
-demo test:
-	@scripts/$@.sh
+demo:
+	@scripts/demo.sh
+test:
+	@scripts/test.sh
+test-long:
+	@scripts/test.sh --long
 
 clean:
 	rm -rf build train_gpt
 
-unit-tests: $(TESTS) $(BUILD)/train_gpt
+help:
+	@echo 'make              build ./train_gpt, for this CPU (MARCH=x86-64-v3: for others; V=1: show commands)'
+	@echo 'make ASAN=1       build build/asan/train_gpt, with AddressSanitizer and UBSan'
+	@echo 'make demo         set up, build, prepare text, train about two minutes, evaluate, sample [DATA=file or folder]'
+	@echo 'make test         set up, build, run every test; the last line counts them'
+	@echo 'make test-long    the same, and what takes longer than minutes'
+	@echo 'make unit-tests   build the test programs, $(BUILD)/tests/test_*'
+	@echo 'make clean        remove build/ and ./train_gpt'
+
+# ---- what is here, told once a make ----
+
+ifneq ($(filter-out clean help demo test test-long,$(or $(MAKECMDGOALS),all)),)
+# All macros of compiler, CPU and libraries; nothing when one of them is missing.
+probe  = printf '$(hash)include <%s>\n' $1 | $(CC) $(include) -march=$(MARCH) -DPCRE2_CODE_UNIT_WIDTH=8 -dM -E -
+found := $(shell macros=$$($(call probe,$(headers)) 2>/dev/null) && printf '%s' "$$macros" | \
+    sed -n 's/^.define OPENBLAS_VERSION " OpenBLAS \(.*\) "$$/\1/p' && printf '%s' "$$macros" | cksum)
+cmocka := $(if $(filter unit-tests,$(MAKECMDGOALS)),$(shell $(call probe,cmocka.h) 2>/dev/null | head -n 1),not needed)
+ifeq ($(and $(found),$(cmocka)),)
+$(error $(CC) or the headers of a library are missing; as root run scripts/install_deps.sh, or this: \
+    $(shell scripts/install_deps.sh --line))
+endif
+git    := git --no-optional-locks describe --always --dirty --exclude '*' --abbrev=12
+commit := $(or $(if $(wildcard .git),$(shell $(git) 2>/dev/null)),unknown)
+$(info thalweg $(commit): cpu backend (OpenBLAS openmp $(firstword $(found)), -march=$(MARCH)) \
+    | cuda: $(if $(cuda_sources),$(if $(filter 1,$(CUDA)),on,off),off (no CUDA backend in this tree)) \
+    | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
+endif
+
+# A file whose content is `text`, touched only when that changes; what depends on it follows.
+define stamp
+@mkdir -p $(@D)
+@printf '%s\n' '$(text)' | cmp -s - $@ || printf '%s\n' '$(text)' > $@
+endef
+$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(found)
+$(BUILD)/commit: text = $(commit)
+$(BUILD)/flags $(BUILD)/commit: FORCE
+	$(stamp)
 
 # ---- rules ----
 
-$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
-	@echo '  ld $@'
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+# Flags of one file, by its name. exp and tanh vectorise only with -ffast-math: nowhere else, and never at link. The
+# commit is in one object, so that a new one compiles one file.
+flags_vector_math := -ffast-math
+flags_version      = -DTHALWEG_COMMIT='"$(commit)"' -DTHALWEG_VARIANT='"$(VARIANT) $(MARCH)"'
 
-$(BUILD)/libthalweg.a: $(OBJECTS)
-	@rm -f $@
-	@ar rcs $@ $^
-
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(SUPPORT) $(BUILD)/libthalweg.a
-	@echo '  ld $@'
-	@$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS) -lcmocka
-
-$(BUILD)/%.o: %.c | libraries
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	@echo '  cc $<'
-	@$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(if $(quiet),@echo "  cc $<")
+	$(quiet)$(compile) $(flags_$(*F)) -MMD -MP -c -o $@ $<
 
-# exp and tanh vectorise only with this; nowhere else, and never at link.
-$(BUILD)/kernels/cpu/vector_math.o: CFLAGS += -ffast-math
-
-# The commit is baked into one object, rebuilt when it changes.
-COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null || echo unknown)
-$(BUILD)/runtime/version.o: CFLAGS += -DTHALWEG_COMMIT='"$(COMMIT)"' -DTHALWEG_VARIANT='"$(VARIANT) $(MARCH)"'
 $(BUILD)/runtime/version.o: $(BUILD)/commit
-$(BUILD)/commit: FORCE
-	@mkdir -p $(@D)
-	@echo '$(COMMIT)' | cmp -s - $@ || echo '$(COMMIT)' > $@
 
-# Once a make: what is built, and a loud stop where a library is missing.
-libraries:
-	@scripts/install_deps.sh --check
-	@echo 'thalweg $(COMMIT): cpu backend, OpenBLAS (openmp), -march=$(MARCH) | asan: $(ASAN) | cuda: no backend in this version -> $(BUILD)'
+$(BUILD)/libthalweg.a: $(objects)
+	@rm -f $@
+	$(quiet)ar rcs $@ $^
 
--include $(OBJECTS:.o=.d) $(SUPPORT:.o=.d) $(TESTS:=.d) $(BUILD)/train_gpt.d
+$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
+	$(if $(quiet),@echo "  ld $@")
+	$(quiet)$(link) -o $@ $^ $(libraries)
+
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
+	$(if $(quiet),@echo "  ld $@")
+	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
+
+-include $(objects:.o=.d) $(support:.o=.d) $(programs:=.d)

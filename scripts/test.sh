@@ -1,53 +1,108 @@
 #!/usr/bin/env bash
-# Every test: unit tests of the default and the sanitized build, end-to-end scripts, checks of the tree. One line each,
-# logs under build/test-logs, and at the end `N passed, N failed, N skipped`.
+# Every test: unit tests of the default and of the sanitized build, end-to-end scripts, checks of the tree. One line
+# each, what they print under build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as
+# one, and so does a script. Exit status 77 of a script means skipped.
+#   scripts/test.sh [--long]     --long: also every end-to-end script with the sanitized program
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 logs=build/test-logs
+unit_seconds=300 script_seconds=900
 passed=0 failed=0 skipped=0
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1
+unset MAKEFLAGS MFLAGS MAKELEVEL BUILD
 
-# What cmocka printed becomes counts; a program that died counts as one failure more.
-count_cmocka() { # log status
-    local ok bad skip
-    ok=$(grep -c '^\[       OK \]' "$1"); bad=$(grep -c '^\[  FAILED  \] [a-z]' "$1"); skip=$(grep -c '^\[  SKIPPED \] [a-z]' "$1")
-    [ "$2" -eq 0 ] || [ "$bad" -gt 0 ] || bad=1
-    passed=$((passed + ok)) failed=$((failed + bad)) skipped=$((skipped + skip))
-    echo "$ok passed, $bad failed, $skip skipped"
+finish() {
+    echo "$passed passed, $failed failed, $skipped skipped" | tee "$logs/summary"
+    [ "$failed" -eq 0 ]
+    exit
 }
 
-run_unit() { # build program
-    local name log status
-    name=$(basename "$2") log=$logs/$1-$(basename "$2").log
-    OMP_NUM_THREADS=2 timeout 900 "$2" >"$log" 2>&1; status=$?
-    printf '%-32s %s\n' "$1 $name" "$(count_cmocka "$log" "$status")"
-    count_cmocka "$log" "$status" >/dev/null
-    [ "$status" -eq 0 ] || grep -E 'FAILED|ERROR|error' "$log" | head -20
+# report NAME SECONDS PASSED FAILED SKIPPED REMARK: adds the counts, prints the line, and the end of a failed one's log.
+report() {
+    local word=ok
+    passed=$((passed + $3)) failed=$((failed + $4)) skipped=$((skipped + $5))
+    [ "$3" -gt 0 ] || word=skip
+    [ "$4" -eq 0 ] || word=FAIL
+    printf '%-4s  %-32s %4d s  %s\n' "$word" "$1" "$2" "$6"
+    [ "$4" -eq 0 ] || { tail -n 25 "$logs/$1.log" | sed 's/^/      | /'; echo "      | all of it: $logs/$1.log"; }
 }
 
-run_script() { # name command...
-    local name=$1 log=$logs/$1.log; shift
-    if timeout 1800 "$@" >"$log" 2>&1; then
-        passed=$((passed + 1)); printf '%-32s ok\n' "$name"
-    else
-        failed=$((failed + 1)); printf '%-32s FAILED, see %s\n' "$name" "$log"; tail -15 "$log"
-    fi
+# run NAME LIMIT COMMAND...: into the log of that name; sets status, seconds and how.
+run() {
+    local name=$1 limit=$2 begin=$SECONDS; shift 2
+    timeout -k 10 "$limit" "$@" >"$logs/$name.log" 2>&1 </dev/null
+    status=$? seconds=$((SECONDS - begin)) how="exit status $status"
+    [ $status -ne 124 ] || how="stopped after $limit s"
+    [ $status -le 128 ] || how="killed by SIG$(kill -l $status)"
 }
 
-scripts/install_deps.sh || exit 1
+# What cmocka printed in TAP, as "PASSED FAILED SKIPPED". Tests that were announced and never told of have failed, and a
+# program that ends badly has at least one failure.
+count_tap() { # LOG STATUS
+    awk -v status="$2" '
+        /^1\.\.[0-9]+$/ { planned = substr($0, 4) }
+        /^(not )?ok .*# SKIP/ { skip++; next }
+        /^ok [0-9]/ { ok++ }
+        /^not ok [0-9]/ { bad++ }
+        END {
+            silent = planned - ok - bad - skip
+            if (silent > 0) bad += silent
+            if ((status != 0 || planned == 0) && bad == 0) bad = 1
+            print ok + 0, bad + 0, skip + 0
+        }' "$1"
+}
+
+unit() { # BUILD PROGRAM
+    local name=$1-$2 counts remark
+    CMOCKA_MESSAGE_OUTPUT=TAP run "$name" $unit_seconds "build/$1/tests/$2"
+    read -ra counts <<<"$(count_tap "$logs/$name.log" $status)"
+    remark="${counts[0]} passed"
+    [ "${counts[2]}" -eq 0 ] || remark+=", ${counts[2]} skipped"
+    [ "${counts[1]}" -eq 0 ] || remark+=", ${counts[1]} failed, $how"
+    report "$name" $seconds "${counts[@]}" "$remark"
+}
+
+script() { # NAME COMMAND...
+    local name=$1; shift
+    run "$name" $script_seconds "$@"
+    case $status in
+    0) report "$name" $seconds 1 0 0 "" ;;
+    77) report "$name" $seconds 0 0 1 "$(tail -n 1 "$logs/$name.log")" ;;
+    *) report "$name" $seconds 0 1 0 "$how" ;;
+    esac
+}
+
+end_to_end() { # BUILD SCRIPT
+    script "$1-$(basename "$2" .sh)" env TRAIN_GPT="build/$1/train_gpt" bash "$2"
+}
+
+# ---- all of them ----
+
 mkdir -p "$logs"
-for asan in 0 1; do
-    make -s -j"$(nproc)" ASAN=$asan train_gpt unit-tests || { echo "0 passed, 1 failed, 0 skipped"; exit 1; }
+rm -f "$logs"/*
+run install 1800 scripts/install_deps.sh
+[ $status -eq 0 ] || { report install $seconds 0 1 0 "$how"; finish; }
+
+declare -A sanitized=([cpu]=0 [asan]=1)
+for build in cpu asan; do
+    run "build-$build" 1800 make -j"$(nproc)" ASAN="${sanitized[$build]}" unit-tests
+    [ $status -eq 0 ] || { report "build-$build" $seconds 0 1 0 "$how"; finish; }
+    printf 'ok    %-32s %4d s  %s\n' "build-$build" $seconds "$(head -n 1 "$logs/build-$build.log")"
 done
 
 for build in cpu asan; do
-    for source in tests/test_*.c; do run_unit "$build" "build/$build/tests/$(basename "$source" .c)"; done
+    for source in tests/test_*.c; do unit $build "$(basename "$source" .c)"; done
 done
-for script in tests/e2e/[a-z]*.sh; do
-    [ "$(basename "$script")" = lib.sh ] || run_script "$(basename "$script" .sh)" bash "$script"
-done
-run_script sanitized-commands env TRAIN_GPT=build/asan/train_gpt bash tests/e2e/commands.sh
-for check in layers style docs; do run_script "check_$check" bash "scripts/check_$check.sh"; done
 
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+for source in tests/e2e/*.sh; do
+    case $source in
+    */lib.sh) continue ;;
+    */commands.sh) end_to_end asan "$source" ;;
+    *) [ "${1:-}" != --long ] || end_to_end asan "$source" ;;
+    esac
+    end_to_end cpu "$source"
+done
+
+for check in layers style docs; do script "check_$check" "scripts/check_$check.sh"; done
+finish

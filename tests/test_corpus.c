@@ -143,7 +143,7 @@ TEST(one_line_is_cut_before_whitespace) {
 
 TEST(shards_are_cut_at_their_size) {
     char path[4096], expected[5000];
-    for (int i = 0; i < 4999; i++) expected[i] = i % 50 == 49 ? '\n' : (char)('a' + i % 26);
+    for (int i = 0; i < 4999; i++) expected[i] = (char)(i % 50 == 49 ? '\n' : 'a' + i % 26);
     expected[4999] = 0;
     write_string(path, "long.txt", expected);
     Outcome outcome = prepare("long.txt", "long", 0.2, 999);

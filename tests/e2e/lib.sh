@@ -5,7 +5,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 program=$(realpath "${TRAIN_GPT:-$root/train_gpt}")
 work=$root/build/tmp/e2e-$(basename "$0" .sh)
 rm -rf "$work" && mkdir -p "$work" && cd "$work"
-export OMP_NUM_THREADS=2 NO_COLOR=1
+export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive NO_COLOR=1 # busy waiting starves a shared machine
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
