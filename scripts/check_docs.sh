@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 program=${TRAIN_GPT:-./train_gpt}
 [ -x "$program" ] || { echo "$program is not there; build it with make"; exit 1; }
-commands=$("$program" help | awk '/^  [a-z]+( |$)/ { print $1 }' | tr '\n' ' ')
+commands=$("$program" help | awk '/^Sections/ { exit } /^  [a-z]/ { print $1 }' | tr '\n' ' ')
 
 # Lines of the sh blocks, without comments, continued lines joined.
 shell_lines() {
@@ -52,6 +52,7 @@ problems() {
     for document in README.md docs/*.md; do
         shell_lines "$document" | while read -ra words; do check_line "${words[@]}"; done |
             sort -u | sed "s|^|$document: |"
+        grep -HnE '^[A-Z]{3,}(_[A-Z]+)*$' "$document" | sed 's/$/ holds the place of something/'
         while read -r target; do
             [ -e "$(dirname "$document")/$target" ] || echo "$document: links $target, which is not there"
         done < <(links "$document")

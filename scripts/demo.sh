@@ -9,6 +9,10 @@ shards=data/demo
 run=runs/demo
 
 [ -e "$text" ] || { echo "DATA=$text: there is no such file or folder" >&2; exit 66; }
+if [ -e "$run/lock" ] && ! flock -n "$run/lock" true; then
+    echo "a demo is training in $run; let it finish, or stop it with Ctrl-C there" >&2
+    exit 1
+fi
 scripts/install_deps.sh
 make -s -j"$(nproc)"
 

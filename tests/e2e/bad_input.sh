@@ -34,7 +34,7 @@ printf '\xff\xff\xff\xff\xff\xff' | dd of=large_ids/train_000000.bin bs=1 seek=2
 expect 65 'large_ids/train_000000.bin' "$program" train "$tiny" data.train='large_ids/train_*.bin' \
     data.val='shards/val_*.bin' train.steps=100 train.micro_batch=32 train.batch_tokens=2048 run.dir=large_ids_run
 cp -r shards other_tokenizer
-sed -i 's/"tokenizer_hash": *"[0-9a-f]*"/"tokenizer_hash": "00000000000000000000000000000000"/' other_tokenizer/dataset.json
+sed -Ei 's/("tokenizer_hash": *)"[0-9a-f]*"/\1"00000000000000000000000000000000"/' other_tokenizer/dataset.json
 expect 65 'dataset.json' "$program" train "$tiny" data.train='other_tokenizer/train_*.bin' data.val='shards/val_*.bin'
 expect 66 'nosuchfile' "$program" prepare nosuchfile --tokenizer byte --out none
 expect 2 'tokenizer' "$program" prepare text.txt --out none
@@ -58,13 +58,12 @@ for file in model.safetensors state-00001-of-00001.safetensors run.json config.j
 done
 
 echo "== a directory that another process trains in"
-"$program" train "$tiny" "${data[@]}" run.dir=busy train.steps=100000 >busy.log 2>&1 &
-busy=$!
-for _ in $(seq 100); do [ -f busy/metrics.jsonl ] && break; sleep 0.1; done
+start run.dir=busy train.steps=100000
+wait_for_lines busy/metrics.jsonl 1
 expect 2 'another process' "$program" train "$tiny" "${data[@]}" run.dir=busy --resume
-kill -TERM $busy
-status=0; wait $busy || status=$?
-[ $status -eq 75 ] || fail "exit $status after SIGTERM"
+kill -TERM "$started"
+status=0; wait "$started" || status=$?
+[ $status -eq 75 ] || { cat start.log; fail "exit $status after SIGTERM"; }
 
 echo "== nowhere to write"
 [ "$(id -u)" -eq 0 ] || { mkdir readonly && chmod a-w readonly && expect 73 'readonly' run run.dir=readonly/run; }

@@ -22,8 +22,13 @@ expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
 expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
 expect 0 'OpenBLAS' "$program" doctor
 expect 0 'train CONFIG.json|start a run' "$program" help
-for section in model data train optim eval checkpoint sample log run; do expect 0 "$section\\." "$program" help $section; done
+commands=$("$program" help | awk '/^Sections/ { exit } /^  [a-z]/ { print $1 }')
+[ "$(wc -w <<<"$commands")" -ge 10 ] || fail "help lists these commands: $commands"
+for command in $commands; do expect 0 "usage: train_gpt $command" "$program" help "$command"; done
 for command in train resume eval sample prepare check config; do expect 2 'usage' "$program" $command; done
+for section in model data train optim eval checkpoint sample log run; do
+    expect 0 "$section\\." "$program" help $section
+done
 
 echo "== one process of each family trains"
 expect 0 'finished' "$program" train "$tiny" "${data[@]}" run.dir=gpt2 model.norm=layernorm model.position=learned \

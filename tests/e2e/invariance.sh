@@ -2,7 +2,8 @@
 # Threads do not change a bit; micro-batches see the same data and agree to rounding; recomputation changes nothing.
 . "$(dirname "$0")/lib.sh"
 make_shards
-wide=(model.width=128 model.heads=4 train.sequence_length=64 train.batch_tokens=768 train.steps=6 eval.every=3 eval.tokens=1K)
+wide=(model.width=128 model.heads=4 train.sequence_length=64 train.batch_tokens=768 train.steps=6 eval.every=3
+    eval.tokens=1K)
 
 echo "== threads"
 train "${wide[@]}" run.dir=one threads=1 train.micro_batch=4

@@ -27,20 +27,32 @@ make_text() { # lines
 
 make_shards() {
     make_text 2000 >text.txt
-    "$program" prepare text.txt --tokenizer byte --out shards >/dev/null 2>&1
+    "$program" prepare text.txt --tokenizer byte --out shards >prepare.log 2>&1 || { cat prepare.log; fail prepare; }
 }
 
 data=(data.train='shards/train_*.bin' data.val='shards/val_*.bin')
 tiny=$root/configs/tiny.json
 
-train() { "$program" train "$tiny" "${data[@]}" "$@" >train.log 2>&1 </dev/null; }
+train() {
+    "$program" train "$tiny" "${data[@]}" "$@" >train.log 2>&1 </dev/null || { cat train.log >&2; fail "train $*"; }
+}
+
+# The same in the background: sets `started`, its process. And until a file of it has so many lines, or it is gone.
+started=
+trap '[ -z "$started" ] || kill "$started" 2>/dev/null || true' EXIT
+start() { "$program" train "$tiny" "${data[@]}" "$@" >start.log 2>&1 </dev/null & started=$!; }
+wait_for_lines() { # FILE LINES
+    while kill -0 "$started" 2>/dev/null && [ "$(cat "$1" 2>/dev/null | wc -l)" -lt "$2" ]; do sleep 0.02; done
+}
 
 # Everything that must be equal: the tensors of the newest checkpoint, and the metrics without their times.
 checkpoint_of() { ls -d "$1"/checkpoints/step_* | grep -v '\.' | tail -n 1; }
 tensors_of() { (cd "$(checkpoint_of "$1")" && sha256sum ./*.safetensors); }
 metrics_of() { sed -E 's/"(tokens_per_second|seconds)":[^,}]*,?//g' "$1/metrics.jsonl"; }
 same_run() { # a b
-    [ "$(basename "$(checkpoint_of "$1")")" = "$(basename "$(checkpoint_of "$2")")" ] || fail "$1 and $2 end at other steps"
+    local a b
+    a=$(basename "$(checkpoint_of "$1")") b=$(basename "$(checkpoint_of "$2")")
+    [ "$a" = "$b" ] || fail "$1 ends with $a, $2 with $b"
     diff <(tensors_of "$1") <(tensors_of "$2") || fail "$1 and $2 differ in their tensors"
     diff <(metrics_of "$1") <(metrics_of "$2") || fail "$1 and $2 differ in their metrics"
 }
