@@ -22,7 +22,8 @@ void console_count(Console *c, double seconds) {
     }
     double share = 1.0 / MEMORY;
     c->smoothing = (1 - share) * c->smoothing + share;
-    c->tokens_per_second = c->steps == 2 ? rate : c->tokens_per_second + share / c->smoothing * (rate - c->tokens_per_second);
+    c->tokens_per_second =
+        c->steps == 2 ? rate : c->tokens_per_second + share / c->smoothing * (rate - c->tokens_per_second);
 }
 
 void console_step(const Console *c, const ConsoleStep *s) {

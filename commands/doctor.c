@@ -73,7 +73,8 @@ static void look_at_backend(void) {
     if (good) cpu->close();
     errors_close(&errors);
     const char *core = getenv("OPENBLAS_CORETYPE");
-    if (core) tell(WARN, "OpenBLAS", "OPENBLAS_CORETYPE is set", "it may choose slower kernels than this processor has");
+    if (core)
+        tell(WARN, "OpenBLAS", "OPENBLAS_CORETYPE is set", "it may choose slower kernels than this processor has");
 }
 
 static void look_at_gpu(void) {

@@ -20,7 +20,8 @@ static void add_overview(Text *out) {
         text_printf(out, "  %-8s %s\n           %s\n", command->name, command->usage, command->help);
     text_add(out, "\nSections of a configuration; `train_gpt help SECTION` lists the keys, `help all` every key:\n\n");
     config_help(NULL, out);
-    text_add(out, "\nStart with: train_gpt doctor; train_gpt check configs/demo.json; train_gpt train configs/demo.json\n");
+    text_add(out,
+             "\nStart with: train_gpt doctor; train_gpt check configs/demo.json; train_gpt train configs/demo.json\n");
 }
 
 static bool add_command(const char *name, Text *out) {

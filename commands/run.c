@@ -106,9 +106,11 @@ static LoaderSetup loader_setup(const Run *run) {
 
 static bool check_windows(const Shards *shards, const char *key, int64_t length, Errors *errors) {
     if (!shards || shards_windows(shards, length) > 0) return true;
-    return errors_add(errors, EXIT_DATA,
-                      "data.%s: %ld tokens, and no shard holds one sequence of train.sequence_length %ld; use longer text "
-                      "or shorter sequences", key, shards_tokens(shards), length);
+    return errors_add(
+        errors, EXIT_DATA,
+        "data.%s: %ld tokens, and no shard holds one sequence of train.sequence_length %ld; use longer text "
+        "or shorter sequences",
+        key, shards_tokens(shards), length);
 }
 
 static bool plan_network(Run *run, Errors *errors) {
@@ -130,10 +132,13 @@ static bool open_data(Run *run, Errors *errors) {
     const Config *c = &run->config;
     int before = errors->count;
     if (run->parts & RUN_DATA) open_shards(run, &run->train, "train", &c->data.train, errors);
-    if ((run->parts & RUN_VALIDATION) && c->data.val.count > 0) open_shards(run, &run->val, "val", &c->data.val, errors);
+    if ((run->parts & RUN_VALIDATION) && c->data.val.count > 0)
+        open_shards(run, &run->val, "val", &c->data.val, errors);
     if ((run->parts & RUN_DATA) && c->eval.every > 0 && c->data.val.count == 0)
-        errors_add(errors, EXIT_USAGE, "data.val: eval.every is %ld but no validation shards are named; name them or set "
-                   "eval.every=0", c->eval.every);
+        errors_add(errors, EXIT_USAGE,
+                   "data.val: eval.every is %ld but no validation shards are named; name them or set "
+                   "eval.every=0",
+                   c->eval.every);
     check_windows(run->train, "train", c->train.sequence_length, errors);
     check_windows(run->val, "val", c->train.sequence_length, errors);
     return open_tokenizer(run, errors) && errors->count == before && check_facts(run, errors);
@@ -203,10 +208,12 @@ void run_report(const Run *run, Text *out) {
                     run->config.train.micro_batch, run->config.train.sequence_length,
                     text_count(b, (double)(run->steps * run_step_tokens(run))));
     if (run->optim.recipe)
-        text_printf(out, "optim   %s, lr %g for matrices and %g for the rest, warmup %ld steps\n", run->optim.recipe->name,
-                    run->optim.hyper[RECIPE_MATRIX].eta, run->optim.hyper[RECIPE_OTHER].eta, run->optim.schedule.warmup);
+        text_printf(out, "optim   %s, lr %g for matrices and %g for the rest, warmup %ld steps\n",
+                    run->optim.recipe->name, run->optim.hyper[RECIPE_MATRIX].eta, run->optim.hyper[RECIPE_OTHER].eta,
+                    run->optim.schedule.warmup);
     Arena backend = {.name = "backend", .used = run->kernels->workspace_bytes()};
-    const Arena *all[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena, &backend};
+    const Arena *all[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
+                          &backend};
     const Arena *used[sizeof all / sizeof all[0]];
     int count = 0;
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
@@ -250,8 +257,8 @@ static bool lock_directory(Run *run, Errors *errors) {
     if (run->lock < 0)
         return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
     if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) return true;
-    return errors_add(errors, EXIT_USAGE, "%s: another process is training in this run directory; choose another run.dir",
-                      run->dir);
+    return errors_add(errors, EXIT_USAGE,
+                      "%s: another process is training in this run directory; choose another run.dir", run->dir);
 }
 
 static bool is_empty(const char *path) {
@@ -286,6 +293,7 @@ bool run_take_directory(Run *run, bool resume, Errors *errors) {
     if (!*run->dir) run_name_directory(run);
     if (!resume && !is_empty(run->dir))
         return errors_add(errors, EXIT_USAGE,
-                          "%s: the run directory is not empty; continue it with --resume, or choose another run.dir", run->dir);
+                          "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",
+                          run->dir);
     return directory_make(run->dir, errors) && lock_directory(run, errors);
 }

@@ -70,7 +70,8 @@ void run_directory_of(Run *run, const char *checkpoint);
 // refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
 
-// RUN/config.json (the resolved configuration) and RUN/run.json (program, command line, machine, data): how it came about.
+// RUN/config.json (the resolved configuration) and RUN/run.json (program, command line, machine, data): how it came
+// about.
 bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors);
 
 // Checkpoints. Saving failures are messages, never an end by themselves.

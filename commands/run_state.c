@@ -26,7 +26,8 @@ static void write_node(JsonWriter *w, const char *key, const cJSON *node) {
     } else {
         bool object = cJSON_IsObject(node);
         json_begin(w, key, object ? '{' : '[');
-        for (const cJSON *child = node->child; child; child = child->next) write_node(w, object ? child->string : NULL, child);
+        for (const cJSON *child = node->child; child; child = child->next)
+            write_node(w, object ? child->string : NULL, child);
         json_end(w, object ? '}' : ']');
     }
 }
@@ -166,7 +167,8 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
         const cJSON *node = json_member(root, integers[i].key);
         if (!node || !json_is_integer(node, integers[i].value) || *integers[i].value < 0)
-            return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"%s\" must be a count", checkpoint, integers[i].key);
+            return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"%s\" must be a count", checkpoint,
+                              integers[i].key);
     }
     const cJSON *seconds = json_member(root, "seconds"), *best = json_member(root, "best_val_loss");
     run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
@@ -187,8 +189,10 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
     shards_fingerprint(run->train, fingerprint);
     bool good = read_state(run, checkpoint, json_root(json), errors);
     if (good && !same_text(json_root(json), "data_fingerprint", fingerprint))
-        good = errors_add(errors, EXIT_DATA, "%s: data.train is not the data this run began with; bring back the shards, or "
-                          "start another run", checkpoint);
+        good = errors_add(errors, EXIT_DATA,
+                          "%s: data.train is not the data this run began with; bring back the shards, or "
+                          "start another run",
+                          checkpoint);
     json_close(json);
     if (!good) return false;
     NamedTensors state = {0};

@@ -65,7 +65,8 @@ void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stre
     Text prompt = {0};
     if (*options->prompt) decode(run, ids, length, &prompt);
     if (stream) fputs(text_string(&prompt), stdout);
-    int64_t all = gpt_generate(&run->gpt, ids, length, options->tokens, &sampling, stream ? print_token : NULL, &printed);
+    int64_t all =
+        gpt_generate(&run->gpt, ids, length, options->tokens, &sampling, stream ? print_token : NULL, &printed);
     text_add(out, text_string(&prompt));
     decode(run, ids + length, all - length, out);
     text_close(&prompt);

@@ -77,7 +77,8 @@ static bool save_manifest(Saving *saving) {
     return file_finish(&writer, NULL, saving->errors);
 }
 
-static bool save_files(const char *directory, const Kernels *kernels, const CheckpointContent *content, Errors *errors) {
+static bool save_files(const char *directory, const Kernels *kernels, const CheckpointContent *content,
+                       Errors *errors) {
     Text manifest = {0};
     Saving saving = {directory, {.out = &manifest, .indent = 2}, errors};
     json_begin(&saving.manifest, NULL, '{');
@@ -173,8 +174,8 @@ static void check_file(const char *checkpoint, const Listed *listed, bool conten
     if (!path_size(path, &size)) {
         errors_add(errors, EXIT_CHECKPOINT, "%s: the file is missing from the checkpoint", path);
     } else if ((int64_t)size != listed->size) {
-        errors_add(errors, EXIT_CHECKPOINT, "%s: %lu bytes, expected %ld; the file was cut short or added to", path, size,
-                   listed->size);
+        errors_add(errors, EXIT_CHECKPOINT, "%s: %lu bytes, expected %ld; the file was cut short or added to", path,
+                   size, listed->size);
     } else if (contents && file_hash(path, hash, &size, EXIT_CHECKPOINT, errors) && strcmp(hash, listed->hash) != 0) {
         errors_add(errors, EXIT_CHECKPOINT, "%s: its checksum is %s, expected %s; the file is damaged", path, hash,
                    listed->hash);
@@ -193,7 +194,8 @@ static bool check_files(const char *checkpoint, bool contents, Errors *errors) {
     }
     json_close(json);
     if (errors->count == before) return true;
-    return errors_add(errors, EXIT_CHECKPOINT, "%s: damaged; use an older checkpoint of the run, by its path", checkpoint);
+    return errors_add(errors, EXIT_CHECKPOINT, "%s: damaged; use an older checkpoint of the run, by its path",
+                      checkpoint);
 }
 
 bool checkpoint_verify(const char *path, Errors *errors) { return check_files(path, true, errors); }
@@ -247,9 +249,11 @@ bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *err
         found = has_manifest(path);
     }
     free(steps);
-    return found || errors_add(errors, EXIT_NO_INPUT,
-                               "%s: neither a checkpoint nor a run with one; looked for %s/step_*/%s; name a run directory "
-                               "that `train_gpt train` made", run_or_checkpoint, checkpoints, MANIFEST);
+    return found ||
+           errors_add(errors, EXIT_NO_INPUT,
+                      "%s: neither a checkpoint nor a run with one; looked for %s/step_*/%s; name a run directory "
+                      "that `train_gpt train` made",
+                      run_or_checkpoint, checkpoints, MANIFEST);
 }
 
 bool checkpoint_prune(const char *run_dir, int64_t keep, Errors *errors) {

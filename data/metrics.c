@@ -15,8 +15,9 @@ static bool set_aside(const char *run_dir, Metrics *metrics, int64_t keep, int64
     path_join(path, run_dir, name);
     bool good = true;
     if ((int64_t)file.size < keep)
-        good = errors_add(errors, EXIT_DATA, "%s: %zu bytes, but the checkpoint was written after %ld; bring the file back",
-                          metrics->path, file.size, keep);
+        good = errors_add(errors, EXIT_DATA,
+                          "%s: %zu bytes, but the checkpoint was written after %ld; bring the file back", metrics->path,
+                          file.size, keep);
     bool tail = good && (int64_t)file.size > keep;
     if (tail) good = file_replace(path, file.bytes + keep, file.size - (size_t)keep, errors);
     file_close(&file);

@@ -118,8 +118,8 @@ static bool check_layout(Safetensors *st, Errors *errors) {
     }
     if ((uint64_t)end == st->file.size - st->data) return true;
     return errors_add(errors, st->exit_code,
-                      "%s: the header tells of %ld bytes of data, the file has %zu; it was cut short or added to", st->path,
-                      end, st->file.size - st->data);
+                      "%s: the header tells of %ld bytes of data, the file has %zu; it was cut short or added to",
+                      st->path, end, st->file.size - st->data);
 }
 
 static bool read_header(Safetensors *st, const cJSON *root, Errors *errors) {
@@ -138,7 +138,8 @@ static bool read_header(Safetensors *st, const cJSON *root, Errors *errors) {
 
 static bool validate(Safetensors *st, Errors *errors) {
     uint64_t length;
-    if (st->file.size < sizeof length) return refuse(st, NULL, "shorter than the 8 bytes of its header's length", errors);
+    if (st->file.size < sizeof length)
+        return refuse(st, NULL, "shorter than the 8 bytes of its header's length", errors);
     memcpy(&length, st->file.bytes, sizeof length);
     if (length > HEADER_LIMIT) return refuse(st, NULL, "the header's length is over 100 MB", errors);
     if (length > st->file.size - sizeof length) return refuse(st, NULL, "the header is longer than the file", errors);

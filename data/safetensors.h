@@ -6,8 +6,8 @@
 #include "runtime/file.h"
 #include "runtime/named_tensor.h"
 
-// Writes `count` tensors sorted by name, as `dtype` F32, F64 or BF16 (converted from the tensor's own where they differ),
-// pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
+// Writes `count` tensors sorted by name, as `dtype` F32, F64 or BF16 (converted from the tensor's own where they
+// differ), pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
                        DType dtype);
 

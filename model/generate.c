@@ -67,7 +67,8 @@ int64_t gpt_generate(Gpt *gpt, int32_t *ids, int64_t length, int64_t count, cons
         for (int64_t i = 0; i < vocab; i++) candidates[i] = (Candidate){logits[i], (int32_t)i};
         qsort(candidates, (size_t)vocab, sizeof *candidates, likelier_first);
         double uniform = philox_uniform(sampling->seed, STREAM_SAMPLE, 0, (uint64_t)made);
-        int32_t id = sampling->temperature > 0 ? draw(candidates, kept, sampling->temperature, uniform) : candidates[0].id;
+        int32_t id =
+            sampling->temperature > 0 ? draw(candidates, kept, sampling->temperature, uniform) : candidates[0].id;
         ids[length++] = id;
         if (emit && !emit(id, context)) break;
     }

@@ -364,7 +364,8 @@ static void mlp_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, con
     k->activation_backward(dpre, dact, a->mlp_pre, gpt->shape.activation);         // (N, F) or (N, 2 F)
     k->linear_backward_weight(d->mlp_in_w, d->mlp_in_b, dpre, a->norm2);
     k->linear_backward_input(dnorm, dpre, w->mlp_in_w);                            // (N, C)
-    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm2_w, .bias = d->norm2_b}, dnorm, a->middle, a->stats2, &norm);
+    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm2_w, .bias = d->norm2_b}, dnorm, a->middle, a->stats2,
+                         &norm);
 }
 
 static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, const GptActs *a) {
@@ -382,7 +383,8 @@ static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *
     heads_backward(gpt, w, d, a);
     k->linear_backward_weight(d->qkv_w, d->qkv_b, dqkv, a->norm1);
     k->linear_backward_input(dnorm, dqkv, w->qkv_w);                               // (N, C)
-    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm1_w, .bias = d->norm1_b}, dnorm, a->residual, a->stats1, &norm);
+    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm1_w, .bias = d->norm1_b}, dnorm, a->residual, a->stats1,
+                         &norm);
 }
 
 // What forward did not keep of this block, from what it kept.

@@ -75,7 +75,8 @@ static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequen
     int64_t default_heads = shape->width / positive(head_dim, DEFAULT_HEAD);
     shape->heads = given(o->heads, o->width == OPTION_AUTO ? positive(base.heads, default_heads) : default_heads);
     shape->heads = positive(shape->heads, 1);
-    shape->kv_heads = given(o->kv_heads, o->heads == OPTION_AUTO ? positive(base.kv_heads, shape->heads) : shape->heads);
+    shape->kv_heads =
+        given(o->kv_heads, o->heads == OPTION_AUTO ? positive(base.kv_heads, shape->heads) : shape->heads);
     shape->head_dim = positive(head_dim, shape->width / shape->heads);
     shape->activation = o->mlp == OPTION_AUTO ? base.activation : mlp_activation[o->mlp];
     bool gated = activation_inputs(shape->activation) == 2;
@@ -95,10 +96,11 @@ static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequen
 static bool check(const GptShape *s, int64_t sequence_length, Errors *errors) {
     int before = errors->count;
     if (s->heads % s->kv_heads != 0)
-        errors_add(errors, EXIT_USAGE, "model.kv_heads: %ld query heads cannot share %ld key/value heads evenly", s->heads,
-                   s->kv_heads);
+        errors_add(errors, EXIT_USAGE, "model.kv_heads: %ld query heads cannot share %ld key/value heads evenly",
+                   s->heads, s->kv_heads);
     if (s->head_dim % 2 != 0 && s->position == POSITION_ROPE)
-        errors_add(errors, EXIT_USAGE, "model.head_dim: rope turns pairs of channels, so %ld must be even", s->head_dim);
+        errors_add(errors, EXIT_USAGE, "model.head_dim: rope turns pairs of channels, so %ld must be even",
+                   s->head_dim);
     if (s->width % s->heads != 0 && s->head_dim * s->heads != s->width)
         errors_add(errors, EXIT_USAGE,
                    "model.heads: a width of %ld does not split into %ld heads; choose a divisor or set model.head_dim",
@@ -161,12 +163,12 @@ void gpt_print(const GptShape *s, Text *out) {
     static const char *const positions[] = {"learned", "rope"};
     static const char *const activations[] = {"none", "gelu", "swiglu", "relu2"};
     char number[TEXT_NUMBER];
-    text_printf(out, "%s parameters: %ld blocks x %ld, %ld heads of %ld", text_count(number, (double)gpt_parameter_count(s)),
-                s->layers, s->width, s->heads, s->head_dim);
+    text_printf(out, "%s parameters: %ld blocks x %ld, %ld heads of %ld",
+                text_count(number, (double)gpt_parameter_count(s)), s->layers, s->width, s->heads, s->head_dim);
     if (s->kv_heads != s->heads) text_printf(out, " (%ld kv)", s->kv_heads);
     text_printf(out, ", ffn %ld, %s, %s, %s%s%s%s, vocabulary %ld", s->ffn_width, norms[s->norm],
-                positions[s->position], activations[s->activation], s->bias ? ", bias" : "", s->qk_norm ? ", qk-norm" : "",
-                s->tied ? ", tied" : "", s->vocab);
+                positions[s->position], activations[s->activation], s->bias ? ", bias" : "",
+                s->qk_norm ? ", qk-norm" : "", s->tied ? ", tied" : "", s->vocab);
 }
 
 // ---- config.json ----

@@ -1,7 +1,8 @@
 // Faults on purpose: the n-th operation that changes files fails, so that tests see what every failure leaves behind.
 // THALWEG_FAULT in the environment gives the rule: "n:ERRNO" (such as 3:ENOSPC) makes operation n fail with that error,
 // "n:short" makes it a write of half the bytes, "n:kill" ends the process with SIGKILL instead of it. Operations are
-// counted from 1: every open for writing, write, reservation of space, fsync, close, rename, mkdir, truncation, removal.
+// counted from 1: every open for writing, write, reservation of space, fsync, close, rename, mkdir, truncation,
+// removal.
 #pragma once
 
 #include <stdbool.h>

@@ -78,7 +78,8 @@ bool file_read(File *file, const char *path, size_t size_limit, int exit_code, E
     char *bytes = size <= size_limit ? malloc(size + 1) : NULL;
     ssize_t got = bytes ? read_all(descriptor, bytes, size) : 0;
     if (size > size_limit)
-        errors_add(errors, exit_code, "%s: %zu bytes are more than the %zu that such a file may have", path, size, size_limit);
+        errors_add(errors, exit_code, "%s: %zu bytes are more than the %zu that such a file may have", path, size,
+                   size_limit);
     else if (!bytes)
         errors_add(errors, exit_code, "%s: not enough memory for its %zu bytes", path, size);
     else if (got < 0)
@@ -118,7 +119,9 @@ static void hash_text(XXH128_hash_t hash, char hex[HASH_HEX]) {
     snprintf(hex, HASH_HEX, "%016lx%016lx", (unsigned long)hash.high64, (unsigned long)hash.low64);
 }
 
-void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]) { hash_text(XXH3_128bits(bytes, size), hash_hex); }
+void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]) {
+    hash_text(XXH3_128bits(bytes, size), hash_hex);
+}
 
 bool file_hash(const char *path, char hash_hex[HASH_HEX], uint64_t *size, int exit_code, Errors *errors) {
     File file;

@@ -67,8 +67,9 @@ typedef struct {
 } OptionRows;
 
 // Parses `value` (text as a user writes it; lists: one item, or a JSON array of strings that begins with ["), into the
-// row's field of `options`. On failure adds to `problem` what is wrong, naming expected type, range and help, and leaves
-// the field alone. Texts are kept alive by `strings`; a list owns its items and is closed by whoever owns the struct.
+// row's field of `options`. On failure adds to `problem` what is wrong, naming expected type, range and help, and
+// leaves the field alone. Texts are kept alive by `strings`; a list owns its items and is closed by whoever owns the
+// struct.
 bool option_set(const OptionRow *row, void *options, const char *value, TextList *strings, Text *problem);
 
 // The field as text that option_set reads back to exactly the same value; lists as a JSON array.

@@ -156,7 +156,8 @@ static int distance(const char *a, const char *b, int limit) {
         for (int j = 1; j <= m; j++) {
             int cost = a[i - 1] != b[j - 1];
             row[j] = least(least(last[j] + 1, row[j - 1] + 1), last[j - 1] + cost);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) row[j] = least(row[j], before[j - 2] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                row[j] = least(row[j], before[j - 2] + 1);
         }
         int *oldest = before;
         before = last, last = row, row = oldest;

@@ -36,7 +36,8 @@ const char *text_bytes(char out[TEXT_NUMBER], double bytes);
 const char *text_count(char out[TEXT_NUMBER], double count);
 const char *text_duration(char out[TEXT_NUMBER], double seconds);
 
-// The shortest decimal that reads back as exactly `value`; integers up to 2^53 without exponent. Never locale dependent.
+// The shortest decimal that reads back as exactly `value`; integers up to 2^53 without exponent. Never locale
+// dependent.
 const char *text_double(char out[TEXT_NUMBER], double value);
 
 // The candidate nearest to `word` by Damerau-Levenshtein distance <= 2, or one that `word` is a prefix of (or the

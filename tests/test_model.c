@@ -32,7 +32,8 @@ TEST(presets_have_their_published_sizes) {
     static const struct {
         const char *preset;
         int64_t parameters;
-    } rows[] = {{"gpt2-124m", 124439808}, {"gpt2-350m", 354823168}, {"gpt2-774m", 774030080}, {"gpt2-1558m", 1557611200}};
+    } rows[] = {
+        {"gpt2-124m", 124439808}, {"gpt2-350m", 354823168}, {"gpt2-774m", 774030080}, {"gpt2-1558m", 1557611200}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         ModelOptions options = default_options();
         options.preset = rows[i].preset;
@@ -66,7 +67,9 @@ TEST(impossible_shapes_are_named) {
     static const struct {
         int64_t heads, kv_heads, head_dim, context;
         const char *named;
-    } rows[] = {{6, 4, 8, 64, "model.kv_heads"}, {2, 2, 7, 64, "model.head_dim"}, {5, 5, OPTION_AUTO, 64, "model.heads"},
+    } rows[] = {{6, 4, 8, 64, "model.kv_heads"},
+                {2, 2, 7, 64, "model.head_dim"},
+                {5, 5, OPTION_AUTO, 64, "model.heads"},
                 {2, 2, 8, 32, "train.sequence_length"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         ModelOptions options = default_options();
@@ -125,7 +128,8 @@ TEST(padding_rows_are_zero_and_the_rest_is_not) {
     open_tiny(&gpt, &shape);
     Tensor wte = gpt_tensors(&gpt, gpt.weights, -1).wte;
     const float *values = wte.data;
-    for (int64_t i = 0; i < shape.rows * shape.width; i++) assert_true((values[i] == 0) == (i >= shape.vocab * shape.width));
+    for (int64_t i = 0; i < shape.rows * shape.width; i++)
+        assert_true((values[i] == 0) == (i >= shape.vocab * shape.width));
     gpt_close(&gpt);
 }
 

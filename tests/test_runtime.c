@@ -53,10 +53,12 @@ TEST(bf16_rounds_to_nearest_even) {
         uint16_t bits;
     } rows[] = {{1.0f, 0x3f80}, {0x1.01p0f, 0x3f80}, {0x1.03p0f, 0x3f82}, {0x1.02p0f, 0x3f81}, {-0.0f, 0x8000},
                 {3.4e38f, 0x7f80}, {0x1.010002p0f, 0x3f81}};
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) assert_int_equal(bf16_from_float(rows[i].value), rows[i].bits);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(bf16_from_float(rows[i].value), rows[i].bits);
     assert_true(isnan(bf16_to_float(bf16_from_float(NAN))));
     assert_true(isinf(bf16_to_float(bf16_from_float(INFINITY))));
-    for (uint32_t bits = 0; bits < 0x7f80; bits++) assert_int_equal(bf16_from_float(bf16_to_float((uint16_t)bits)), bits);
+    for (uint32_t bits = 0; bits < 0x7f80; bits++)
+        assert_int_equal(bf16_from_float(bf16_to_float((uint16_t)bits)), bits);
 }
 
 TEST(tensor_views_point_where_they_should) {
