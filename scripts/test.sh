@@ -24,7 +24,7 @@ report() {
     passed=$((passed + $3)) failed=$((failed + $4)) skipped=$((skipped + $5))
     [ "$3" -gt 0 ] || word=skip
     [ "$4" -eq 0 ] || word=FAIL
-    printf '%-4s  %-32s %4d s  %s\n' "$word" "$1" "$2" "$6"
+    printf '%-4s  %-32s %4d s%s\n' "$word" "$1" "$2" "${6:+  $6}"
     [ "$4" -eq 0 ] || { tail -n 25 "$logs/$1.log" | sed 's/^/      | /'; echo "      | all of it: $logs/$1.log"; }
 }
 
@@ -98,7 +98,7 @@ done
 for source in tests/e2e/*.sh; do
     case $source in
     */lib.sh) continue ;;
-    */commands.sh) end_to_end asan "$source" ;;
+    */commands.sh | */bad_input.sh) end_to_end asan "$source" ;;
     *) [ "${1:-}" != --long ] || end_to_end asan "$source" ;;
     esac
     end_to_end cpu "$source"

@@ -1,0 +1,216 @@
+// Checkpoints: whole or absent, whatever fails and wherever; damage is found and named.
+#include <unistd.h>
+
+#include "data/checkpoint.h"
+#include "data/metrics.h"
+#include "runtime/fault.h"
+#include "runtime/philox.h"
+#include "tests/reference/reference.h"
+#include "tests/test.h"
+
+enum { ROWS = 5, COLUMNS = 7 };
+
+typedef struct {
+    float values[ROWS * COLUMNS], vector[COLUMNS];
+    NamedTensor named[3];
+} State;
+
+static void fill(State *state, int64_t step) {
+    philox_normal(state->values, ROWS * COLUMNS, 1, 1, STREAM_TEST, (uint32_t)step, 0);
+    philox_normal(state->vector, COLUMNS, 1, 2, STREAM_TEST, (uint32_t)step, 0);
+    Tensor matrix = tensor_2d(state->values, DTYPE_F32, ROWS, COLUMNS);
+    state->named[0] = (NamedTensor){.name = "z.matrix", .tensor = matrix};
+    state->named[1] = (NamedTensor){.name = "a.turned", .tensor = matrix, .transposed = true};
+    state->named[2] = (NamedTensor){.name = "m.vector", .tensor = tensor_1d(state->vector, DTYPE_F32, COLUMNS)};
+}
+
+static bool save(const char *run, int64_t step, char *path, Errors *errors) {
+    State state;
+    fill(&state, step);
+    CheckpointTensors tensors = {"state.safetensors", state.named, 3, DTYPE_F32};
+    CheckpointText texts[] = {{"run.json", "{\"step\": 1}\n"}, {"config.json", "{}\n"}};
+    CheckpointContent content = {
+        .step = step, .tensors = &tensors, .tensor_files = 1, .texts = texts, .text_files = 2};
+    return checkpoint_save(run, &reference_kernels, &content, path, errors);
+}
+
+static void check_loads(const char *path, int64_t step) {
+    State expected, found;
+    char file[4096];
+    Errors errors = {0};
+    fill(&expected, step);
+    fill(&found, step + 1);
+    path_join(file, path, "state.safetensors");
+    if (!checkpoint_verify(path, &errors)) fail_msg("%s", text_string(&errors.text));
+    Safetensors *st = safetensors_open(file, EXIT_CHECKPOINT, &errors);
+    assert_non_null(st);
+    if (!safetensors_read(st, &reference_kernels, found.named, 3, &errors)) fail_msg("%s", text_string(&errors.text));
+    assert_memory_equal(found.values, expected.values, sizeof found.values);
+    assert_memory_equal(found.vector, expected.vector, sizeof found.vector);
+    safetensors_close(st);
+}
+
+static void must_save(const char *run, int64_t step) {
+    Errors errors = {0};
+    if (!save(run, step, NULL, &errors)) fail_msg("%s", text_string(&errors.text));
+}
+
+TEST(a_checkpoint_comes_back) {
+    const char *run = test_folder("checkpoint");
+    char path[4096], found[4096];
+    Errors errors = {0};
+    assert_true(save(run, 10, path, &errors));
+    check_loads(path, 10);
+    must_save(run, 20);
+    assert_true(checkpoint_find(run, found, &errors));
+    assert_non_null(strstr(found, "step_00000020"));
+    assert_true(checkpoint_find(path, found, &errors)); // by its own name
+    check_loads(found, 10);
+    must_save(run, 20); // over itself
+    assert_true(checkpoint_find(run, found, &errors));
+    check_loads(found, 20);
+}
+
+TEST(equal_state_gives_equal_bytes) {
+    const char *run = test_folder("checkpoint_bytes");
+    char path[4096], file[4096], first[HASH_HEX], second[HASH_HEX];
+    uint64_t size;
+    Errors errors = {0};
+    for (int i = 0; i < 2; i++) {
+        assert_true(save(run, 10, path, &errors));
+        path_join(file, path, "state.safetensors");
+        assert_true(file_hash(file, i ? second : first, &size, EXIT_DATA, &errors));
+    }
+    assert_string_equal(first, second);
+}
+
+TEST(no_checkpoint_is_named) {
+    const char *run = test_folder("checkpoint_none");
+    char path[4096];
+    Errors errors = {0};
+    assert_false(checkpoint_find(run, path, &errors));
+    assert_int_equal(errors.exit_code, EXIT_NO_INPUT);
+    assert_non_null(strstr(text_string(&errors.text), run));
+    errors_close(&errors);
+}
+
+TEST(old_checkpoints_are_pruned) {
+    const char *run = test_folder("checkpoint_prune");
+    char folder[4096];
+    Errors errors = {0};
+    for (int64_t step = 1; step <= 5; step++) must_save(run, step * 100);
+    path_join(folder, run, "checkpoints/step_00000100/manifest.json");
+    assert_true(file_remove(folder, &errors)); // no longer complete: stays
+    assert_true(checkpoint_prune(run, 2, &errors));
+    TextList names = {0};
+    path_join(folder, run, "checkpoints");
+    assert_true(directory_list(&names, folder, &errors));
+    assert_int_equal(names.count, 3);
+    assert_string_equal(names.items[0], "step_00000100");
+    assert_string_equal(names.items[1], "step_00000400");
+    assert_string_equal(names.items[2], "step_00000500");
+    text_list_close(&names);
+}
+
+// Whatever operation fails, the older checkpoint stays whole, the new one is whole or absent, and nothing else is left.
+static bool survives(const char *run, const char *rule) {
+    char path[4096], folder[4096];
+    Errors errors = {0};
+    fault_set(rule);
+    bool saved = save(run, 20, NULL, &errors);
+    bool struck = fault_operations() >= atoi(rule);
+    fault_set(NULL);
+    if (!saved) assert_true(errors.count > 0 && errors.exit_code == EXIT_CANNOT_WRITE);
+    errors_close(&errors);
+    assert_true(checkpoint_find(run, path, &errors));
+    check_loads(path, strstr(path, "step_00000020") ? 20 : 10);
+    TextList names = {0};
+    path_join(folder, run, "checkpoints");
+    directory_list(&names, folder, &errors);
+    for (int64_t i = 0; i < names.count; i++)
+        if (strstr(names.items[i], ".tmp-")) fail_msg("%s leaves %s", rule, names.items[i]);
+    text_list_close(&names);
+    path_join(path, folder, "step_00000020");
+    assert_true(directory_remove(path, &errors));
+    return struck;
+}
+
+TEST(every_failure_leaves_the_old_checkpoint) {
+    static const char *const kinds[] = {"EIO", "ENOSPC", "short"};
+    const char *run = test_folder("checkpoint_faults");
+    must_save(run, 10);
+    for (int kind = 0; kind < 3; kind++) {
+        int operations = 0;
+        char rule[32];
+        do snprintf(rule, sizeof rule, "%d:%s", ++operations, kinds[kind]);
+        while (survives(run, rule));
+        assert_in_range(operations, 15, 200);
+    }
+}
+
+// ---- damage ----
+
+static void damage(const char *file, uint64_t at, bool cut) {
+    if (cut) {
+        assert_int_equal(truncate(file, (off_t)at), 0);
+        return;
+    }
+    FILE *stream = fopen(file, "r+b");
+    assert_non_null(stream);
+    fseek(stream, (long)at, SEEK_SET);
+    int byte = fgetc(stream);
+    fseek(stream, (long)at, SEEK_SET);
+    fputc(byte ^ (1 << at % 8), stream);
+    fclose(stream);
+}
+
+TEST(every_damage_is_found_and_named) {
+    static const char *const files[] = {"state.safetensors", "run.json", "config.json", "manifest.json"};
+    enum { TIMES = 40 };
+    const char *run = test_folder("checkpoint_damage");
+    char path[4096], file[4096];
+    for (uint64_t i = 0; i < 4 * TIMES; i++) {
+        const char *name = files[i % 4];
+        uint64_t size;
+        Errors errors = {0};
+        assert_true(save(run, 10, path, &errors));
+        path_join(file, path, name);
+        assert_true(path_size(file, &size));
+        damage(file, philox_u64(1, STREAM_TEST, 5, i) % size, i / 4 % 2);
+        assert_false(checkpoint_verify(path, &errors));
+        assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+        if (!strstr(text_string(&errors.text), name)) fail_msg("%s is not in: %s", name, text_string(&errors.text));
+        errors_close(&errors);
+    }
+}
+
+// ---- metrics ----
+
+static void write_lines(const char *run, int64_t keep, int64_t step, int lines) {
+    Metrics metrics;
+    Errors errors = {0};
+    assert_true(metrics_open(&metrics, run, keep, step, &errors));
+    for (int i = 0; i < lines; i++) assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
+    metrics_close(&metrics);
+}
+
+TEST(metrics_are_cut_and_their_tail_is_kept) {
+    const char *run = test_folder("metrics");
+    char path[4096];
+    File file;
+    Errors errors = {0};
+    write_lines(run, 0, 0, 5);
+    write_lines(run, 22, 2, 1); // two lines stay
+    path_join(path, run, "metrics.jsonl");
+    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
+    assert_int_equal(file.size, 33);
+    file_close(&file);
+    path_join(path, run, "metrics.2.orphan.jsonl");
+    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
+    assert_string_equal(file.bytes, "{\"step\":1}\n{\"step\":1}\n{\"step\":1}\n");
+    file_close(&file);
+    Metrics metrics;
+    assert_false(metrics_open(&metrics, run, 1000, 3, &errors)); // shorter than the checkpoint says
+    assert_non_null(strstr(text_string(&errors.text), "metrics.jsonl"));
+    errors_close(&errors);
+}

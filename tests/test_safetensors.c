@@ -1,0 +1,187 @@
+// safetensors: what we write reads back, and every rule of the format refuses the file that breaks it.
+#include <math.h>
+
+#include "data/safetensors.h"
+#include "tests/reference/reference.h"
+#include "tests/test.h"
+
+static void write_bytes(const char *path, const void *bytes, size_t size) {
+    FileWriter writer;
+    Errors errors = {0};
+    assert_true(file_create(&writer, path, &errors));
+    file_write(&writer, bytes, size);
+    assert_true(file_finish(&writer, NULL, &errors));
+}
+
+// A file of this header (its length before it) and `data` zero bytes.
+static void write_file(const char *path, const char *header, size_t data) {
+    Text text = {0};
+    uint64_t length = strlen(header);
+    text_append(&text, &length, sizeof length);
+    text_add(&text, header);
+    for (size_t i = 0; i < data; i++) text_append(&text, "", 1);
+    write_bytes(path, text.data, text.size);
+    text_close(&text);
+}
+
+static char *path_of(char path[4096], const char *name) {
+    path_join(path, test_folder("safetensors"), name);
+    return path;
+}
+
+TEST(the_formats_own_example) {
+    static const char header[] = "{\"test\":{\"dtype\":\"I32\",\"shape\":[2,2],\"data_offsets\":[0,16]}}";
+    char path[4096];
+    Errors errors = {0};
+    assert_int_equal(sizeof header - 1, 0x3c);
+    write_file(path_of(path, "example"), header, 16);
+    Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+    assert_non_null(st);
+    assert_int_equal(safetensors_count(st), 1);
+    Tensor test = safetensors_find(st, "test");
+    assert_int_equal(test.dtype, DTYPE_I32);
+    assert_int_equal(test.shape[0] * test.shape[1], 4);
+    assert_false(tensor_present(safetensors_find(st, "Test")));
+    safetensors_close(st);
+}
+
+#define ENTRY(dtype, shape, offsets) "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
+
+TEST(every_rule_refuses) {
+    static const struct {
+        const char *header;
+        size_t data;
+        const char *says;
+    } rows[] = {
+        {"[]", 0, "must begin with {"},
+        {" {}", 0, "must begin with {"},
+        {"{", 0, ":1:"},
+        {"{} {}", 0, ":1:"},
+        {"{\"t\": 1}", 0, "exactly dtype, shape and data_offsets"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "exactly dtype, shape and data_offsets"},
+        {"{\"t\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4],\"x\":1}}", 4, "exactly"},
+        {ENTRY("F33", "[1]", "[0,4]"), 4, "unknown dtype"},
+        {ENTRY("F32", "[-1]", "[0,4]"), 4, "non-negative"},
+        {ENTRY("F32", "[1.5]", "[0,4]"), 4, "non-negative"},
+        {ENTRY("F32", "[1,1,1,1,1,1,1,1,1]", "[0,4]"), 4, "at most 8"},
+        {ENTRY("F32", "[1]", "[0]"), 4, "two ascending"},
+        {ENTRY("F32", "[1]", "[4,0]"), 4, "two ascending"},
+        {ENTRY("F32", "[1]", "[0,1e400]"), 4, ":1:"},
+        {ENTRY("F32", "[2]", "[0,4]"), 4, "do not agree"},
+        {ENTRY("F32", "[4294967296,4294967296]", "[0,0]"), 0, "do not agree"},
+        {ENTRY("F4", "[3]", "[0,1]"), 1, "do not agree"},
+        {ENTRY("F32", "[1]", "[4,8]"), 8, "a hole or overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3, "a hole or overlap"},
+        {"{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
+         "\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, ":1:"},
+        {ENTRY("F32", "[1]", "[0,4]"), 3, "cut short"},
+        {ENTRY("F32", "[1]", "[0,4]"), 5, "cut short or added to"},
+        {"{\"__metadata__\":{\"a\":1}}", 0, "strings to strings"},
+        {"{\"t\\u0000\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, ":1:"},
+    };
+    char path[4096];
+    path_of(path, "refused");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Errors errors = {0};
+        write_file(path, rows[i].header, rows[i].data);
+        assert_null(safetensors_open(path, EXIT_CHECKPOINT, &errors));
+        assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+        const char *text = text_string(&errors.text);
+        if (!strstr(text, rows[i].says) || !strstr(text, path)) fail_msg("row %zu says: %s", i, text);
+        errors_close(&errors);
+    }
+}
+
+TEST(lengths_that_lie_are_refused) {
+    static const uint64_t lengths[] = {0, 1, 100, 100000001, UINT64_MAX, UINT64_MAX - 7};
+    char path[4096], bytes[24] = {0};
+    path_of(path, "lengths");
+    for (size_t size = 0; size < 8; size++) {
+        Errors errors = {0};
+        write_bytes(path, bytes, size);
+        assert_null(safetensors_open(path, EXIT_DATA, &errors));
+        errors_close(&errors);
+    }
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        Errors errors = {0};
+        memcpy(bytes, &lengths[i], sizeof lengths[i]);
+        write_bytes(path, bytes, sizeof bytes);
+        assert_null(safetensors_open(path, EXIT_DATA, &errors));
+        errors_close(&errors);
+    }
+}
+
+// ---- round trips ----
+
+enum { ROWS = 33, COLUMNS = 65 };
+
+static void fill(void *values, DType dtype, int64_t count, double scale) {
+    for (int64_t i = 0; i < count; i++) {
+        float value = (float)(scale * sin((double)i));
+        dtype_convert((char *)values + i * (int64_t)dtype_bytes(dtype), dtype, &value, DTYPE_F32, 1);
+    }
+}
+
+static void round_trip(DType memory, DType file_dtype, bool transposed) {
+    static double in[ROWS * COLUMNS], out[ROWS * COLUMNS];
+    char path[4096];
+    FileWriter writer;
+    Errors errors = {0};
+    fill(in, memory, ROWS * COLUMNS, 3);
+    memset(out, 0x5a, sizeof out);
+    NamedTensor named[] = {{.name = "b", .tensor = tensor_2d(in, memory, ROWS, COLUMNS), .transposed = transposed},
+                           {.name = "a", .tensor = tensor_1d(NULL, memory, 5), .zero = true}};
+    assert_true(file_create(&writer, path_of(path, "round"), &errors));
+    assert_true(safetensors_write(&writer, &reference_kernels, named, 2, file_dtype));
+    assert_true(file_finish(&writer, NULL, &errors));
+    Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+    if (!st) fail_msg("%s", text_string(&errors.text));
+    Tensor found = safetensors_find(st, "b");
+    assert_int_equal(found.dtype, file_dtype);
+    assert_int_equal(found.shape[0], transposed ? COLUMNS : ROWS);
+    assert_int_equal((uintptr_t)safetensors_find(st, "a").data % 4096, 0); // the data begins on a page
+    named[0].tensor.data = out;
+    assert_true(safetensors_read(st, &reference_kernels, named, 2, &errors));
+    double tolerance = memory == DTYPE_BF16 || file_dtype == DTYPE_BF16 ? 0x1p-7 : memory == file_dtype ? 0 : 1e-6;
+    for (int64_t i = 0; i < ROWS * COLUMNS; i++) {
+        double x, y;
+        int64_t at = i * (int64_t)dtype_bytes(memory);
+        dtype_convert(&x, DTYPE_F64, (char *)in + at, memory, 1);
+        dtype_convert(&y, DTYPE_F64, (char *)out + at, memory, 1);
+        CHECK_CLOSE(x, y, tolerance * 3);
+    }
+    safetensors_close(st);
+}
+
+TEST(tensors_come_back_in_every_dtype) {
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16};
+    for (int memory = 0; memory < 3; memory++)
+        for (int file = 0; file < 3; file++)
+            for (int transposed = 0; transposed < 2; transposed++) round_trip(dtypes[memory], dtypes[file], transposed);
+}
+
+TEST(everything_that_does_not_fit_is_named_before_anything_is_read) {
+    static float values[6] = {1, 2, 3, 4, 5, 6}, out[6];
+    char path[4096];
+    FileWriter writer;
+    Errors errors = {0};
+    NamedTensor written[] = {{.name = "same", .tensor = tensor_2d(values, DTYPE_F32, 2, 3)},
+                             {.name = "turned", .tensor = tensor_2d(values, DTYPE_F32, 2, 3)},
+                             {.name = "extra", .tensor = tensor_1d(values, DTYPE_F32, 6)}};
+    NamedTensor wanted[] = {{.name = "same", .tensor = tensor_2d(out, DTYPE_F32, 2, 3)},
+                            {.name = "turned", .tensor = tensor_2d(out, DTYPE_F32, 3, 2)},
+                            {.name = "missing", .tensor = tensor_1d(out, DTYPE_F32, 6)}};
+    assert_true(file_create(&writer, path_of(path, "fit"), &errors));
+    assert_true(safetensors_write(&writer, &reference_kernels, written, 3, DTYPE_F32));
+    assert_true(file_finish(&writer, NULL, &errors));
+    Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+    assert_false(safetensors_read(st, &reference_kernels, wanted, 3, &errors));
+    assert_int_equal(errors.count, 3);
+    assert_non_null(strstr(text_string(&errors.text), "turned has shape (2, 3), expected (3, 2)"));
+    assert_non_null(strstr(text_string(&errors.text), "no tensor missing"));
+    assert_non_null(strstr(text_string(&errors.text), "extra"));
+    for (int i = 0; i < 6; i++) assert_true(out[i] == 0);
+    errors_close(&errors);
+    safetensors_close(st);
+}
