@@ -101,7 +101,8 @@ static void copy(const Sizes *s) {
     Twin wide = twin("wide", POISON, WIDE, s->b, s->t, 3 * columns);
     Twin back = twin("back", POISON, COMPUTE, s->b, s->t, 3 * columns);
     Twin part = twin("part", POISON, WIDE, s->b, s->t, columns + 2);
-    Twin zeroed = twin("zeroed", POISON, COMPUTE, s->b, s->t, 3 * columns), zeros = twin("zeros", TEN, WIDE, s->b, s->t, 3);
+    Twin zeroed = twin("zeroed", POISON, COMPUTE, s->b, s->t, 3 * columns),
+         zeros = twin("zeros", TEN, WIDE, s->b, s->t, 3);
     Twin from = twin_heads(in, columns, s->heads, s->width), to = twin_heads(part, 1, s->heads, s->width);
     Twin hole = twin_heads(zeroed, columns, s->heads, s->width);
     BOTH(k, i) {

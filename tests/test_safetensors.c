@@ -45,7 +45,8 @@ TEST(the_formats_own_example) {
     safetensors_close(st);
 }
 
-#define ENTRY(dtype, shape, offsets) "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
+#define ENTRY(dtype, shape, offsets) \
+    "{\"t\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 
 TEST(every_rule_refuses) {
     static const struct {

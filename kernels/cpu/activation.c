@@ -32,8 +32,8 @@ static void backward_row(float *dpre, const float *dout, const float *pre, int64
 
 void cpu_activation_forward(Tensor out_tensor, Tensor pre_tensor, Activation activation) {
     Matrix out = cpu_matrix(out_tensor), pre = cpu_matrix(pre_tensor);
-    REQUIRE(pre.rows == out.rows && pre.columns == out.columns * activation_inputs(activation), "%ld x %ld to %ld x %ld",
-            (long)pre.rows, (long)pre.columns, (long)out.rows, (long)out.columns);
+    REQUIRE(pre.rows == out.rows && pre.columns == out.columns * activation_inputs(activation),
+            "%ld x %ld to %ld x %ld", (long)pre.rows, (long)pre.columns, (long)out.rows, (long)out.columns);
 #pragma omp parallel for num_threads(cpu_team(pre.rows * pre.columns))
     for (int64_t r = 0; r < out.rows; r++)
         activation_row(matrix_row(out, r), matrix_row(pre, r), out.columns, out.columns, activation);

@@ -62,7 +62,9 @@ void cpu_finish(void) {}
 
 // ---- memory ----
 
-static size_t whole_pages(size_t bytes) { return bytes == 0 ? PAGE_BYTES : (bytes + PAGE_BYTES - 1) & -(size_t)PAGE_BYTES; }
+static size_t whole_pages(size_t bytes) {
+    return bytes == 0 ? PAGE_BYTES : (bytes + PAGE_BYTES - 1) & -(size_t)PAGE_BYTES;
+}
 
 void *cpu_take_memory(size_t bytes) {
     if (bytes > SIZE_MAX - PAGE_BYTES) return NULL;

@@ -58,9 +58,9 @@ void cpu_cross_entropy(Tensor losses, Tensor probability_squares, Tensor logits,
                     .losses = cpu_floats(losses), .squares = cpu_floats(probability_squares)};
     const int32_t *target = cpu_integers(targets);
     const float *weight = cpu_floats(weights);
-    REQUIRE(c.vocab <= c.logits.columns && tensor_count(targets) == c.logits.rows && tensor_count(losses) == c.logits.rows,
-            "%ld targets for (%ld, %ld) logits", (long)tensor_count(targets), (long)c.logits.rows,
-            (long)c.logits.columns);
+    REQUIRE(
+        c.vocab <= c.logits.columns && tensor_count(targets) == c.logits.rows && tensor_count(losses) == c.logits.rows,
+        "%ld targets for (%ld, %ld) logits", (long)tensor_count(targets), (long)c.logits.rows, (long)c.logits.columns);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(c.logits.rows * c.vocab))
     for (int64_t r = 0; r < c.logits.rows; r++) {
         if (target[r] < 0) skip_row(&c, r);

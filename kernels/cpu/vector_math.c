@@ -1,12 +1,14 @@
-// Loops that the compiler turns into calls of the C library's vector exp, sin and cos (libmvec); the Makefile gives this
-// file -ffast-math, without which it does not. Nothing here may be relied on to keep or to make NaN or infinity.
+// Loops that the compiler turns into calls of the C library's vector exp, sin and cos (libmvec); the Makefile gives
+// this file -ffast-math, without which it does not. Nothing here may be relied on to keep or to make NaN or infinity.
 #include "kernels/cpu/vector_math.h"
 
 #include <math.h>
 
-// e^x of a float is 0 below LEAST; LARGEST keeps 1 + e^x and its reciprocal normal numbers.
+// e^x of a float is 0 below LEAST; LARGEST keeps 1 + e^x and its reciprocal normal numbers, GATE_LARGEST also the
+// square of the reciprocal, in whatever order a product with it is formed.
 #define LEAST (-104.0f)
 #define LARGEST 80.0f
+#define GATE_LARGEST 40.0f
 
 static inline float at_least(float x, float bound) { return x > bound ? x : bound; }
 static inline float at_most(float x, float bound) { return x < bound ? x : bound; }
@@ -31,6 +33,7 @@ void vector_softmax_backward(float *scores, float *dp, float lse, float delta, i
 }
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(at_most(-x, LARGEST))); }
+static inline float gate_exp(float x) { return expf(at_most(-x, GATE_LARGEST)); }
 
 // (1 + tanh(u)) / 2 = sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3): `gelu_argument` is 2 u.
 #define GELU_SLOPE 1.5957691216057308f
@@ -45,9 +48,9 @@ void vector_gelu(float *out, const float *in, int64_t n) {
 void vector_gelu_backward(float *din, const float *dout, const float *in, int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float x = in[i], s = sigmoid(gelu_argument(x));
+        float x = in[i], e = gate_exp(gelu_argument(x)), s = 1.0f / (1.0f + e);
         float slope = GELU_SLOPE * (1.0f + 3.0f * GELU_CUBIC * x * x);
-        din[i] = dout[i] * (s + x * s * (1.0f - s) * slope);
+        din[i] = dout[i] * (s + x * (e * s * s) * slope); // e s s = s (1 - s), which would cancel
     }
 }
 
@@ -56,11 +59,12 @@ void vector_swiglu(float *out, const float *gate, const float *up, int64_t n) {
     for (int64_t i = 0; i < n; i++) out[i] = gate[i] * sigmoid(gate[i]) * up[i];
 }
 
-void vector_swiglu_backward(float *dgate, float *dup, const float *dout, const float *gate, const float *up, int64_t n) {
+void vector_swiglu_backward(float *dgate, float *dup, const float *dout, const float *gate, const float *up,
+                            int64_t n) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float g = gate[i], u = up[i], d = dout[i], s = sigmoid(g);
-        dgate[i] = d * u * (s + g * s * (1.0f - s));
+        float g = gate[i], u = up[i], d = dout[i], e = gate_exp(g), s = 1.0f / (1.0f + e);
+        dgate[i] = d * u * (s + g * (e * s * s));
         dup[i] = d * g * s;
     }
 }

@@ -1,5 +1,5 @@
-// Elementary functions over rows of floats. Their file alone is compiled with -ffast-math, which assumes finite numbers:
-// what must become of NaN and infinity is decided by the callers. Output may be an input, element for element.
+// Elementary functions over rows of floats. Their file alone is compiled with -ffast-math, which assumes finite
+// numbers: what must become of NaN and infinity is decided by the callers. Output may be an input, element for element.
 #pragma once
 
 #include <stdint.h>
