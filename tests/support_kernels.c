@@ -249,7 +249,7 @@ static void check_values(const Entry *entry, void *const content[2], double mult
         double size = fabs(element_get((char *)content[1] + GUARD, t[1].dtype, i));
         if (isfinite(size)) largest = fmax(largest, size);
     }
-    double floor = comparison->roundoff > 0 ? 1e-11 : 0; // inputs are of size 1: this is nothing
+    double floor = comparison->roundoff > 0 ? 1e-12 : 0; // inputs are of size 1: this is nothing
     double tolerance = multiple * comparison->roundoff * largest + floor;
     for (int64_t i = 0; i < count; i++) {
         double a = element_get((char *)content[0] + GUARD, t[0].dtype, i);

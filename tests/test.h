@@ -27,7 +27,7 @@ static size_t test_count;
 #define CHECK_CLOSE(a, b, tolerance)                                                                            \
     do {                                                                                                        \
         double check_a = (a), check_b = (b), check_t = (tolerance);                                             \
-        if (check_a != check_b && !(check_a - check_b <= check_t && check_b - check_a <= check_t))                                    \
+        if (check_a != check_b && !(check_a - check_b <= check_t && check_b - check_a <= check_t))             \
             fail_msg("%s = %.17g, %s = %.17g, further apart than %g", #a, check_a, #b, check_b, check_t);       \
     } while (0)
 

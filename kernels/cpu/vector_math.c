@@ -4,11 +4,9 @@
 
 #include <math.h>
 
-// e^x of a float is 0 below LEAST; LARGEST keeps 1 + e^x and its reciprocal normal numbers, GATE_LARGEST also the
-// square of the reciprocal, in whatever order a product with it is formed.
+// e^x of a float is 0 below LEAST; LARGEST keeps 1 + e^x and its reciprocal normal numbers.
 #define LEAST (-104.0f)
 #define LARGEST 80.0f
-#define GATE_LARGEST 40.0f
 
 static inline float at_least(float x, float bound) { return x > bound ? x : bound; }
 static inline float at_most(float x, float bound) { return x < bound ? x : bound; }
@@ -33,7 +31,10 @@ void vector_softmax_backward(float *scores, float *dp, float lse, float delta, i
 }
 
 static inline float sigmoid(float x) { return 1.0f / (1.0f + expf(at_most(-x, LARGEST))); }
-static inline float gate_exp(float x) { return expf(at_most(-x, GATE_LARGEST)); }
+
+// For derivatives of gates: with e = e^-x, sigmoid is 1 / (1 + e) and its derivative 1 / (e + 2 + 1 / e), which loses
+// no digits where s (1 - s) would.
+static inline float gate_exp(float x) { return expf(at_least(at_most(-x, LARGEST), -LARGEST)); }
 
 // (1 + tanh(u)) / 2 = sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3): `gelu_argument` is 2 u.
 #define GELU_SLOPE 1.5957691216057308f
@@ -50,7 +51,7 @@ void vector_gelu_backward(float *din, const float *dout, const float *in, int64_
     for (int64_t i = 0; i < n; i++) {
         float x = in[i], e = gate_exp(gelu_argument(x)), s = 1.0f / (1.0f + e);
         float slope = GELU_SLOPE * (1.0f + 3.0f * GELU_CUBIC * x * x);
-        din[i] = dout[i] * (s + x * (e * s * s) * slope); // e s s = s (1 - s), which would cancel
+        din[i] = dout[i] * (s + x * slope / (e + 2.0f + 1.0f / e));
     }
 }
 
@@ -64,7 +65,7 @@ void vector_swiglu_backward(float *dgate, float *dup, const float *dout, const f
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
         float g = gate[i], u = up[i], d = dout[i], e = gate_exp(g), s = 1.0f / (1.0f + e);
-        dgate[i] = d * u * (s + g * (e * s * s));
+        dgate[i] = d * u * (s + g / (e + 2.0f + 1.0f / e));
         dup[i] = d * g * s;
     }
 }
