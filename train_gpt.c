@@ -37,12 +37,12 @@ static void catch_signals(void) {
 // ---- one step ----
 
 typedef struct {
-    double loss, grad_norm, lr;
+    double loss, grad_norm, lr, seconds;
     bool skipped;
 } StepResult;
 
 static StepResult train_step(Run *run) {
-    double status[STATUS_COUNT];
+    double status[STATUS_COUNT], begin = clock_seconds();
     StepScalars scalars = {.inverse_weight = 1.0 / (double)run_step_tokens(run)};
     optim_scalars(&run->optim, run->state.step + 1, &scalars);
     gpt_begin_step(&run->gpt, &scalars);
@@ -58,12 +58,13 @@ static StepResult train_step(Run *run) {
     return (StepResult){.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
                         .grad_norm = status[STATUS_GRAD_NORM],
                         .lr = scalars.recipe[RECIPE_MATRIX].eta,
+                        .seconds = clock_seconds() - begin,
                         .skipped = status[STATUS_SKIP] != 0};
 }
 
-static void count_step(RunState *state, const StepResult *result, double seconds) {
+static void count_step(RunState *state, const StepResult *result) {
     state->step++;
-    state->seconds += seconds;
+    state->seconds += result->seconds;
     state->skipped += result->skipped;
     state->bad_steps = result->skipped ? state->bad_steps + 1 : 0;
 }
@@ -129,11 +130,12 @@ static void sample(Run *run) {
     text_close(&text);
 }
 
-static bool save(Run *run) {
+static bool save(Run *run, double *seconds) {
     Errors errors = {0};
     double begin = clock_seconds();
     bool saved = run_save(run, &errors);
-    if (saved) console_note("step %ld: checkpoint in %s (%.1f s)", run->state.step, run->dir, clock_seconds() - begin);
+    *seconds = clock_seconds() - begin;
+    if (saved) console_note("step %ld: checkpoint in %s (%.1f s)", run->state.step, run->dir, *seconds);
     complain(&errors);
     return saved;
 }
@@ -146,19 +148,19 @@ static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    double started = clock_seconds();
+    double started = clock_seconds(), save_seconds = 0;
     loader_seek(run->loader, run->state.step);
     if (run->state.step == 0 && c->eval.every > 0) evaluate(run);
 
     while (run->state.step < run->steps) {
-        double begin = clock_seconds();
         StepResult result = train_step(run);
-        count_step(&run->state, &result, clock_seconds() - begin);
-        console_count(&console, clock_seconds() - begin);
+        count_step(&run->state, &result);
+        console_count(&console, result.seconds);
 
         int64_t step = run->state.step;
         bool last = step == run->steps;
-        bool late = c->train.max_seconds > 0 && clock_seconds() - started >= c->train.max_seconds;
+        double spent = clock_seconds() - started + result.seconds + 2 * save_seconds; // after one more step and a save
+        bool late = c->train.max_seconds > 0 && spent >= c->train.max_seconds;
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
         bool stop = stop_signal || late || diverged;
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
@@ -166,7 +168,7 @@ static int train(Run *run) {
         if (due(step, c->sample.every)) sample(run);
 
         bool saved = true;
-        if (due(step, c->checkpoint.every) || last || stop || save_signal) saved = save(run);
+        if (due(step, c->checkpoint.every) || last || stop || save_signal) saved = save(run, &save_seconds);
         save_signal = 0;
         if (diverged) {
             console_note("stopped: loss or gradient was not finite in %ld consecutive steps; lower optim.lr or raise "
