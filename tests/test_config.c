@@ -110,7 +110,8 @@ TEST(files_extend_each_other_and_the_command_line_wins) {
     assert_non_null(strstr(text_string(&json), "base.json:1:"));
     Config again = {0}; // what is printed is a configuration
     Errors errors = {0};
-    if (!config_parse(&again, "printed", text_string(&json), NULL, 0, &errors)) fail_msg("%s", text_string(&errors.text));
+    bool parsed = config_parse(&again, "printed", text_string(&json), NULL, 0, &errors);
+    if (!parsed) fail_msg("%s", text_string(&errors.text));
     assert_true(config_hash(&again) == config_hash(&config));
     Text first = {0}, second = {0};
     config_json(&config, false, &first);
@@ -152,7 +153,8 @@ TEST(all_mistakes_are_told_at_once_with_their_places) {
     assert_false(config_load(&config, path, (char *[]){"eval.evry=3"}, 1, &errors));
     assert_int_equal(errors.count, 6);
     for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
-        if (!strstr(text_string(&errors.text), told[i])) fail_msg("%s is not in:\n%s", told[i], text_string(&errors.text));
+        if (!strstr(text_string(&errors.text), told[i]))
+            fail_msg("%s is not in:\n%s", told[i], text_string(&errors.text));
     errors_close(&errors);
     config_close(&config);
 }

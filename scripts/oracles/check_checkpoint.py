@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Holds a checkpoint against the public libraries: safetensors opens its tensors, transformers loads the directory
-with no key missing, unexpected or mismatched, and gives the same validation loss as `train_gpt eval`.
+with no key missing, unexpected or mismatched, and gives the same validation loss as `train_gpt eval` and the same
+likeliest continuation as `train_gpt sample --temperature 0`.
 Run in a virtual environment with numpy, torch, transformers, safetensors, tokenizers (requirements.txt):
 
     python scripts/oracles/check_checkpoint.py CHECKPOINT_DIR [--data 'DIR/val_*.bin'] [--tokens N] [--program PATH]
@@ -27,6 +28,7 @@ from token_shards import read_shards
 
 LOSS_TOLERANCE = 2e-5  # relative: two fp32 implementations
 BATCH = 8
+PROMPT = "The "
 TEXTS = ["", "The river's deepest line.", "tabs\tand\n\n newlines  ", "na\u00efve \u6e29\u5ea6 \U0001f30a 12345",
          "<|endoftext|>"]
 
@@ -71,6 +73,25 @@ def transformers_loss(model, patterns, length, tokens):
     return total / (len(windows) * length), len(windows) * length
 
 
+@torch.no_grad()
+def check_continuation(program, directory, model, length):
+    """Each next token has the largest logit: one that differs makes another text."""
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        return
+    tokenizer = tokenizers.Tokenizer.from_file(str(path))
+    ids = tokenizer.encode(PROMPT).ids
+    count = length - len(ids)
+    for _ in range(count):
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    theirs = tokenizer.decode(ids, skip_special_tokens=False)
+    ours = subprocess.run([program, "sample", str(directory), "--prompt", PROMPT, "--tokens", str(count),
+                           "--temperature", "0"], check=True, capture_output=True, text=True).stdout
+    if ours != theirs + "\n":
+        sys.exit(f"the likeliest continuation is\n{ours}\nand transformers' is\n{theirs}")
+    print(f"sample         {count} likeliest tokens after {PROMPT!r}, as transformers'")
+
+
 def check_tokenizer(directory, vocab):
     """The tokenizers library reads the file and gets every text back; ids are the model's."""
     path = directory / "tokenizer.json"
@@ -110,6 +131,7 @@ def main():
     print(f"transformers   {theirs:.7f} over {their_tokens} tokens")
     if our_tokens != their_tokens or not abs(ours - theirs) <= LOSS_TOLERANCE * theirs:
         sys.exit(f"the losses differ by {abs(ours / theirs - 1):.2g}, more than {LOSS_TOLERANCE:g}")
+    check_continuation(arguments.program, arguments.checkpoint, model, length)
 
 
 if __name__ == "__main__":

@@ -44,5 +44,5 @@ expect 2 'train.batch_tokens' "$program" resume whole train.batch_tokens=128
 expect 0 'finished: 24 steps' "$program" resume whole train.steps=24
 
 echo "== a run that may take one second"
-expect 75 'stopped at step .* continue with: train_gpt resume timed' "$program" train "$tiny" "${data[@]}" run.dir=timed \
-    train.steps=1000000 train.max_seconds=1 eval.every=0 log.every=100
+expect 75 'stopped at step .* continue with: train_gpt resume timed' "$program" train "$tiny" "${data[@]}" \
+    run.dir=timed train.steps=1000000 train.max_seconds=1 eval.every=0 log.every=100
