@@ -27,7 +27,8 @@ static void catch_signals(void) {
     static const struct {
         int number;
         void (*handler)(int);
-    } rows[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_stop}, {SIGUSR2, on_save}, {SIGPIPE, SIG_IGN}};
+    } rows[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_stop}, {SIGUSR2, on_save}, {SIGPIPE, SIG_IGN},
+                {SIGXFSZ, SIG_IGN}}; // a file that may not grow is a write that fails
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct sigaction action = {.sa_handler = rows[i].handler, .sa_flags = SA_RESTART};
         sigaction(rows[i].number, &action, NULL);
@@ -186,11 +187,20 @@ static int train(Run *run) {
 
 // ---- train and resume ----
 
+// Checkpoints of steps that this run is about to do again.
+static bool set_aside(const Run *run, Errors *errors) {
+    int64_t count;
+    bool good = checkpoint_set_aside(run->dir, run->state.step, &count, errors);
+    if (count) console_note("%ld later checkpoints of %s are kept as checkpoints/step_*.orphan-*", count, run->dir);
+    return good;
+}
+
 // Everything about a run that is the same however it begins. `resume`: an existing run is continued, from `checkpoint`
 // if it has one (else NULL, and it begins anew).
 static int start(Run *run, bool resume, const char *checkpoint, int argc, char **argv) {
     Errors errors = {0};
     if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
+    if (checkpoint && !run_check_resume(&run->config, checkpoint, &errors)) goto failed;
     Text banner = {0};
     run_report(run, &banner);
     console_note("%s", text_string(&banner));
@@ -202,9 +212,10 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     } else {
         gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
         optim_build_weights(&run->optim);
-        if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
     }
+    if (!set_aside(run, &errors) || !run_write_provenance(run, argc, argv, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
+    complain(&errors);
     catch_signals();
     int exit_code = train(run);
     if (exit_code == 0)
@@ -219,9 +230,9 @@ failed:
 }
 
 int command_train(int argc, char **argv) {
-    Run run = {.lock = -1, .metrics.descriptor = -1};
-    Errors errors = {0}, absent = {0};
-    char checkpoint[4096];
+    Run run = RUN_CLOSED;
+    Errors errors = {0};
+    char checkpoint[4096] = "";
     bool resume = false;
     const Argument arguments[] = {{"--resume", .flag = &resume}, {0}};
     argc = arguments_take(argc, argv, arguments, 1, "train CONFIG.json [key=value ...] [--resume]");
@@ -229,25 +240,27 @@ int command_train(int argc, char **argv) {
     config_load(&run.config, argv[1], argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
     run_name_directory(&run);
-    bool found = resume && checkpoint_find(run.dir, checkpoint, &absent);
-    errors_close(&absent);
-    if (found) run_check_resume(&run.config, checkpoint, &errors);
+    if (resume && run_lock(&run, &errors) && checkpoint_find(run.dir, checkpoint, &errors) && *checkpoint)
+        checkpoint_verify(checkpoint, &errors);
     errors_exit_if_any(&errors);
-    return start(&run, resume, found ? checkpoint : NULL, argc, argv);
+    return start(&run, resume, *checkpoint ? checkpoint : NULL, argc, argv);
 }
 
 int command_resume(int argc, char **argv) {
-    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Run run = RUN_CLOSED;
     Errors errors = {0};
     char checkpoint[4096];
     const Argument none[] = {{0}};
     argc = arguments_take(argc, argv, none, 1, "resume RUN_OR_CHECKPOINT [key=value ...]");
     if (argc == 0) return EXIT_USAGE;
-    if (checkpoint_find(argv[1], checkpoint, &errors) &&
-        run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors))
-        run_check_resume(&run.config, checkpoint, &errors);
+    for (int i = 2; i < argc; i++)
+        if (strncmp(argv[i], "run.dir=", 8) == 0)
+            errors_add(&errors, EXIT_USAGE, "%s: a run is continued in its own directory; to move it, rename that",
+                       argv[i]);
     errors_exit_if_any(&errors);
-    run_directory_of(&run, checkpoint);
+    if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) && run_find(argv[1], checkpoint, &errors))
+        run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
+    errors_exit_if_any(&errors);
     return start(&run, true, checkpoint, argc, argv);
 }
 

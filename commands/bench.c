@@ -250,7 +250,7 @@ int command_bench(int argc, char **argv) {
     if (argc == 0) return EXIT_USAGE;
     int first = argc > 1 && !strchr(argv[1], '=') ? 2 : 1; // of the overrides
     const char *file = first == 2 ? argv[1] : NULL;
-    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Run run = RUN_CLOSED;
     Errors errors = {0};
     static Result result;
     bool good = config_load(&run.config, file, argv + first, argc - first, &errors);

@@ -12,7 +12,7 @@ int command_check(int argc, char **argv) {
     const Argument none[] = {{0}};
     argc = arguments_take(argc, argv, none, 1, "check CONFIG.json [key=value ...]");
     if (argc == 0) return EXIT_USAGE;
-    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Run run = RUN_CLOSED;
     Errors errors = {0};
     Text text = {0};
     bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&

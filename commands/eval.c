@@ -38,7 +38,7 @@ int command_eval(int argc, char **argv) {
     const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {0}};
     argc = arguments_take(argc, argv, arguments, 1, "eval MODEL [--data SHARDS] [--json] [key=value ...]");
     if (argc == 0) return EXIT_USAGE;
-    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Run run = RUN_CLOSED;
     Errors errors = {0};
     Text val = {0};
     char *overrides[64];

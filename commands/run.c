@@ -1,7 +1,7 @@
 #include "commands/run.h"
 
+#include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,8 +82,10 @@ static bool plan_steps(Run *run, Errors *errors) {
     if (t->steps == OPTION_AUTO && t->tokens == OPTION_AUTO)
         errors_add(errors, EXIT_USAGE, "train.steps: say how long to train, as train.steps=1000 or train.tokens=300M");
     if (t->steps != OPTION_AUTO && t->tokens != OPTION_AUTO)
-        errors_add(errors, EXIT_USAGE, "train.tokens: train.steps is set too; leave one of them out");
+        errors_add(errors, EXIT_USAGE,
+                   "train.tokens: train.steps is set too; leave one of them out, or set it to auto");
     if (errors->count > before) return false;
+    t->batch_tokens = batch_tokens; // from here on it does not follow train.micro_batch
     run->sequences_per_step = batch_tokens / t->sequence_length;
     run->steps = t->steps != OPTION_AUTO ? t->steps : (t->tokens + batch_tokens - 1) / batch_tokens;
     return true;
@@ -141,13 +143,11 @@ static bool open_data(Run *run, Errors *errors) {
                    c->eval.every);
     check_windows(run->train, "train", c->train.sequence_length, errors);
     check_windows(run->val, "val", c->train.sequence_length, errors);
+    if (run->train) shards_fingerprint(run->train, run->fingerprint);
     return open_tokenizer(run, errors) && errors->count == before && check_facts(run, errors);
 }
 
 bool run_plan(Run *run, int parts, Errors *errors) {
-    run->lock = -1;
-    run->metrics.descriptor = -1;
-    run->state.best_val_loss = INFINITY;
     run->parts = parts;
     if (!open_backend(run, errors)) return false;
     bool data = open_data(run, errors);
@@ -178,7 +178,7 @@ void run_close(Run *run) {
     if (run->lock >= 0) close(run->lock);
     if (run->backend_open) run->kernels->close();
     config_close(&run->config);
-    *run = (Run){.lock = -1, .metrics.descriptor = -1};
+    *run = RUN_CLOSED;
 }
 
 // ---- report ----
@@ -202,6 +202,9 @@ void run_report(const Run *run, Text *out) {
     if (run->train)
         text_printf(out, "data    %s tokens, %s\n", text_count(a, (double)shards_tokens(run->train)),
                     run->tokenizer ? tokenizer_name(run->tokenizer) : "tokenizer unknown");
+    if (run->train && run->facts.present && shards_tokens(run->train) < run->facts.train_tokens)
+        text_printf(out, "        dataset.json counts %s: data.train does not name all of its shards\n",
+                    text_count(a, (double)run->facts.train_tokens));
     if (run->train)
         text_printf(out, "train   %ld steps of %s tokens (%ld micro-batches of %ld x %ld), %s in all\n", run->steps,
                     text_count(a, (double)run_step_tokens(run)), run->micro_steps,
@@ -252,13 +255,24 @@ double run_gemm_rate(const Kernels *kernels) {
 
 static bool lock_directory(Run *run, Errors *errors) {
     char path[4096];
+    if (run->lock >= 0) return true;
     path_join(path, run->dir, "lock");
     run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (run->lock < 0)
         return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
     if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) return true;
+    if (errno != EWOULDBLOCK)
+        return errors_add(errors, EXIT_CANNOT_WRITE,
+                          "%s: locking failed: %s; choose a run.dir on a file system that has locks", path,
+                          strerror(errno));
     return errors_add(errors, EXIT_USAGE,
                       "%s: another process is training in this run directory; choose another run.dir", run->dir);
+}
+
+bool run_lock(Run *run, Errors *errors) {
+    char path[4096];
+    path_join(path, run->dir, "checkpoints");
+    return !path_is_directory(path) || lock_directory(run, errors);
 }
 
 static bool is_empty(const char *path) {
@@ -279,18 +293,7 @@ void run_name_directory(Run *run) {
         snprintf(run->dir, sizeof run->dir, "runs/%s-%06lx", preset, (unsigned long)(config_hash(&run->config) >> 40));
 }
 
-void run_directory_of(Run *run, const char *checkpoint) {
-    static const char middle[] = "/checkpoints/";
-    const char *found = NULL;
-    for (const char *at = checkpoint; (at = strstr(at, middle)); at++) found = at;
-    if (found)
-        snprintf(run->dir, sizeof run->dir, "%.*s", (int)(found - checkpoint), checkpoint);
-    else
-        run_name_directory(run);
-}
-
 bool run_take_directory(Run *run, bool resume, Errors *errors) {
-    if (!*run->dir) run_name_directory(run);
     if (!resume && !is_empty(run->dir))
         return errors_add(errors, EXIT_USAGE,
                           "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",

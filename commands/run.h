@@ -2,6 +2,8 @@
 // directory. The wings model, optim and data meet here.
 #pragma once
 
+#include <math.h>
+
 #include "commands/config.h"
 #include "data/checkpoint.h"
 #include "data/corpus.h"
@@ -29,6 +31,7 @@ typedef struct {
     Tokenizer *tokenizer; // NULL where no tokenizer is known
     Shards *train, *val;  // NULL where not asked for
     DatasetFacts facts;   // of the dataset.json beside the shards
+    char fingerprint[33]; // of the training shards
     GptShape shape;
     DType compute, wide;
 
@@ -47,6 +50,9 @@ typedef struct {
     bool backend_open;
 } Run;
 
+// A run of which nothing is open yet.
+#define RUN_CLOSED ((Run){.lock = -1, .metrics.descriptor = -1, .state.best_val_loss = INFINITY})
+
 // What a command needs of a run.
 enum {
     RUN_TRAINING = 1,   // gradients, optimizer, the number of steps
@@ -63,18 +69,22 @@ void run_report(const Run *run, Text *out); // model, data, memory plan: what th
 size_t run_planned_bytes(const Run *run);
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
 
-// The run directory: named after the configuration unless run.dir is set, or the one a checkpoint stands in.
+// The run directory: named after the configuration unless run.dir is set.
 void run_name_directory(Run *run);
-void run_directory_of(Run *run, const char *checkpoint);
-// Makes it and locks it for its one writer. `resume`: an existing run is continued; without it a non-empty directory is
-// refused.
+// Locks it for its one writer if there is a run in it; what is read from then on stays as it is.
+bool run_lock(Run *run, Errors *errors);
+// Makes it and locks it. `resume`: an existing run is continued; without it a non-empty directory is refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
 
-// RUN/config.json (the resolved configuration) and RUN/run.json (program, command line, machine, data): how it came
-// about.
+// RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
+// machine, data): how it came about.
 bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors);
 
-// Checkpoints. Saving failures are messages, never an end by themselves.
+// The newest checkpoint of a run, or the one of this path, with every file checked against its manifest: nothing in it
+// is read before. Messages are 66 where there is none, 74 where one is damaged.
+bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors);
+
+// Checkpoints that run_find found. Saving failures are messages, never an end by themselves.
 bool run_save(Run *run, Errors *errors);
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
@@ -82,7 +92,8 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // mode
 // The configuration stored in a checkpoint, with overrides on top.
 bool run_config_from(const char *checkpoint, Config *config, char *const *overrides, int count, Errors *errors);
 
-// Whether a checkpoint may be continued under this configuration: every option that must not change is named (exit 2).
+// Whether a checkpoint may be continued under this planned configuration: every option that must not change is named
+// (exit 2).
 bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);
 
 // A model from a run or checkpoint directory, ready for forward passes; its tokenizer included, and RUN_VALIDATION

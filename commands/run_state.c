@@ -1,5 +1,6 @@
 // Runs and checkpoints: what is saved, how it is found again, and which options may change in between.
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -45,8 +46,6 @@ static void write_options(JsonWriter *w, const Config *config) {
 
 static void write_run_json(const Run *run, Text *out) {
     const RunState *s = &run->state;
-    char fingerprint[33];
-    shards_fingerprint(run->train, fingerprint);
     JsonWriter w = {.out = out, .indent = 2};
     json_begin(&w, NULL, '{');
     json_integer(&w, "version", 1);
@@ -59,7 +58,7 @@ static void write_run_json(const Run *run, Text *out) {
     json_number(&w, "best_val_loss", s->best_val_loss);
     json_integer(&w, "metrics_bytes", run->metrics.size);
     json_integer(&w, "vocab", run->shape.vocab);
-    json_string(&w, "data_fingerprint", fingerprint);
+    json_string(&w, "data_fingerprint", run->fingerprint);
     json_string(&w, "tokenizer_hash", run->tokenizer ? tokenizer_hash(run->tokenizer) : "");
     write_options(&w, &run->config);
     json_end(&w, '}');
@@ -67,14 +66,14 @@ static void write_run_json(const Run *run, Text *out) {
 }
 
 bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors) {
-    char path[4096], host[256] = "", fingerprint[33];
+    char path[4096], host[256] = "", name[64] = "run.json";
     Text text = {0};
+    if (run->state.step > 0) snprintf(name, sizeof name, "run.%ld.json", run->state.step);
     config_json(&run->config, true, &text);
     path_join(path, run->dir, "config.json");
     bool written = file_replace(path, text_string(&text), text.size, errors);
     text_clear(&text);
     gethostname(host, sizeof host - 1);
-    shards_fingerprint(run->train, fingerprint);
     JsonWriter w = {.out = &text, .indent = 2};
     json_begin(&w, NULL, '{');
     json_string(&w, "program", version_string());
@@ -84,11 +83,11 @@ bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *e
     json_string(&w, "host", host);
     json_string(&w, "device", run->kernels->name);
     json_integer(&w, "started", (int64_t)time(NULL));
-    json_string(&w, "data_fingerprint", fingerprint);
+    json_string(&w, "data_fingerprint", run->fingerprint);
     json_integer(&w, "parameters", gpt_parameter_count(&run->shape));
     json_end(&w, '}');
     text_add(&text, "\n");
-    path_join(path, run->dir, "run.json");
+    path_join(path, run->dir, name);
     written = written && file_replace(path, text_string(&text), text.size, errors);
     text_close(&text);
     return written;
@@ -121,8 +120,9 @@ bool run_save(Run *run, Errors *errors) {
                                    {STATE_FILE, state.items, state.count, run->wide}};
     CheckpointContent content = {.step = run->state.step, .tensors = tensors, .tensor_files = 2, .texts = texts,
                                  .text_files = run->tokenizer ? TEXTS : TOKENIZER_JSON};
-    bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors) &&
-                 checkpoint_prune(run->dir, run->config.checkpoint.keep, errors);
+    metrics_sync(&run->metrics, errors); // before the checkpoint that counts on them
+    bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors);
+    if (saved) checkpoint_prune(run->dir, run->state.step, run->config.checkpoint.keep, errors);
     named_tensors_close(&model);
     named_tensors_close(&state);
     for (int i = 0; i < TEXTS; i++) text_close(&text[i]);
@@ -132,6 +132,14 @@ bool run_save(Run *run, Errors *errors) {
 // ---- loading ----
 
 enum { RUN_JSON_LIMIT = 1 << 22 };
+
+bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors) {
+    if (!checkpoint_find(run_or_checkpoint, checkpoint, errors)) return false;
+    if (*checkpoint) return checkpoint_verify(checkpoint, errors);
+    return errors_add(errors, EXIT_NO_INPUT,
+                      "%s: neither a checkpoint nor a run with one (checkpoints/step_*/manifest.json); name a run "
+                      "directory that `train_gpt train` made", run_or_checkpoint);
+}
 
 static Json *open_run_json(const char *checkpoint, Errors *errors) {
     char path[4096];
@@ -182,16 +190,19 @@ static bool same_text(const cJSON *root, const char *key, const char *expected) 
 }
 
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
-    if (!checkpoint_verify(checkpoint, errors)) return false;
     Json *json = open_run_json(checkpoint, errors);
     if (!json) return false;
-    char fingerprint[33];
-    shards_fingerprint(run->train, fingerprint);
     bool good = read_state(run, checkpoint, json_root(json), errors);
-    if (good && !same_text(json_root(json), "data_fingerprint", fingerprint))
+    if (good && !same_text(json_root(json), "data_fingerprint", run->fingerprint))
         good = errors_add(errors, EXIT_DATA,
                           "%s: data.train is not the data this run began with; bring back the shards, or "
                           "start another run",
+                          checkpoint);
+    const char *hash = run->tokenizer ? tokenizer_hash(run->tokenizer) : "";
+    if (good && !same_text(json_root(json), "tokenizer_hash", hash))
+        good = errors_add(errors, EXIT_DATA,
+                          "%s: the tokenizer is not the one this run began with; bring back the tokenizer.json beside "
+                          "the shards, or start another run",
                           checkpoint);
     json_close(json);
     if (!good) return false;
@@ -204,7 +215,6 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
 }
 
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
-    if (!checkpoint_verify(checkpoint, errors)) return false;
     NamedTensors model = {0};
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
     bool good = read_tensors(checkpoint, MODEL_FILE, run->kernels, &model, errors);
@@ -214,22 +224,25 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
 
 // ---- options across a resume ----
 
-// What a resume may change. Everything else decides what the finished steps were and must stay.
+// What a resume may change, keys and (with a point) sections. Everything else decides what the finished steps were and
+// must stay; so must the exceptions. train.batch_tokens was resolved when the run began; data.train may name the same
+// data by another path.
 static const char *const changeable[] = {
-    "device",  "threads",       "train.steps",       "train.tokens",         "train.max_seconds", "train.max_bad_steps",
-    "run.dir", "train.recompute", "train.micro_batch", "data.val",           "data.prefetch",     "eval.",
-    "log.",    "checkpoint.",   "sample.",           "optim.lr",             "optim.weight_decay", "optim.warmup_steps",
-    "optim.schedule", "optim.final_lr", "optim.decay_fraction", "optim.clip", "optim.matrix.",    "optim.other.",
-};
+    "device",      "threads",   "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.max_bad_steps",
+    "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.", "sample.",
+    "optim.",      NULL};
+static const char *const exceptions[] = {"optim.name", NULL};
 
-static bool may_change(const char *key) {
-    for (size_t i = 0; i < sizeof changeable / sizeof changeable[0]; i++) {
-        size_t size = strlen(changeable[i]);
-        bool section = changeable[i][size - 1] == '.';
-        if (section ? strncmp(key, changeable[i], size) == 0 : strcmp(key, changeable[i]) == 0) return true;
+static bool is_listed(const char *const *list, const char *key) {
+    for (; *list; list++) {
+        size_t size = strlen(*list);
+        bool section = (*list)[size - 1] == '.';
+        if (section ? strncmp(key, *list, size) == 0 : strcmp(key, *list) == 0) return true;
     }
     return false;
 }
+
+static bool may_change(const char *key) { return is_listed(changeable, key) && !is_listed(exceptions, key); }
 
 // Names every key of `a` that has another value in `b` and may not.
 static void refuse_changes(const cJSON *a, const cJSON *b, const char *prefix, Errors *errors) {
@@ -241,9 +254,12 @@ static void refuse_changes(const cJSON *a, const cJSON *b, const char *prefix, E
             text_add(&key, ".");
             refuse_changes(node, other, text_string(&key), errors);
         } else if (!cJSON_Compare(node, other, true) && !may_change(text_string(&key))) {
+            char *was = cJSON_PrintUnformatted(node), *is = other ? cJSON_PrintUnformatted(other) : NULL;
             errors_add(errors, EXIT_USAGE,
-                       "%s: a resume cannot change it, the finished steps depend on it; start another run for that",
-                       text_string(&key));
+                       "%s: a resume cannot change it from %s to %s, the finished steps depend on it; start another "
+                       "run for that", text_string(&key), was ? was : "?", is ? is : "nothing");
+            cJSON_free(was);
+            cJSON_free(is);
         }
         text_close(&key);
     }
@@ -281,7 +297,7 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 
 bool run_open_model(Run *run, const char *model, char *const *overrides, int count, int parts, Errors *errors) {
     char checkpoint[4096], path[4096];
-    if (!checkpoint_find(model, checkpoint, errors)) return false;
+    if (!run_find(model, checkpoint, errors)) return false;
     if (!run_config_from(checkpoint, &run->config, overrides, count, errors)) return false;
     path_join(path, checkpoint, "tokenizer.json");
     if (path_exists(path)) {

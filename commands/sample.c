@@ -91,7 +91,7 @@ int command_sample(int argc, char **argv) {
         fprintf(stderr, "train_gpt: --tokens must be at least 1, --temperature and --top-k at least 0\n");
         return EXIT_USAGE;
     }
-    Run run = {.lock = -1, .metrics.descriptor = -1};
+    Run run = RUN_CLOSED;
     Errors errors = {0};
     Text text = {0};
     if (run_open_model(&run, argv[1], argv + 2, argc - 2, 0, &errors)) {

@@ -1,19 +1,19 @@
 // Checkpoints. A directory is complete or it is not there: its manifest is written last, and only then does it get its
-// name. What an interrupted save leaves is called step_N.tmp-PID and removed by the next save.
+// name; it loses the name before anything in it is removed. What an interrupted save or removal leaves is called
+// step_N.tmp and removed by the next save: a run directory has one writer.
 #include "data/checkpoint.h"
 
-#include <signal.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/json.h"
 
 enum { MANIFEST_LIMIT = 1 << 22 };
-static const char MANIFEST[] = "manifest.json";
+static const char MANIFEST[] = "manifest.json", FOLDER[] = "checkpoints", UNFINISHED[] = ".tmp";
 
-static void directory_of_run(char out[4096], const char *run_dir) { path_join(out, run_dir, "checkpoints"); }
+static void directory_of_run(char out[4096], const char *run_dir) { path_join(out, run_dir, FOLDER); }
 
 // The step of "step_00001000", or -1 for any other name.
 static int64_t step_of(const char *name) {
@@ -93,15 +93,13 @@ static bool save_files(const char *directory, const Kernels *kernels, const Chec
     return good;
 }
 
-// Directories that a process which is no more left behind.
 static void remove_leftovers(const char *checkpoints) {
     Errors ignored = {0};
     TextList names = {0};
     directory_list(&names, checkpoints, &ignored);
     for (int64_t i = 0; i < names.count; i++) {
-        const char *mark = strstr(names.items[i], ".tmp-");
-        long pid = mark ? strtol(mark + 5, NULL, 10) : 0;
-        if (pid <= 0 || (pid != getpid() && kill((pid_t)pid, 0) == 0)) continue;
+        const char *mark = strrchr(names.items[i], '.');
+        if (!mark || strcmp(mark, UNFINISHED) != 0) continue;
         char path[4096];
         path_join(path, checkpoints, names.items[i]);
         directory_remove(path, &ignored);
@@ -110,21 +108,29 @@ static void remove_leftovers(const char *checkpoints) {
     errors_close(&ignored);
 }
 
+// A checkpoint that had the name is removed; where that fails the new one is in place all the same.
 static bool take_name(const char *beside, const char *final, Errors *errors) {
     if (!path_exists(final)) return path_rename(beside, final, errors);
-    return path_exchange(beside, final, errors) && directory_remove(beside, errors);
+    bool exchanged = path_exchange(beside, final, errors);
+    if (exchanged) directory_remove(beside, errors);
+    return exchanged;
+}
+
+static void step_path(char out[4096], const char *checkpoints, int64_t step, const char *ending) {
+    char name[64];
+    snprintf(name, sizeof name, "step_%08ld%s", step, ending);
+    path_join(out, checkpoints, name);
 }
 
 bool checkpoint_save(const char *run_dir, const Kernels *kernels, const CheckpointContent *content, char path[4096],
                      Errors *errors) {
-    char checkpoints[4096], final[4096], beside[4096], name[64];
+    char checkpoints[4096], final[4096], beside[4096];
     directory_of_run(checkpoints, run_dir);
-    if (!directory_make(checkpoints, errors)) return false;
+    bool first = !path_exists(checkpoints);
+    if (!directory_make(checkpoints, errors) || (first && !directory_sync(run_dir, errors))) return false;
     remove_leftovers(checkpoints);
-    snprintf(name, sizeof name, "step_%08ld", content->step);
-    path_join(final, checkpoints, name);
-    snprintf(name, sizeof name, "step_%08ld.tmp-%d", content->step, (int)getpid());
-    path_join(beside, checkpoints, name);
+    step_path(final, checkpoints, content->step, "");
+    step_path(beside, checkpoints, content->step, UNFINISHED);
     bool good = save_files(beside, kernels, content, errors) && take_name(beside, final, errors) &&
                 directory_sync(checkpoints, errors);
     Errors ignored = {0};
@@ -200,33 +206,30 @@ static bool check_files(const char *checkpoint, bool contents, Errors *errors) {
 
 bool checkpoint_verify(const char *path, Errors *errors) { return check_files(path, true, errors); }
 
-// ---- finding and pruning ----
+// ---- finding ----
+
+typedef struct {
+    int64_t *items; // ascending
+    int64_t count;
+} Steps;
 
 static int ascending(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return (x > y) - (x < y);
 }
 
-// Steps of a run's checkpoints, ascending; freed by the caller.
-static int64_t *list_steps(const char *checkpoints, int64_t *count) {
-    Errors ignored = {0};
+// Steps of a run's checkpoints; items are freed by the caller, whatever the result. No folder: none.
+static bool list_steps(Steps *steps, const char *checkpoints, Errors *errors) {
     TextList names = {0};
-    directory_list(&names, checkpoints, &ignored);
-    int64_t *steps = malloc((size_t)(names.count + 1) * sizeof *steps);
-    if (!steps) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", names.count);
-    *count = 0;
+    *steps = (Steps){0};
+    bool good = !path_exists(checkpoints) || directory_list(&names, checkpoints, errors);
+    steps->items = malloc((size_t)(names.count + 1) * sizeof *steps->items);
+    if (!steps->items) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", names.count);
     for (int64_t i = 0; i < names.count; i++)
-        if (step_of(names.items[i]) >= 0) steps[(*count)++] = step_of(names.items[i]);
-    qsort(steps, (size_t)*count, sizeof *steps, ascending);
+        if (step_of(names.items[i]) >= 0) steps->items[steps->count++] = step_of(names.items[i]);
+    qsort(steps->items, (size_t)steps->count, sizeof *steps->items, ascending);
     text_list_close(&names);
-    errors_close(&ignored);
-    return steps;
-}
-
-static void step_path(char out[4096], const char *checkpoints, int64_t step) {
-    char name[64];
-    snprintf(name, sizeof name, "step_%08ld", step);
-    path_join(out, checkpoints, name);
+    return good;
 }
 
 static bool has_manifest(const char *directory) {
@@ -237,36 +240,81 @@ static bool has_manifest(const char *directory) {
 
 bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *errors) {
     char checkpoints[4096];
+    Steps steps;
     if (has_manifest(run_or_checkpoint)) {
         snprintf(path, 4096, "%s", run_or_checkpoint);
         return true;
     }
     directory_of_run(checkpoints, run_or_checkpoint);
-    int64_t count, *steps = list_steps(checkpoints, &count);
-    bool found = false;
-    for (int64_t i = count - 1; i >= 0 && !found; i--) {
-        step_path(path, checkpoints, steps[i]);
+    bool good = list_steps(&steps, checkpoints, errors), found = false;
+    for (int64_t i = steps.count - 1; i >= 0 && !found; i--) {
+        step_path(path, checkpoints, steps.items[i], "");
         found = has_manifest(path);
     }
-    free(steps);
-    return found ||
-           errors_add(errors, EXIT_NO_INPUT,
-                      "%s: neither a checkpoint nor a run with one; looked for %s/step_*/%s; name a run directory "
-                      "that `train_gpt train` made",
-                      run_or_checkpoint, checkpoints, MANIFEST);
+    if (!found) path[0] = 0;
+    free(steps.items);
+    return good;
 }
 
-bool checkpoint_prune(const char *run_dir, int64_t keep, Errors *errors) {
-    char checkpoints[4096], path[4096], manifest[4096];
+// Cuts the last part off a path and returns where it begins; NULL when nothing would be left.
+static const char *cut_last(char *path) {
+    char *slash = strrchr(path, '/');
+    if (!slash || slash == path) return NULL;
+    *slash = 0;
+    return slash + 1;
+}
+
+bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *errors) {
+    char real[PATH_MAX], given[4096];
+    snprintf(run_dir, 4096, "%s", run_or_checkpoint);
+    if (!has_manifest(run_or_checkpoint) || !realpath(run_or_checkpoint, real)) return true;
+    snprintf(given, sizeof given, "%s", run_or_checkpoint);
+    const char *name = cut_last(real), *folder = name ? cut_last(real) : NULL;
+    if (!folder || step_of(name) < 0 || strcmp(folder, FOLDER) != 0)
+        return errors_add(errors, EXIT_USAGE,
+                          "%s: a checkpoint outside a run; name the run, or a checkpoint RUN/%s/step_N in it",
+                          run_or_checkpoint, FOLDER);
+    const char *given_name = cut_last(given), *given_folder = given_name ? cut_last(given) : NULL;
+    bool same = given_folder && strcmp(given_folder, folder) == 0 && strcmp(given_name, name) == 0;
+    snprintf(run_dir, 4096, "%s", same ? given : real);
+    return true;
+}
+
+// ---- setting aside and pruning ----
+
+bool checkpoint_set_aside(const char *run_dir, int64_t step, int64_t *count, Errors *errors) {
+    char checkpoints[4096], path[4096], aside[4096], ending[32];
+    Steps steps;
     directory_of_run(checkpoints, run_dir);
-    int64_t count, *steps = list_steps(checkpoints, &count);
-    bool good = true;
-    for (int64_t i = 0; keep > 0 && good && i + keep < count; i++) {
-        step_path(path, checkpoints, steps[i]);
-        path_join(manifest, path, MANIFEST);
-        if (!has_manifest(path)) continue; // not complete: not ours to judge
-        good = file_remove(manifest, errors) && directory_remove(path, errors);
+    bool good = list_steps(&steps, checkpoints, errors);
+    *count = 0;
+    for (int64_t i = steps.count - 1; good && i >= 0 && steps.items[i] > step; i--) {
+        step_path(path, checkpoints, steps.items[i], "");
+        for (int k = 1, taken = true; taken; k++) {
+            snprintf(ending, sizeof ending, ".orphan-%d", k);
+            step_path(aside, checkpoints, steps.items[i], ending);
+            taken = path_exists(aside);
+        }
+        good = path_rename(path, aside, errors);
+        *count += good;
     }
-    free(steps);
+    free(steps.items);
+    return good && (*count == 0 || directory_sync(checkpoints, errors));
+}
+
+bool checkpoint_prune(const char *run_dir, int64_t newest, int64_t keep, Errors *errors) {
+    char checkpoints[4096], path[4096], unnamed[4096];
+    Steps steps;
+    directory_of_run(checkpoints, run_dir);
+    bool good = list_steps(&steps, checkpoints, errors);
+    int64_t count = 0;
+    while (count < steps.count && steps.items[count] <= newest) count++;
+    for (int64_t i = 0; keep > 0 && good && i + keep < count; i++) {
+        step_path(path, checkpoints, steps.items[i], "");
+        step_path(unnamed, checkpoints, steps.items[i], UNFINISHED);
+        if (!has_manifest(path)) continue; // not ours
+        good = path_rename(path, unnamed, errors) && directory_remove(unnamed, errors);
+    }
+    free(steps.items);
     return good;
 }

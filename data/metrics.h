@@ -9,8 +9,9 @@ typedef struct {
     int64_t size; // bytes so far: what a checkpoint records
 } Metrics;
 
-// Opens for appending. `keep` >= 0: the file is cut to that many bytes first, and what stood behind is kept as
-// metrics.<step>.orphan.jsonl (for a resume at `step`).
+// Opens for appending, for a run that goes on at `step` from its first `keep` bytes: what stands behind them is kept as
+// metrics.<step>.orphan.jsonl and cut off. A file shorter than that is told in `errors` and no failure.
 bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors);
-bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors); // adds the newline
+bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors); // adds the newline; whole or not at all
+bool metrics_sync(Metrics *metrics, Errors *errors); // before a checkpoint counts on what was written
 void metrics_close(Metrics *metrics);

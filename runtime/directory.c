@@ -115,7 +115,10 @@ bool path_exchange(const char *a, const char *b, Errors *errors) {
         if (errno == EINVAL || errno == ENOSYS) {
             char aside[4096];
             snprintf(aside, sizeof aside, "%.4000s.exchange", a);
-            return path_rename(b, aside, errors) && path_rename(a, b, errors) && path_rename(aside, a, errors);
+            if (!path_rename(b, aside, errors)) return false;
+            if (path_rename(a, b, errors)) return path_rename(aside, a, errors);
+            rename(aside, b); // as it was
+            return false;
         }
     }
     return complain(b, "exchanging", errors);

@@ -280,9 +280,12 @@ bool file_cut(int descriptor, const char *path, uint64_t size, Errors *errors) {
     return cannot_write(path, "cutting", errors);
 }
 
+bool file_sync(int descriptor, const char *path, Errors *errors) {
+    return synced(descriptor) || cannot_write(path, "syncing", errors);
+}
+
 bool file_close_append(int descriptor, const char *path, Errors *errors) {
-    bool good = synced(descriptor) || errno == EINVAL; // a device cannot be synced
-    if (!good) cannot_write(path, "syncing", errors);
+    bool good = file_sync(descriptor, path, errors);
     bool shut = closed(descriptor) || cannot_write(path, "closing", errors);
     return good && shut;
 }

@@ -53,6 +53,7 @@ void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]);
 int file_open_append(const char *path, Errors *errors); // a descriptor, -1 on failure
 bool file_append(int descriptor, const char *path, const void *bytes, size_t size, Errors *errors);
 bool file_cut(int descriptor, const char *path, uint64_t size, Errors *errors);
+bool file_sync(int descriptor, const char *path, Errors *errors); // fsync
 bool file_close_append(int descriptor, const char *path, Errors *errors); // fsync and close
 
 bool file_remove(const char *path, Errors *errors); // true if there is none

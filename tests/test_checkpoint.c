@@ -1,4 +1,6 @@
 // Checkpoints: whole or absent, whatever fails and wherever; damage is found and named.
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "data/checkpoint.h"
@@ -84,32 +86,101 @@ TEST(equal_state_gives_equal_bytes) {
     assert_string_equal(first, second);
 }
 
-TEST(no_checkpoint_is_named) {
+TEST(no_checkpoint_is_no_error) {
     const char *run = test_folder("checkpoint_none");
     char path[4096];
     Errors errors = {0};
+    assert_true(checkpoint_find(run, path, &errors));
+    assert_string_equal(path, "");
+    path_join(path, run, "checkpoints");
+    assert_true(file_replace(path, "", 0, &errors)); // no folder: cannot be read
     assert_false(checkpoint_find(run, path, &errors));
     assert_int_equal(errors.exit_code, EXIT_NO_INPUT);
     assert_non_null(strstr(text_string(&errors.text), run));
     errors_close(&errors);
 }
 
-TEST(old_checkpoints_are_pruned) {
-    const char *run = test_folder("checkpoint_prune");
+// Names in the checkpoints folder, with a blank after each.
+static const char *folder_names(const char *run) {
+    static char all[1024];
     char folder[4096];
     Errors errors = {0};
-    for (int64_t step = 1; step <= 5; step++) must_save(run, step * 100);
-    path_join(folder, run, "checkpoints/step_00000100/manifest.json");
-    assert_true(file_remove(folder, &errors)); // no longer complete: stays
-    assert_true(checkpoint_prune(run, 2, &errors));
     TextList names = {0};
     path_join(folder, run, "checkpoints");
     assert_true(directory_list(&names, folder, &errors));
-    assert_int_equal(names.count, 3);
-    assert_string_equal(names.items[0], "step_00000100");
-    assert_string_equal(names.items[1], "step_00000400");
-    assert_string_equal(names.items[2], "step_00000500");
+    all[0] = 0;
+    for (int64_t i = 0; i < names.count; i++) {
+        strcat(all, names.items[i]);
+        strcat(all, " ");
+    }
     text_list_close(&names);
+    return all;
+}
+
+TEST(old_checkpoints_are_pruned) {
+    const char *run = test_folder("checkpoint_prune");
+    char path[4096];
+    Errors errors = {0};
+    for (int64_t step = 1; step <= 6; step++) must_save(run, step * 100);
+    path_join(path, run, "checkpoints/step_00000100/manifest.json");
+    assert_true(file_remove(path, &errors)); // no longer complete: stays
+    assert_true(checkpoint_prune(run, 500, 2, &errors));
+    assert_string_equal(folder_names(run), "step_00000100 step_00000400 step_00000500 step_00000600 ");
+}
+
+TEST(a_removal_that_dies_leaves_nothing_that_looks_like_a_checkpoint) {
+    const char *run = test_folder("checkpoint_prune_fault");
+    Errors errors = {0};
+    for (int64_t step = 1; step <= 3; step++) must_save(run, step);
+    fault_set("3:EIO");
+    assert_false(checkpoint_prune(run, 3, 1, &errors));
+    fault_set(NULL);
+    errors_close(&errors);
+    assert_string_equal(folder_names(run), "step_00000001.tmp step_00000002 step_00000003 ");
+    must_save(run, 4); // cleans up
+    assert_string_equal(folder_names(run), "step_00000002 step_00000003 step_00000004 ");
+}
+
+TEST(later_checkpoints_are_set_aside) {
+    const char *run = test_folder("checkpoint_aside");
+    char path[4096];
+    int64_t count;
+    Errors errors = {0};
+    for (int round = 0; round < 2; round++) {
+        for (int64_t step = 1; step <= 3; step++) must_save(run, step);
+        assert_true(checkpoint_set_aside(run, 1, &count, &errors));
+        assert_int_equal(count, 2);
+        assert_true(checkpoint_find(run, path, &errors));
+        assert_non_null(strstr(path, "step_00000001"));
+    }
+    assert_true(checkpoint_set_aside(run, 1, &count, &errors));
+    assert_int_equal(count, 0);
+    assert_string_equal(folder_names(run), "step_00000001 step_00000002.orphan-1 step_00000002.orphan-2 "
+                                           "step_00000003.orphan-1 step_00000003.orphan-2 ");
+    path_join(path, run, "checkpoints/step_00000003.orphan-1");
+    check_loads(path, 3);
+}
+
+TEST(the_run_of_a_checkpoint_is_found) {
+    const char *run = test_folder("checkpoint_run");
+    char path[4096], dir[4096], here[4096], real[4096];
+    Errors errors = {0};
+    assert_true(save(run, 7, path, &errors));
+    assert_true(checkpoint_run(path, dir, &errors));
+    assert_string_equal(dir, run);
+    assert_true(checkpoint_run(run, dir, &errors));
+    assert_string_equal(dir, run);
+    assert_non_null(getcwd(here, sizeof here));
+    assert_non_null(realpath(run, real));
+    path_join(path, run, "checkpoints");
+    assert_int_equal(chdir(path), 0); // named from within
+    assert_true(checkpoint_run("step_00000007", dir, &errors));
+    assert_string_equal(dir, real);
+    assert_true(path_rename("step_00000007", "best", &errors));
+    assert_false(checkpoint_run("best", dir, &errors));
+    assert_int_equal(errors.exit_code, EXIT_USAGE);
+    errors_close(&errors);
+    assert_int_equal(chdir(here), 0);
 }
 
 // Whatever operation fails, the older checkpoint stays whole, the new one is whole or absent, and nothing else is left.
@@ -128,7 +199,7 @@ static bool survives(const char *run, const char *rule) {
     path_join(folder, run, "checkpoints");
     directory_list(&names, folder, &errors);
     for (int64_t i = 0; i < names.count; i++)
-        if (strstr(names.items[i], ".tmp-")) fail_msg("%s leaves %s", rule, names.items[i]);
+        if (strstr(names.items[i], ".tmp")) fail_msg("%s leaves %s", rule, names.items[i]);
     text_list_close(&names);
     path_join(path, folder, "step_00000020");
     assert_true(directory_remove(path, &errors));
@@ -209,8 +280,47 @@ TEST(metrics_are_cut_and_their_tail_is_kept) {
     assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
     assert_string_equal(file.bytes, "{\"step\":1}\n{\"step\":1}\n{\"step\":1}\n");
     file_close(&file);
+    write_lines(run, 22, 2, 0); // again from the same step: the first tail stays
+    path_join(path, run, "metrics.2.orphan-2.jsonl");
+    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
+    assert_string_equal(file.bytes, "{\"step\":1}\n");
+    file_close(&file);
+}
+
+TEST(metrics_that_are_missing_are_told_and_do_not_stop_a_run) {
+    const char *run = test_folder("metrics_short");
     Metrics metrics;
-    assert_false(metrics_open(&metrics, run, 1000, 3, &errors)); // shorter than the checkpoint says
-    assert_non_null(strstr(text_string(&errors.text), "metrics.jsonl"));
+    Errors errors = {0};
+    write_lines(run, 0, 0, 2);
+    assert_true(metrics_open(&metrics, run, 1000, 3, &errors));
+    assert_non_null(strstr(text_string(&errors.text), "metrics.jsonl: 22 bytes"));
+    assert_int_equal(metrics.size, 22);
     errors_close(&errors);
+    metrics_close(&metrics);
+}
+
+TEST(a_line_that_cannot_be_written_leaves_no_half) {
+    const char *run = test_folder("metrics_torn");
+    Metrics metrics;
+    Errors errors = {0};
+    char path[4096];
+    File file;
+    assert_true(metrics_open(&metrics, run, 0, 0, &errors));
+    struct rlimit before, limit;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 17; // one line of 11 bytes and a half
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
+    assert_false(metrics_write(&metrics, "{\"step\":2}", &errors));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    errors_close(&errors);
+    assert_true(metrics_write(&metrics, "{\"step\":3}", &errors));
+    assert_true(metrics_sync(&metrics, &errors));
+    metrics_close(&metrics);
+    path_join(path, run, "metrics.jsonl");
+    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
+    assert_string_equal(file.bytes, "{\"step\":1}\n{\"step\":3}\n");
+    file_close(&file);
 }

@@ -14,6 +14,31 @@ rm -r again/checkpoints/step_00000020
 same_run whole again
 [ -s again/metrics.10.orphan.jsonl ] || fail "the metrics' tail was not kept"
 
+echo "== from an older checkpoint: later ones are kept aside, and nothing of the new branch is pruned"
+mkdir older
+train run.dir=half_again checkpoint.every=5 checkpoint.keep=0
+cp -r half_again older
+"$program" resume older/half_again/checkpoints/step_00000010 checkpoint.keep=1 >resume.log 2>&1 || fail "resume"
+same_run whole older/half_again
+ls older/half_again/checkpoints | tr '\n' ' ' >names
+grep -qx 'step_00000015.orphan-1 step_00000020 step_00000020.orphan-1 ' names || { cat names; fail "these are left"; }
+(cd half_again/checkpoints && "$program" resume step_00000015 \
+    data.train="$work/shards/train_*.bin" data.val="$work/shards/val_*.bin" >../../resume.log 2>&1) || fail "resume from within"
+same_run whole half_again
+cp -r half_again/checkpoints/step_00000010 copied
+expect 2 'copied: a checkpoint outside a run' "$program" resume copied
+expect 2 'run.dir=else: a run is continued in its own directory' "$program" resume whole run.dir=else
+[ ! -e else ] || fail "a refused resume made a directory"
+
+echo "== the batch does not follow the micro-batch"
+rm -r again && cp -r halves again && rm -r again/checkpoints/step_00000020
+"$program" resume again train.micro_batch=1 >resume.log 2>&1 || fail "resume with another micro-batch"
+grep -q '"step":20,"tokens":1280,' again/metrics.jsonl || fail "another micro-batch made another batch"
+
+echo "== metrics that were lost"
+rm -r again && cp -r halves again && rm -r again/checkpoints/step_00000020 again/metrics.jsonl
+expect 0 'metrics.jsonl: 0 bytes.*goes on' "$program" resume again
+
 echo "== SIGTERM in the middle: exit 75 with a checkpoint of the step that was under way"
 long=(train.steps=400 eval.every=100 optim.schedule=constant)
 train run.dir=straight "${long[@]}"
