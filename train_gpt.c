@@ -11,6 +11,8 @@
 #include "commands/console.h"
 #include "commands/run.h"
 #include "runtime/json.h"
+#include "runtime/process.h"
+#include "runtime/version.h"
 
 // ---- signals ----
 
@@ -27,12 +29,13 @@ static void catch_signals(void) {
     static const struct {
         int number;
         void (*handler)(int);
-    } rows[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_stop}, {SIGUSR2, on_save}, {SIGPIPE, SIG_IGN},
-                {SIGXFSZ, SIG_IGN}}; // a file that may not grow is a write that fails
+    } rows[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_stop}, {SIGHUP, on_stop}, {SIGUSR2, on_save},
+                {SIGPIPE, SIG_IGN}, {SIGXFSZ, SIG_IGN}}; // a file that may not grow is a write that fails
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        struct sigaction action = {.sa_handler = rows[i].handler, .sa_flags = SA_RESTART};
-        sigaction(rows[i].number, &action, NULL);
-    }
+        struct sigaction action = {.sa_handler = rows[i].handler, .sa_flags = SA_RESTART}, before;
+        sigaction(rows[i].number, NULL, &before);
+        if (rows[i].number != SIGHUP || before.sa_handler != SIG_IGN) sigaction(rows[i].number, &action, NULL);
+    } // nohup stays what it is
 }
 
 // ---- one step ----
@@ -42,13 +45,16 @@ typedef struct {
     bool skipped;
 } StepResult;
 
-static StepResult train_step(Run *run) {
+// False and a message where the data is damaged: then nothing has moved.
+static bool train_step(Run *run, StepResult *result, Errors *errors) {
     double status[STATUS_COUNT], begin = clock_seconds();
     StepScalars scalars = {.inverse_weight = 1.0 / (double)run_step_tokens(run)};
     optim_scalars(&run->optim, run->state.step + 1, &scalars);
     gpt_begin_step(&run->gpt, &scalars);
     for (int64_t micro = 0; micro < run->micro_steps; micro++) {
-        gpt_load_batch(&run->gpt, loader_next(run->loader));
+        const Batch *batch = loader_next(run->loader, errors);
+        if (!batch) return false;
+        gpt_load_batch(&run->gpt, batch);
         gpt_forward(&run->gpt, GPT_TRAIN);
         gpt_backward(&run->gpt);
     }
@@ -56,15 +62,17 @@ static StepResult train_step(Run *run) {
     run->comm.sum(&run->comm, run->gpt.status);
     optim_step(&run->optim);
     run->kernels->download(status, run->gpt.status);
-    return (StepResult){.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
-                        .grad_norm = status[STATUS_GRAD_NORM],
-                        .lr = scalars.recipe[RECIPE_MATRIX].eta,
-                        .seconds = clock_seconds() - begin,
-                        .skipped = status[STATUS_SKIP] != 0};
+    *result = (StepResult){.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
+                           .grad_norm = status[STATUS_GRAD_NORM],
+                           .lr = scalars.recipe[RECIPE_MATRIX].eta,
+                           .seconds = clock_seconds() - begin,
+                           .skipped = status[STATUS_SKIP] != 0};
+    return true;
 }
 
 static void count_step(RunState *state, const StepResult *result) {
     state->step++;
+    state->evaluated = false;
     state->seconds += result->seconds;
     state->skipped += result->skipped;
     state->bad_steps = result->skipped ? state->bad_steps + 1 : 0;
@@ -102,13 +110,14 @@ static void log_step(Run *run, const StepResult *result, const Console *console)
                                          result->skipped});
 }
 
+// A stop in the middle leaves no trace: a resume evaluates again.
 static void evaluate(Run *run) {
     Errors errors = {0};
     Evaluation result;
-    if (!run_evaluate(run, &result, &errors)) {
-        complain(&errors);
-        return;
-    }
+    bool done = run_evaluate(run, &result, &errors);
+    run->state.evaluated = done || errors.count > 0;
+    complain(&errors);
+    if (!done) return;
     if (result.loss < run->state.best_val_loss) run->state.best_val_loss = result.loss;
     Text line = {0};
     JsonWriter w = {.out = &line};
@@ -131,12 +140,13 @@ static void sample(Run *run) {
     text_close(&text);
 }
 
-static bool save(Run *run, double *seconds) {
+// A run that diverged may need its older checkpoints: none is removed then.
+static bool save(Run *run, bool diverged) {
     Errors errors = {0};
     double begin = clock_seconds();
     bool saved = run_save(run, &errors);
-    *seconds = clock_seconds() - begin;
-    if (saved) console_note("step %ld: checkpoint in %s (%.1f s)", run->state.step, run->dir, *seconds);
+    if (saved) console_note("step %ld: checkpoint in %s (%.1f s)", run->state.step, run->dir, clock_seconds() - begin);
+    if (saved && !diverged) run_prune(run, &errors);
     complain(&errors);
     return saved;
 }
@@ -145,44 +155,111 @@ static bool save(Run *run, double *seconds) {
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
+// The last step is always evaluated, unless none is.
+static bool evaluation_due(const Run *run, int64_t step) {
+    int64_t every = run->config.eval.every;
+    return due(step, every) || (every > 0 && step == run->steps);
+}
+
+// What the parts of a step took the last time, and since when the process trains: for train.max_seconds.
+typedef struct {
+    double started, evaluation, saving;
+} Pace;
+
+// Seconds of the call that was just made, which `began`.
+static double since(double began) { return clock_seconds() - began; }
+
+// Whether one more step, with what is due after it and twice the time of a checkpoint, would end too late.
+static bool is_late(const Run *run, const Pace *pace, double step_seconds) {
+    double next = since(pace->started) + step_seconds + 2 * pace->saving;
+    if (evaluation_due(run, run->state.step) || evaluation_due(run, run->state.step + 1)) next += pace->evaluation;
+    return run->config.train.max_seconds > 0 && next >= run->config.train.max_seconds;
+}
+
+static void evaluate_if_due(Run *run, Pace *pace) {
+    double began = clock_seconds();
+    if (run->state.evaluated || !evaluation_due(run, run->state.step)) return;
+    evaluate(run);
+    pace->evaluation = since(began);
+}
+
+static int tell_stopped(const Run *run) {
+    Text command = {0};
+    text_add(&command, "train_gpt resume ");
+    text_add_shell(&command, run->dir);
+    if (run->state.step > 0)
+        console_note("stopped at step %ld of %ld; continue with: %s", run->state.step, run->steps,
+                     text_string(&command));
+    else
+        console_note("stopped before the first step; nothing was kept");
+    text_close(&command);
+    return EXIT_STOPPED;
+}
+
+static void tell_finished(const Run *run) {
+    Text dir = {0};
+    text_add_shell(&dir, run->dir);
+    console_note("finished: %ld steps in %.1f s; look at it with: train_gpt sample %s", run->state.step,
+                 run->state.seconds, text_string(&dir));
+    text_close(&dir);
+}
+
+static int tell_diverged(const Run *run) {
+    console_note("stopped: loss or gradient was not finite in %ld consecutive steps; continue from a checkpoint before "
+                 "them (%s/checkpoints) with a lower optim.lr, or start again with more optim.warmup_steps",
+                 run->state.bad_steps, run->dir);
+    return EXIT_DIVERGED;
+}
+
+// Damaged data: what was trained so far is kept.
+static int give_up(Run *run, int64_t saved_step, Errors *errors) {
+    int exit_code = errors->exit_code;
+    complain(errors);
+    if (run->state.step > saved_step) save(run, false);
+    return exit_code;
+}
+
 static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    double started = clock_seconds(), save_seconds = 0;
+    Pace pace = {.started = clock_seconds()};
+    Errors errors = {0};
+    int64_t saved_step = run->state.step;
+    bool evaluated_before = run->state.evaluated;
     loader_seek(run->loader, run->state.step);
-    if (run->state.step == 0 && c->eval.every > 0) evaluate(run);
+    evaluate_if_due(run, &pace); // before the first step, or what a stop left out
+    if (run->state.step >= run->steps && run->state.evaluated != evaluated_before && !save(run, false))
+        return EXIT_CANNOT_WRITE;
 
-    while (run->state.step < run->steps) {
-        StepResult result = train_step(run);
+    while (run->state.step < run->steps && !stop_signal) {
+        StepResult result;
+        if (!train_step(run, &result, &errors)) return give_up(run, saved_step, &errors);
         count_step(&run->state, &result);
         console_count(&console, result.seconds);
 
         int64_t step = run->state.step;
         bool last = step == run->steps;
-        double spent = clock_seconds() - started + result.seconds + 2 * save_seconds; // after one more step and a save
-        bool late = c->train.max_seconds > 0 && spent >= c->train.max_seconds;
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
-        bool stop = stop_signal || late || diverged;
+        bool stop = stop_signal || diverged || is_late(run, &pace, result.seconds);
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
-        if (c->eval.every > 0 && (due(step, c->eval.every) || last)) evaluate(run);
-        if (due(step, c->sample.every)) sample(run);
+        if (!stop || last) evaluate_if_due(run, &pace);
+        if (!stop && due(step, c->sample.every)) sample(run);
 
-        bool saved = true;
-        if (due(step, c->checkpoint.every) || last || stop || save_signal) saved = save(run, &save_seconds);
-        save_signal = 0;
-        if (diverged) {
-            console_note("stopped: loss or gradient was not finite in %ld consecutive steps; lower optim.lr or raise "
-                         "optim.warmup_steps", run->state.bad_steps);
-            return EXIT_DIVERGED;
+        stop = stop || stop_signal;
+        if (due(step, c->checkpoint.every) || last || stop || save_signal) {
+            double began = clock_seconds();
+            bool saved = save(run, diverged);
+            pace.saving = since(began);
+            save_signal = 0;
+            if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
+            if (saved) saved_step = step;
         }
-        if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
-        if (stop && !last) {
-            console_note("stopped at step %ld of %ld; continue with: train_gpt resume %s", step, run->steps, run->dir);
-            return EXIT_STOPPED;
-        }
+        if (diverged) return tell_diverged(run);
+        if (stop && !last) return tell_stopped(run);
     }
-    return 0;
+    bool complete = run->state.step >= run->steps && (run->state.evaluated || !evaluation_due(run, run->state.step));
+    return complete ? 0 : tell_stopped(run);
 }
 
 // ---- train and resume ----
@@ -199,16 +276,20 @@ static bool set_aside(const Run *run, Errors *errors) {
 // if it has one (else NULL, and it begins anew).
 static int start(Run *run, bool resume, const char *checkpoint, int argc, char **argv) {
     Errors errors = {0};
+    Text banner = {0};
+    catch_signals();
+    run->stop = &stop_signal;
     if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
     if (checkpoint && !run_check_resume(&run->config, checkpoint, &errors)) goto failed;
-    Text banner = {0};
+    if (!run_take_directory(run, resume, &errors)) goto failed;
     run_report(run, &banner);
     console_note("%s", text_string(&banner));
     text_close(&banner);
-    if (!run_take_directory(run, resume, &errors) || !run_open(run, &errors)) goto failed;
+    if (!run_open(run, &errors)) goto failed;
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
-        console_note("resumed %s at step %ld of %ld", checkpoint, run->state.step, run->steps);
+        console_note("resumed %s at step %ld of %ld%s", checkpoint, run->state.step, run->steps,
+                     run->state.step >= run->steps ? ": there is nothing to do; raise train.steps to go on" : "");
     } else {
         gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
         optim_build_weights(&run->optim);
@@ -216,14 +297,13 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     if (!set_aside(run, &errors) || !run_write_provenance(run, argc, argv, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
     complain(&errors);
-    catch_signals();
     int exit_code = train(run);
-    if (exit_code == 0)
-        console_note("finished: %ld steps in %.1f s; look at it with: train_gpt sample %s", run->state.step,
-                     run->state.seconds, run->dir);
+    if (exit_code == 0) tell_finished(run);
+    if (run->state.step == 0) run_discard(run);
     run_close(run);
     return exit_code;
 failed:
+    if (run->state.step == 0) run_discard(run);
     run_close(run);
     errors_exit_if_any(&errors);
     return EXIT_INTERNAL;
@@ -272,7 +352,8 @@ const Command commands[] = {
     {"eval", command_eval, "MODEL [--data SHARDS] [--json] [key=value ...]", "validation loss, perplexity, bits per byte"},
     {"sample", command_sample, "MODEL [--prompt TEXT] [--tokens N] [--temperature X] [--top-k K] [--seed S]",
      "generate text"},
-    {"prepare", command_prepare, "INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F]",
+    {"prepare", command_prepare,
+     "INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]",
      "text files, folders and JSONL into token shards"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
     {"check", command_check, "CONFIG.json [key=value ...]", "dry run: validity, memory plan, time estimate"},
@@ -282,15 +363,28 @@ const Command commands[] = {
     {0},
 };
 
+static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
+
+static int run_command(const Command *command, int argc, char **argv) {
+    for (int i = 1; i < argc; i++)
+        if (asks_for_help(argv[i])) return command_help(2, (char *[]){"help", argv[0], NULL});
+    return command->run(argc, argv);
+}
+
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "help";
-    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
+    process_begin();
+    if (asks_for_help(name)) name = "help";
+    if (strcmp(name, "--version") == 0) {
+        puts(version_string());
+        return process_end(0);
+    }
     const char *names[sizeof commands / sizeof commands[0]];
     int count = 0;
     for (const Command *command = commands; command->name; command++) {
         names[count++] = command->name;
         if (strcmp(command->name, name) != 0) continue;
-        return argc > 1 ? command->run(argc - 1, argv + 1) : command->run(1, (char *[]){"help", NULL});
+        return process_end(argc > 1 ? run_command(command, argc - 1, argv + 1) : command_help(1, argv));
     }
     const char *nearest = text_nearest(name, names, count);
     fprintf(stderr, "train_gpt: there is no command \"%s\"%s%s%s; `train_gpt help` lists them\n", name,

@@ -1,21 +1,14 @@
 #include "commands/arguments.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static const Argument *find(const Argument *table, const char *name) {
+// `word` is "--name" or "--name=value".
+static const Argument *find(const Argument *table, const char *word) {
+    size_t size = strcspn(word, "=");
     for (; table->name; table++)
-        if (strcmp(table->name, name) == 0) return table;
+        if (strlen(table->name) == size && strncmp(table->name, word, size) == 0) return table;
     return NULL;
-}
-
-static bool set(const Argument *row, const char *value) {
-    char *end = "";
-    if (row->text) *row->text = value;
-    if (row->integer) *row->integer = strtoll(value, &end, 10);
-    if (row->number) *row->number = strtod(value, &end);
-    return *value && !*end;
 }
 
 static int refuse(const char *usage, const char *problem, const char *what) {
@@ -31,13 +24,16 @@ int arguments_take(int argc, char **argv, const Argument *table, int needed, con
             continue;
         }
         const Argument *row = find(table, argv[i]);
+        const char *value = strchr(argv[i], '=');
         if (!row) return refuse(usage, " is not an option here", argv[i]);
         if (row->flag) {
+            if (value) return refuse(usage, ": this option takes no value", argv[i]);
             *row->flag = true;
+        } else if (value) {
+            *row->text = value + 1;
         } else {
             if (i + 1 >= argc) return refuse(usage, " needs a value", argv[i]);
-            if (!set(row, argv[i + 1])) return refuse(usage, " needs another kind of value", argv[i]);
-            i++;
+            *row->text = argv[++i];
         }
     }
     if (kept < 1 + needed) return refuse(usage, "", "an argument is missing");

@@ -2,16 +2,13 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stdint.h>
 
 typedef struct {
     const char *name;  // "--json"; a row without a name ends the table
     bool *flag;        // one of these
-    const char **text;
-    int64_t *integer;
-    double *number;
+    const char **text; // the word behind it, or behind "--name="
 } Argument;
 
-// Takes the table's arguments out of argv and returns the new argc. Unknown ones, missing values, values that are no
-// numbers and fewer than `needed` other arguments are named on stderr with the usage line: 0 is returned.
+// Takes the table's arguments out of argv and returns the new argc. Unknown ones, missing values and fewer than
+// `needed` other arguments are named on stderr with the usage line: 0 is returned.
 int arguments_take(int argc, char **argv, const Argument *table, int needed, const char *usage);

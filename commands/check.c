@@ -16,10 +16,16 @@ int command_check(int argc, char **argv) {
     Errors errors = {0};
     Text text = {0};
     bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&
-                run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors);
+                (run_name_directory(&run), run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors));
+    good = good && shards_check_ids(run.train, run.shape.vocab, &errors) &&
+           (!run.val || shards_check_ids(run.val, run.shape.vocab, &errors));
     if (good) {
         char duration[TEXT_NUMBER];
-        run_name_directory(&run);
+        Text command = {0};
+        for (int i = 1; i < argc; i++) {
+            text_add(&command, " ");
+            text_add_shell(&command, argv[i]);
+        }
         run_report(&run, &text);
         double limit = run_gemm_rate(run.kernels);
         double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
@@ -27,7 +33,9 @@ int command_check(int argc, char **argv) {
         printf("%s", text_string(&text));
         printf("time    about %s at %.0f%% of this machine's %.0f GFLOP/s, evaluation apart\n",
                text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE, limit * 1e-9);
-        printf("run     %s\nThe configuration is good; start it with: train_gpt train %s\n", run.dir, argv[1]);
+        printf("run     %s\nThe configuration is good; start it with: train_gpt train%s\n", run.dir,
+               text_string(&command));
+        text_close(&command);
     }
     run_close(&run);
     text_close(&text);

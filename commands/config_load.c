@@ -65,6 +65,27 @@ static void set_source(Config *config, int64_t number, const char *place, int fi
     source->file = file;
 }
 
+// Keys that say the same thing in two ways: one that is given in a later file or on the command line takes the place
+// of the other. Both in one place stay, and are refused where they are used.
+static const char *const exclusive[][2] = {{"train.steps", "train.tokens"}};
+
+static void displace(Config *config, int64_t number, const char *other, int file) {
+    int64_t displaced = config_key_find(other);
+    const ConfigSource *source = &config->sources->items[displaced];
+    if (displaced == number || !source->place || source->file == file) return;
+    ConfigKey key = config_key(displaced);
+    Text problem = {0};
+    option_set(key.row, config_options(config, key.section), key.row->fallback, &config->strings, &problem);
+    text_close(&problem);
+    set_source(config, displaced, NULL, 0);
+}
+
+static void displace_others(Config *config, int64_t number, int file) {
+    for (size_t i = 0; i < sizeof exclusive / sizeof exclusive[0]; i++)
+        for (int side = 0; side < 2; side++)
+            if (config_key_find(exclusive[i][side]) == number) displace(config, number, exclusive[i][1 - side], file);
+}
+
 static bool set(Config *config, const ConfigKey *key, const char *value, Text *problem) {
     return option_set(key->row, config_options(config, key->section), value, &config->strings, problem);
 }
@@ -123,6 +144,7 @@ static void read_value(Reader *reader, int64_t number, const cJSON *node) {
         good = set(reader->config, &key, text_string(&value), &problem);
     if (!good) complain(reader, node, text_string(&name), text_string(&problem));
     set_source(reader->config, number, cJSON_IsNull(node) ? NULL : text_string(&place), reader->file);
+    if (good && strcmp(text_string(&value), "auto") != 0) displace_others(reader->config, number, reader->file);
     text_close(&value);
     text_close(&problem);
     text_close(&name);
@@ -171,7 +193,11 @@ static void read_extended(Reader *reader, const char *name, const cJSON *node) {
     int folder = *node->valuestring == '/' || !slash ? 0 : (int)(slash + 1 - name);
     snprintf(path, sizeof path, "%.*s%s", folder, name, node->valuestring);
     if (!realpath(path, real)) {
-        complain(reader, node, "extends", "there is no such file");
+        Text problem = {0};
+        text_add(&problem, path);
+        text_add(&problem, ": there is no such file");
+        complain(reader, node, "extends", text_string(&problem));
+        text_close(&problem);
         return;
     }
     for (const Chain *link = reader->chain; link; link = link->outer) {
@@ -249,6 +275,7 @@ static void read_override(Config *config, int index, const char *text, Errors *e
     }
     if (good) {
         set_source(config, number, text_string(&source), 0);
+        if (strcmp(equals + 1, "auto") != 0) displace_others(config, number, 0);
     } else {
         Text shown = {0};
         text_escape(&shown, text_string(&name), name.size);

@@ -38,6 +38,17 @@ void console_step(const Console *c, const ConsoleStep *s) {
     fflush(stderr);
 }
 
+void console_progress(const char *what, int64_t done, int64_t all) {
+    static double begun, shown;
+    double now = clock_seconds();
+    if (done == 0) begun = now;
+    if (now - begun < 1 || now - shown < 0.2 || !isatty(STDERR_FILENO)) return;
+    shown = now;
+    live_line = true;
+    fprintf(stderr, "\r\033[K%s %.0f%%", what, 100 * (double)done / (double)all);
+    fflush(stderr);
+}
+
 void console_note(const char *format, ...) {
     if (live_line) fputs("\r\033[K", stderr);
     live_line = false;

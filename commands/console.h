@@ -24,6 +24,9 @@ typedef struct {
 // step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left.
 void console_step(const Console *console, const ConsoleStep *step);
 
+// On a terminal: "WHAT 12%", where it takes more than a second; the next line replaces it.
+void console_progress(const char *what, int64_t done, int64_t all);
+
 // A line of its own, above the live line.
 void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

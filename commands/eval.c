@@ -41,20 +41,19 @@ int command_eval(int argc, char **argv) {
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text val = {0};
-    char *overrides[64];
-    int count = 0;
-    for (int i = 2; i < argc && count < 62; i++) overrides[count++] = argv[i];
-    if (data) {
-        text_printf(&val, "data.val=%s", data);
-        overrides[count++] = val.data;
-    }
+    TextList overrides = {0};
+    for (int i = 2; i < argc; i++) text_list_add(&overrides, argv[i]);
+    if (data) text_printf(&val, "data.val=%s", data);
+    if (data) text_list_add(&overrides, text_string(&val));
     Evaluation result;
-    bool done = run_open_model(&run, argv[1], overrides, count, RUN_VALIDATION, &errors) &&
+    bool done = run_open_model(&run, argv[1], &overrides, RUN_VALIDATION, &errors) &&
                 run_evaluate(&run, &result, &errors);
     if (done && json) print_json(argv[1], &result);
     if (done && !json) print_lines(&run, &result);
+    if (done && !isfinite(result.loss)) fprintf(stderr, "%s: the loss is not finite: the model diverged\n", argv[1]);
     run_close(&run);
     text_close(&val);
+    text_list_close(&overrides);
     errors_exit_if_any(&errors);
     return 0;
 }

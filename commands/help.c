@@ -50,13 +50,14 @@ int command_help(int argc, char **argv) {
     bool known = true;
     if (markdown)
         config_markdown(&text);
-    else if (argc > 1)
-        known = add_topic(argv[1], &text);
-    else
+    else if (argc == 1)
         add_overview(&text);
+    for (int i = 1; i < argc; i++) {
+        if (add_topic(argv[i], &text)) continue;
+        fprintf(stderr, "train_gpt: \"%s\" is no command, section or key; `train_gpt help` lists them\n", argv[i]);
+        known = false;
+    }
     fputs(text_string(&text), stdout);
     text_close(&text);
-    if (known) return 0;
-    fprintf(stderr, "train_gpt: \"%s\" is no command, section or key; `train_gpt help` lists them\n", argv[1]);
-    return EXIT_USAGE;
+    return known ? 0 : EXIT_USAGE;
 }

@@ -23,6 +23,7 @@ static const OptionRow number_rows[] = {
     OPTION_ROW(TOKENS, shard_tokens, "100M", 1024, 1e9, "tokens in one file, such as 100M")
 };
 enum { NUMBERS = sizeof number_rows / sizeof number_rows[0] };
+static const char *const number_names[NUMBERS] = {"--val-fraction", "--shard-tokens"};
 
 // ---- arguments ----
 
@@ -50,7 +51,12 @@ static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
     for (int i = 0; i < NUMBERS; i++) {
         Text problem = {0};
         bool good = option_set(&number_rows[i], options, numbers[i], NULL, &problem);
-        if (!good) refuse(usage, text_string(&problem));
+        if (!good) {
+            Text named = {0};
+            text_printf(&named, "%s: %s", number_names[i], text_string(&problem));
+            refuse(usage, text_string(&named));
+            text_close(&named);
+        }
         text_close(&problem);
         if (!good) return EXIT_USAGE;
     }

@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "runtime/file.h"
 #include "runtime/philox.h"
 
 // ---- plan ----
@@ -49,7 +50,7 @@ static bool open_tokenizer(Run *run, Errors *errors) {
     const char *which = run->config.data.tokenizer;
     char beside[4096] = "", path[4096];
     const Shards *first = run->train ? run->train : run->val;
-    if (first) directory_of(beside, shards_first_path(first));
+    if (first) directory_of(beside, shards_path(first, 0));
     path_join(path, beside, "tokenizer.json");
     if (!*which && first && path_exists(path)) which = path;
     if (!*which) return true;
@@ -58,17 +59,28 @@ static bool open_tokenizer(Run *run, Errors *errors) {
 }
 
 // dataset.json, where there is one, must agree with the tokenizer.
+static void check_directory(const Run *run, const char *directory, DatasetFacts *facts, Errors *errors) {
+    if (!dataset_facts(directory, facts, errors) || !facts->present || !run->tokenizer) return;
+    if (strcmp(facts->tokenizer_hash, tokenizer_hash(run->tokenizer)) == 0) return;
+    errors_add(errors, EXIT_DATA,
+               "%s/dataset.json: the shards were made with another tokenizer than %s; run `train_gpt prepare` again "
+               "with that one, or name shards that are alike", directory, tokenizer_name(run->tokenizer));
+}
+
+// Of every directory that shards come from; the facts of the first one are kept.
 static bool check_facts(Run *run, Errors *errors) {
-    const Shards *first = run->train ? run->train : run->val;
-    if (!first) return true;
-    char directory[4096];
-    directory_of(directory, shards_first_path(first));
-    if (!dataset_facts(directory, &run->facts, errors)) return false;
-    if (!run->facts.present || !run->tokenizer) return true;
-    if (strcmp(run->facts.tokenizer_hash, tokenizer_hash(run->tokenizer)) == 0) return true;
-    return errors_add(errors, EXIT_DATA,
-                      "%s/dataset.json: the shards were made with another tokenizer than %s; run `train_gpt prepare` "
-                      "again, or leave data.tokenizer out", directory, tokenizer_name(run->tokenizer));
+    const Shards *sets[] = {run->train, run->val};
+    char directory[4096], before[4096] = "";
+    int count = errors->count;
+    for (int set = 0; set < 2; set++)
+        for (int64_t i = 0; sets[set] && i < shards_count(sets[set]); i++) {
+            DatasetFacts facts;
+            directory_of(directory, shards_path(sets[set], i));
+            if (strcmp(directory, before) == 0) continue; // paths of one glob are sorted
+            check_directory(run, directory, *before ? &facts : &run->facts, errors);
+            strcpy(before, directory);
+        }
+    return errors->count == count;
 }
 
 static bool plan_steps(Run *run, Errors *errors) {
@@ -81,6 +93,9 @@ static bool plan_steps(Run *run, Errors *errors) {
                    batch_tokens, t->sequence_length);
     if (t->steps == OPTION_AUTO && t->tokens == OPTION_AUTO)
         errors_add(errors, EXIT_USAGE, "train.steps: say how long to train, as train.steps=1000 or train.tokens=300M");
+    if (t->steps != OPTION_AUTO && (double)t->steps * (double)batch_tokens > 0x1p53)
+        errors_add(errors, EXIT_USAGE, "train.steps: %ld steps of %ld tokens are more than 2^53 tokens; lower one of "
+                   "them", t->steps, batch_tokens);
     if (t->steps != OPTION_AUTO && t->tokens != OPTION_AUTO)
         errors_add(errors, EXIT_USAGE,
                    "train.tokens: train.steps is set too; leave one of them out, or set it to auto");
@@ -115,11 +130,15 @@ static bool check_windows(const Shards *shards, const char *key, int64_t length,
         key, shards_tokens(shards), length);
 }
 
+static bool plan_shape(Run *run, Errors *errors) {
+    int64_t vocab = run->tokenizer ? tokenizer_vocab(run->tokenizer) : 0;
+    bool good = gpt_shape(&run->shape, &run->config.model, vocab, run->config.train.sequence_length, errors);
+    return recipe_find(run->config.optim.name, errors) && good;
+}
+
 static bool plan_network(Run *run, Errors *errors) {
     bool training = run->parts & RUN_TRAINING;
     const TrainOptions *t = &run->config.train;
-    int64_t vocab = run->tokenizer ? tokenizer_vocab(run->tokenizer) : 0;
-    if (!gpt_shape(&run->shape, &run->config.model, vocab, t->sequence_length, errors)) return false;
     GptSetup setup = {.compute = run->compute, .wide = run->wide, .batch = t->micro_batch, .length = t->sequence_length,
                       .recompute = (int)t->recompute, .training = training};
     gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
@@ -150,9 +169,10 @@ static bool open_data(Run *run, Errors *errors) {
 bool run_plan(Run *run, int parts, Errors *errors) {
     run->parts = parts;
     if (!open_backend(run, errors)) return false;
-    bool data = open_data(run, errors);
-    bool steps = !(parts & RUN_TRAINING) || plan_steps(run, errors);
-    if (!data || !steps || !plan_network(run, errors)) return false;
+    bool good = open_data(run, errors);
+    good = (!(parts & RUN_TRAINING) || plan_steps(run, errors)) && good;
+    good = plan_shape(run, errors) && good; // all mistakes at once
+    if (!good || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
     return true;
@@ -298,5 +318,19 @@ bool run_take_directory(Run *run, bool resume, Errors *errors) {
         return errors_add(errors, EXIT_USAGE,
                           "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",
                           run->dir);
+    run->fresh = is_empty(run->dir);
     return directory_make(run->dir, errors) && lock_directory(run, errors);
+}
+
+void run_discard(Run *run) {
+    static const char *const names[] = {"config.json", "run.json", "metrics.jsonl", "lock"};
+    Errors ignored = {0};
+    char path[4096];
+    metrics_close(&run->metrics);
+    for (size_t i = 0; run->fresh && i < sizeof names / sizeof names[0]; i++) {
+        path_join(path, run->dir, names[i]);
+        file_remove(path, &ignored);
+    }
+    if (run->fresh) rmdir(run->dir);
+    errors_close(&ignored);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <math.h>
+#include <signal.h>
 
 #include "commands/config.h"
 #include "data/checkpoint.h"
@@ -20,6 +21,7 @@ typedef struct {
     int64_t skipped;   // steps whose numbers were not finite
     int64_t bad_steps; // consecutive ones, up to now
     double seconds;    // spent training, over all resumes
+    bool evaluated;    // at this step, where that is due
     double best_val_loss;
     int64_t metrics_bytes;
 } RunState;
@@ -46,6 +48,8 @@ typedef struct {
     RunState state;
     char dir[4096]; // run directory
     int lock;       // descriptor, -1 while not locked
+    bool fresh;     // the directory was made, or was empty
+    const volatile sig_atomic_t *stop; // not 0: evaluation and samples end early; NULL: never
     int parts;
     bool backend_open;
 } Run;
@@ -75,6 +79,7 @@ void run_name_directory(Run *run);
 bool run_lock(Run *run, Errors *errors);
 // Makes it and locks it. `resume`: an existing run is continued; without it a non-empty directory is refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
+void run_discard(Run *run); // removes what a run left that never made a step, if the directory was its own
 
 // RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
 // machine, data): how it came about.
@@ -86,6 +91,7 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
 
 // Checkpoints that run_find found. Saving failures are messages, never an end by themselves.
 bool run_save(Run *run, Errors *errors);
+bool run_prune(const Run *run, Errors *errors); // as checkpoint.keep says
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
 
@@ -97,8 +103,8 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);
 
 // A model from a run or checkpoint directory, ready for forward passes; its tokenizer included, and RUN_VALIDATION
-// if `parts` says so.
-bool run_open_model(Run *run, const char *model, char *const *overrides, int count, int parts, Errors *errors);
+// if `parts` says so. The overrides may change anything but the model.
+bool run_open_model(Run *run, const char *model, const TextList *overrides, int parts, Errors *errors);
 
 typedef struct {
     double loss;   // nats per token
@@ -107,8 +113,10 @@ typedef struct {
     double seconds;
 } Evaluation;
 
-// The validation loss over the first eval.tokens tokens of data.val (fewer where there are not so many).
+// The validation loss over the first eval.tokens tokens of data.val (fewer where there are not so many). False without
+// a message where it was stopped.
 bool run_evaluate(Run *run, Evaluation *result, Errors *errors);
+static inline bool run_stopped(const Run *run) { return run->stop && *run->stop; }
 
 // Appends prompt and continuation as terminal-safe text (ids where no tokenizer is known). `stream`: also to stdout,
 // as it comes.

@@ -6,6 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "commands/console.h"
 #include "commands/run.h"
 #include "runtime/json.h"
 #include "runtime/version.h"
@@ -55,6 +56,7 @@ static void write_run_json(const Run *run, Text *out) {
     json_integer(&w, "skipped", s->skipped);
     json_integer(&w, "bad_steps", s->bad_steps);
     json_number(&w, "seconds", s->seconds);
+    json_bool(&w, "evaluated", s->evaluated);
     json_number(&w, "best_val_loss", s->best_val_loss);
     json_integer(&w, "metrics_bytes", run->metrics.size);
     json_integer(&w, "vocab", run->shape.vocab);
@@ -122,11 +124,14 @@ bool run_save(Run *run, Errors *errors) {
                                  .text_files = run->tokenizer ? TEXTS : TOKENIZER_JSON};
     metrics_sync(&run->metrics, errors); // before the checkpoint that counts on them
     bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors);
-    if (saved) checkpoint_prune(run->dir, run->state.step, run->config.checkpoint.keep, errors);
     named_tensors_close(&model);
     named_tensors_close(&state);
     for (int i = 0; i < TEXTS; i++) text_close(&text[i]);
     return saved;
+}
+
+bool run_prune(const Run *run, Errors *errors) {
+    return checkpoint_prune(run->dir, run->state.step, run->config.checkpoint.keep, errors);
 }
 
 // ---- loading ----
@@ -179,6 +184,7 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
                               integers[i].key);
     }
     const cJSON *seconds = json_member(root, "seconds"), *best = json_member(root, "best_val_loss");
+    run->state.evaluated = cJSON_IsTrue(json_member(root, "evaluated"));
     run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
     run->state.best_val_loss = cJSON_IsNumber(best) ? best->valuedouble : INFINITY;
     return true;
@@ -229,8 +235,8 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
 // data by another path.
 static const char *const changeable[] = {
     "device",      "threads",   "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.max_bad_steps",
-    "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.", "sample.",
-    "optim.",      NULL};
+    "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.",
+    "sample.",     "optim.",    NULL};
 static const char *const exceptions[] = {"optim.name", NULL};
 
 static bool is_listed(const char *const *list, const char *key) {
@@ -295,10 +301,15 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 
 // ---- a model to look at ----
 
-bool run_open_model(Run *run, const char *model, char *const *overrides, int count, int parts, Errors *errors) {
+bool run_open_model(Run *run, const char *model, const TextList *overrides, int parts, Errors *errors) {
     char checkpoint[4096], path[4096];
     if (!run_find(model, checkpoint, errors)) return false;
-    if (!run_config_from(checkpoint, &run->config, overrides, count, errors)) return false;
+    for (int64_t i = 0; i < overrides->count; i++)
+        if (strncmp(overrides->items[i], "model.", 6) == 0)
+            errors_add(errors, EXIT_USAGE, "%s: the checkpoint says what the model is; leave it out",
+                       overrides->items[i]);
+    if (errors->count > 0) return false;
+    if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
     path_join(path, checkpoint, "tokenizer.json");
     if (path_exists(path)) {
         run->tokenizer = tokenizer_open(path, errors);
@@ -326,7 +337,9 @@ static int64_t target_bytes(const Tokenizer *tokenizer, const Batch *batch) {
 
 bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     int64_t length = run->config.train.sequence_length;
-    if (!run->val) return errors_add(errors, EXIT_USAGE, "data.val: no validation shards are named");
+    if (!run->val)
+        return errors_add(errors, EXIT_NO_INPUT,
+                          "data.val: no validation shards are named; set it, or give `eval` --data 'DIR/val_*.bin'");
     int64_t windows = shards_windows(run->val, length), wanted = (run->config.eval.tokens + length - 1) / length;
     int64_t sequences = windows < wanted ? windows : wanted;
     LoaderSetup setup = {.shards = run->val, .sampler = {SAMPLER_SEQUENTIAL, 0, windows}, .sequence_length = length,
@@ -338,8 +351,11 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     double begin = clock_seconds(), status[STATUS_COUNT];
     *result = (Evaluation){0};
     gpt_begin_evaluation(&run->gpt);
-    for (int64_t micro = 0; micro < loader_micro_steps(&setup); micro++) {
-        const Batch *batch = loader_next(loader);
+    int64_t micro_steps = loader_micro_steps(&setup), micro = 0;
+    const Batch *batch = NULL;
+    for (; micro < micro_steps && !run_stopped(run); micro++) {
+        console_progress("evaluating", micro, micro_steps);
+        if (!(batch = loader_next(loader, errors))) break;
         gpt_load_batch(&run->gpt, batch);
         gpt_forward(&run->gpt, GPT_EVALUATE);
         if (run->tokenizer) result->bytes += target_bytes(run->tokenizer, batch);
@@ -347,6 +363,7 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     run->comm.sum(&run->comm, run->gpt.status);
     run->kernels->download(status, run->gpt.status);
     loader_close(loader);
+    if (micro < micro_steps) return false;
     result->tokens = (int64_t)status[STATUS_WEIGHT_SUM];
     result->loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM];
     double bytes_per_token = (double)result->bytes / (double)result->tokens;

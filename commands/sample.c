@@ -10,27 +10,33 @@
 // What generation tells on the way: text goes to stdout once a character is complete.
 typedef struct {
     const Run *run;
+    bool prints;
     Text pending; // bytes that do not make a character yet
 } Stream;
 
-static bool print_token(int32_t id, void *context) {
-    enum { LONGEST_CHARACTER = 4 };
-    Stream *stream = context;
-    if (!stream->run->tokenizer) {
-        printf(" %d", id);
-        return fflush(stdout) == 0;
-    }
-    size_t bad;
-    tokenizer_decode(stream->run->tokenizer, &id, 1, &stream->pending);
-    bool incomplete = !text_is_utf8(stream->pending.data, stream->pending.size, &bad) &&
-                      stream->pending.size - bad < LONGEST_CHARACTER;
-    if (incomplete) return true;
+static bool print_pending(Stream *stream) {
     Text safe = {0};
     text_escape(&safe, stream->pending.data, stream->pending.size);
     fputs(text_string(&safe), stdout);
     text_close(&safe);
     text_clear(&stream->pending);
     return fflush(stdout) == 0;
+}
+
+// False ends generation: nobody reads, or the run is stopped.
+static bool take_token(int32_t id, void *context) {
+    enum { LONGEST_CHARACTER = 4 };
+    Stream *stream = context;
+    if (!stream->prints) return !run_stopped(stream->run);
+    if (!stream->run->tokenizer) {
+        text_printf(&stream->pending, " %d", id);
+        return print_pending(stream);
+    }
+    size_t bad;
+    tokenizer_decode(stream->run->tokenizer, &id, 1, &stream->pending);
+    bool incomplete = !text_is_utf8(stream->pending.data, stream->pending.size, &bad) &&
+                      stream->pending.size - bad < LONGEST_CHARACTER;
+    return incomplete || print_pending(stream);
 }
 
 static void decode(const Run *run, const int32_t *ids, int64_t count, Text *out) {
@@ -61,12 +67,12 @@ void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stre
     int64_t length;
     int32_t *ids = prompt_ids(run, options->prompt, options->tokens, &length);
     Sampling sampling = {.temperature = options->temperature, .top_k = options->top_k, .seed = seed};
-    Stream printed = {.run = run};
+    Stream printed = {.run = run, .prints = stream};
     Text prompt = {0};
     if (*options->prompt) decode(run, ids, length, &prompt);
     if (stream) fputs(text_string(&prompt), stdout);
-    int64_t all =
-        gpt_generate(&run->gpt, ids, length, options->tokens, &sampling, stream ? print_token : NULL, &printed);
+    int64_t all = gpt_generate(&run->gpt, ids, length, options->tokens, &sampling, take_token, &printed);
+    if (stream) print_pending(&printed);
     text_add(out, text_string(&prompt));
     decode(run, ids + length, all - length, out);
     text_close(&prompt);
@@ -74,32 +80,47 @@ void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stre
     free(ids);
 }
 
+// ---- the command ----
+
+// Options here are keys of the configuration; what is not given is this, whatever the run itself sampled with.
+static const struct {
+    const char *option, *key, *fallback;
+} rows[] = {
+    {"--tokens", "sample.tokens", "256"}, {"--prompt", "sample.prompt", ""}, {"--temperature", "sample.temperature", "1"},
+    {"--top-k", "sample.top_k", "0"},     {"--seed", "run.seed", "1"},
+};
+enum { ROWS = sizeof rows / sizeof rows[0] };
+
+static void add_override(TextList *overrides, int row, const char *value) {
+    Text text = {0};
+    text_printf(&text, "%s=%s", rows[row].key, value);
+    text_list_add(overrides, text_string(&text));
+    text_close(&text);
+}
+
 int command_sample(int argc, char **argv) {
     static const char usage[] =
         "sample MODEL [--prompt TEXT] [--tokens N] [--temperature X] [--top-k K] [--seed S] [key=value ...]";
-    SampleOptions options = {.tokens = 256, .prompt = "", .temperature = 1};
-    int64_t seed = 1;
-    const Argument arguments[] = {{"--prompt", .text = &options.prompt},
-                                  {"--tokens", .integer = &options.tokens},
-                                  {"--temperature", .number = &options.temperature},
-                                  {"--top-k", .integer = &options.top_k},
-                                  {"--seed", .integer = &seed},
-                                  {0}};
+    const char *values[ROWS] = {NULL};
+    Argument arguments[ROWS + 1] = {0};
+    for (int i = 0; i < ROWS; i++) arguments[i] = (Argument){rows[i].option, .text = &values[i]};
     argc = arguments_take(argc, argv, arguments, 1, usage);
     if (argc == 0) return EXIT_USAGE;
-    if (options.tokens < 1 || !(options.temperature >= 0) || options.top_k < 0) {
-        fprintf(stderr, "train_gpt: --tokens must be at least 1, --temperature and --top-k at least 0\n");
-        return EXIT_USAGE;
-    }
+    TextList overrides = {0};
+    for (int i = 0; i < ROWS; i++) add_override(&overrides, i, rows[i].fallback);
+    for (int i = 2; i < argc; i++) text_list_add(&overrides, argv[i]);
+    for (int i = 0; i < ROWS; i++)
+        if (values[i]) add_override(&overrides, i, values[i]);
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text text = {0};
-    if (run_open_model(&run, argv[1], argv + 2, argc - 2, 0, &errors)) {
-        run_sample(&run, &options, (uint64_t)seed, true, &text);
+    if (run_open_model(&run, argv[1], &overrides, 0, &errors)) {
+        run_sample(&run, &run.config.sample, (uint64_t)run.config.run.seed, true, &text);
         putchar('\n');
     }
     run_close(&run);
     text_close(&text);
+    text_list_close(&overrides);
     errors_exit_if_any(&errors);
     return 0;
 }

@@ -41,8 +41,8 @@ bool checkpoint_set_aside(const char *run_dir, int64_t step, int64_t *count, Err
 // where there is none. False and a message when the run's folder cannot be read.
 bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *errors);
 
-// The run directory of a path: RUN for the checkpoint RUN/checkpoints/step_N, the path itself for anything that is not a
-// checkpoint. False and a message (2) for a checkpoint that stands elsewhere.
+// The run directory of a path: RUN for the checkpoint RUN/checkpoints/step_N, the path itself for anything that is
+// not a checkpoint. False and a message (2) for a checkpoint that stands elsewhere.
 bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *errors);
 
 // Checks manifest, sizes and hashes; every damaged file is named (74).

@@ -1,6 +1,6 @@
 // Loader. Batches live in a ring of slots; one thread fills ahead of the one that takes. A batch is a pure function of
 // (step, micro-step), so a seek is a stop of the thread, and prefetching cannot change what is read. Damage found by
-// the thread waits in its slot and ends the program in the thread that takes it.
+// the thread waits in its slot for the thread that takes it.
 #include "data/loader.h"
 
 #include <pthread.h>
@@ -104,15 +104,14 @@ static void *fill_ahead(void *argument) {
     return NULL;
 }
 
-// Signals belong to the training thread: this one blocks them all.
-static void start(Loader *loader) {
+// Signals belong to the training thread: this one blocks them all. False where no thread can be had.
+static bool start(Loader *loader) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&loader->thread, NULL, fill_ahead, loader);
+    loader->running = pthread_create(&loader->thread, NULL, fill_ahead, loader) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (error) DIE(EXIT_INTERNAL, "cannot start a thread that reads data: %s; set data.prefetch=0", strerror(error));
-    loader->running = true;
+    return loader->running;
 }
 
 static void stop(Loader *loader) {
@@ -167,7 +166,7 @@ Loader *loader_open(const LoaderSetup *setup, Errors *errors) {
         errors_add(errors, EXIT_DATA,
                    "%s: the shards hold %ld tokens, in no file the %ld of one sequence; lower train.sequence_length or "
                    "prepare more text",
-                   shards_first_path(setup->shards), shards_tokens(setup->shards), setup->sequence_length + 1);
+                   shards_path(setup->shards, 0), shards_tokens(setup->shards), setup->sequence_length + 1);
         return NULL;
     }
     REQUIRE(setup->sampler.windows > 0 && setup->sampler.windows <= windows, "%ld of %ld windows",
@@ -213,12 +212,13 @@ void loader_seek(Loader *loader, int64_t step) {
     loader->filled = loader->taken = loader->released = 0;
 }
 
-const Batch *loader_next(Loader *loader) {
+const Batch *loader_next(Loader *loader, Errors *errors) {
     Slot *slot = &loader->slots[loader->taken % loader->slot_count];
+    if (loader->setup.prefetch > 0 && !loader->running && !start(loader))
+        loader->setup.prefetch = 0; // slower, and the same batches
     if (loader->setup.prefetch == 0) {
         fill(loader, slot, loader->first + loader->taken++);
     } else {
-        if (!loader->running) start(loader);
         pthread_mutex_lock(&loader->lock);
         loader->released = loader->taken;
         pthread_cond_broadcast(&loader->changed);
@@ -226,9 +226,8 @@ const Batch *loader_next(Loader *loader) {
         loader->taken++;
         pthread_mutex_unlock(&loader->lock);
     }
-    if (slot->errors.count > 0) {
-        stop(loader);
-        errors_exit_if_any(&slot->errors);
-    }
-    return &slot->batch;
+    if (slot->errors.count == 0) return &slot->batch;
+    stop(loader);
+    errors_move(errors, &slot->errors);
+    return NULL;
 }

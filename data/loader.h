@@ -28,5 +28,6 @@ int64_t loader_micro_steps(const LoaderSetup *setup); // ceil(ceil(S / ranks) / 
 
 void loader_seek(Loader *loader, int64_t step); // the next batch is micro-step 0 of `step`
 
-// The next micro-batch, on the host, valid until the next call. Dies (65) where a token id is damaged.
-const Batch *loader_next(Loader *loader);
+// The next micro-batch, on the host, valid until the next call. NULL and a message (65) where a token id is damaged:
+// the loader gives nothing more until it is sought again.
+const Batch *loader_next(Loader *loader, Errors *errors);

@@ -154,7 +154,9 @@ int64_t shards_tokens(const Shards *shards) {
     return tokens;
 }
 
-const char *shards_first_path(const Shards *shards) { return shards->items[0].path; }
+int64_t shards_count(const Shards *shards) { return shards->count; }
+
+const char *shards_path(const Shards *shards, int64_t index) { return shards->items[index].path; }
 
 static int64_t windows_of(const Shard *shard, int64_t length) { return (shard->count - 1) / length; }
 
@@ -175,6 +177,13 @@ static int64_t id_at(const Shard *shard, int64_t index) {
     return id;
 }
 
+static bool refuse_id(const Shard *shard, int64_t at, int64_t vocab, Errors *errors) {
+    return errors_add(errors, EXIT_DATA,
+                      "%s: token %ld (byte %ld) is %ld, outside the vocabulary of %ld; the shard is damaged or was "
+                      "made with another tokenizer",
+                      shard->path, at, shard->ids - shard->file.bytes + at * shard->id_bytes, id_at(shard, at), vocab);
+}
+
 bool shards_read(const Shards *shards, int64_t index, int64_t length, int64_t vocab, int32_t *ids, Errors *errors) {
     const Shard *shard = shards->items, *end = shard + shards->count;
     REQUIRE(index >= 0 && length > 0, "window %ld of length %ld", index, length);
@@ -182,14 +191,20 @@ bool shards_read(const Shards *shards, int64_t index, int64_t length, int64_t vo
     REQUIRE(shard < end, "%ld windows too far", index + 1);
     for (int64_t i = 0; i <= length; i++) {
         int64_t at = index * length + i, id = id_at(shard, at);
-        if (id >= vocab)
-            return errors_add(errors, EXIT_DATA,
-                              "%s: token %ld (byte %ld) is %ld, outside the vocabulary of %ld; the shard is damaged or "
-                              "was made with another tokenizer",
-                              shard->path, at, shard->ids - shard->file.bytes + at * shard->id_bytes, id, vocab);
+        if (id >= vocab) return refuse_id(shard, at, vocab, errors);
         ids[i] = (int32_t)id;
     }
     return true;
+}
+
+bool shards_check_ids(const Shards *shards, int64_t vocab, Errors *errors) {
+    int before = errors->count;
+    for (const Shard *shard = shards->items; shard < shards->items + shards->count; shard++) {
+        int64_t at = 0;
+        while (at < shard->count && id_at(shard, at) < vocab) at++;
+        if (at < shard->count) refuse_id(shard, at, vocab, errors);
+    }
+    return errors->count == before;
 }
 
 void shards_fingerprint(const Shards *shards, char hex[33]) {

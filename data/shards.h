@@ -15,7 +15,8 @@ Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors);
 void shards_close(Shards *shards);
 
 int64_t shards_tokens(const Shards *shards);
-const char *shards_first_path(const Shards *shards);
+int64_t shards_count(const Shards *shards); // files, at least one
+const char *shards_path(const Shards *shards, int64_t index);
 
 // Windows of `length` + 1 tokens, consecutive windows sharing one; never across two files.
 int64_t shards_windows(const Shards *shards, int64_t length);
@@ -23,6 +24,10 @@ int64_t shards_windows(const Shards *shards, int64_t length);
 // Copies window `index` (0 <= index < shards_windows): length + 1 ids. False and a message that names file and
 // position if an id is outside [0, vocab).
 bool shards_read(const Shards *shards, int64_t index, int64_t length, int64_t vocab, int32_t *ids, Errors *errors);
+
+// Reads every id: false and a message that names file and position of the first one of each file that is outside
+// [0, vocab).
+bool shards_check_ids(const Shards *shards, int64_t vocab, Errors *errors);
 
 // Identity of the data: xxh3 over (name, size, header, first and last MiB) of every file, as 32 hex digits.
 void shards_fingerprint(const Shards *shards, char hex[33]);

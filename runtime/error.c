@@ -44,6 +44,14 @@ bool errors_add(Errors *errors, int exit_code, const char *format, ...) {
     return false;
 }
 
+bool errors_move(Errors *errors, Errors *from) {
+    if (errors->count == 0) errors->exit_code = from->exit_code;
+    text_append(&errors->text, from->text.data, from->text.size);
+    errors->count += from->count;
+    errors_close(from);
+    return false;
+}
+
 void errors_exit_if_any(Errors *errors) {
     if (errors->count == 0) return;
     int exit_code = errors->exit_code;

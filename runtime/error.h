@@ -47,6 +47,9 @@ typedef struct {
 // Adds one message; always returns false, so that a caller can `return errors_add(...)`.
 bool errors_add(Errors *errors, int exit_code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
+// Adds what `from` holds, which is empty afterwards; always returns false.
+bool errors_move(Errors *errors, Errors *from);
+
 // Prints what was collected to stderr and exits with its code; returns if there is nothing.
 void errors_exit_if_any(Errors *errors);
 

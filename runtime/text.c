@@ -232,6 +232,21 @@ void text_escape(Text *out, const void *bytes, size_t size) {
     }
 }
 
+void text_add_shell(Text *text, const char *word) {
+    static const char plain[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./=,:+%@-";
+    if (*word && !word[strspn(word, plain)]) {
+        text_add(text, word);
+        return;
+    }
+    text_add(text, "'");
+    for (; *word; word++) {
+        if (*word == '\'') text_add(text, "'\\''");
+        else text_append(text, word, 1);
+    }
+    text_add(text, "'");
+}
+
 double clock_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);

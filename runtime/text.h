@@ -46,6 +46,8 @@ const char *text_nearest(const char *word, const char *const *candidates, int64_
 
 // Bytes from strangers for a terminal: control characters and invalid UTF-8 become \xNN; tabs and newlines stay.
 void text_escape(Text *out, const void *bytes, size_t size);
+// A word as a shell reads it back, in quotes only where it needs them.
+void text_add_shell(Text *text, const char *word);
 bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);
 
 double clock_seconds(void); // monotonic

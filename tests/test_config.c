@@ -124,6 +124,31 @@ TEST(files_extend_each_other_and_the_command_line_wins) {
     config_close(&again);
 }
 
+TEST(a_later_length_takes_the_place_of_an_earlier_one) {
+    static const struct {
+        const char *file;
+        char *overrides[2];
+        int count;
+        int64_t steps, tokens;
+    } rows[] = {
+        {"{\"train\": {\"steps\": 5}}", {"train.tokens=1K"}, 1, OPTION_AUTO, 1000},
+        {"{\"train\": {\"tokens\": \"2K\"}}", {"train.steps=7"}, 1, 7, OPTION_AUTO},
+        {"{\"train\": {\"steps\": 5}}", {"train.tokens=auto"}, 1, 5, OPTION_AUTO},
+        {"{\"train\": {\"steps\": 5}}", {"train.tokens=1K", "train.steps=7"}, 2, 7, 1000}, // told where it is used
+        {"{\"train\": {\"steps\": 5, \"tokens\": \"2K\"}}", {NULL}, 0, 5, 2000},
+    };
+    const char *folder = test_folder("config_lengths");
+    char path[4096];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Config config = {0};
+        write_text(path, folder, "run.json", rows[i].file);
+        load(&config, path, (char **)rows[i].overrides, rows[i].count);
+        assert_int_equal(config.train.steps, rows[i].steps);
+        assert_int_equal(config.train.tokens, rows[i].tokens);
+        config_close(&config);
+    }
+}
+
 TEST(circles_of_files_are_refused) {
     char a[4096], b[4096];
     const char *folder = test_folder("config_circle");

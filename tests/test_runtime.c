@@ -145,6 +145,17 @@ TEST(text_escape_keeps_text_and_shows_the_rest) {
     assert_true(text_is_utf8("\xf4\x8f\xbf\xbf", 4, &bad));
 }
 
+TEST(words_for_a_shell) {
+    static const char *const words[][2] = {{"runs/a-1.2", "runs/a-1.2"}, {"a b", "'a b'"}, {"", "''"},
+                                           {"it's", "'it'\\''s'"}, {"x*", "'x*'"}, {"\xc3\xbc", "'\xc3\xbc'"}};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        Text text = {0};
+        text_add_shell(&text, words[i][0]);
+        assert_string_equal(text_string(&text), words[i][1]);
+        text_close(&text);
+    }
+}
+
 TEST(errors_keep_the_first_exit_code) {
     Errors errors = {0};
     assert_false(errors_add(&errors, EXIT_DATA, "one %d", 1));

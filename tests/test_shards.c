@@ -81,7 +81,7 @@ TEST(unequal_shards_keep_windows_inside_files) {
     path_in(path, "unequal_*.bin");
     Shards *shards = open_glob(path, SHARD_HEADER, &errors);
     assert_non_null(shards);
-    assert_non_null(strstr(shards_first_path(shards), "unequal_0.bin"));
+    assert_non_null(strstr(shards_path(shards, 0), "unequal_0.bin"));
     assert_int_equal(shards_tokens(shards), 24);
     static const int first[] = {0, 2, 4, 6, 8, 200, 300, 302, 304, 306};
     assert_int_equal(shards_windows(shards, 2), 10);
@@ -183,6 +183,32 @@ TEST(ids_are_checked_against_the_vocabulary) {
     assert_non_null(strstr(text_string(&errors.text), "token 2 (byte 1032) is 4294967295"));
     assert_int_equal(errors.exit_code, EXIT_DATA);
     errors_close(&errors);
+    shards_close(shards);
+}
+
+TEST(all_ids_are_checked_on_demand) {
+    const char *folder = test_folder("shards_ids");
+    static const uint16_t ids[] = {1, 2, 299, 3, 300};
+    char pattern[4096], first[4096], second[4096];
+    Errors errors = {0};
+    path_join(first, folder, "a.bin");
+    path_join(second, folder, "b.bin");
+    path_join(pattern, folder, "*.bin");
+    assert_true(file_replace(first, ids, sizeof ids, &errors));
+    assert_true(file_replace(second, ids, sizeof ids - 2, &errors));
+    TextList globs = {0};
+    text_list_add(&globs, pattern);
+    Shards *shards = shards_open(&globs, SHARD_RAW_U16, &errors);
+    assert_non_null(shards);
+    assert_true(shards_check_ids(shards, 301, &errors));
+    assert_false(shards_check_ids(shards, 300, &errors));
+    assert_int_equal(errors.count, 1);
+    assert_non_null(strstr(text_string(&errors.text), "a.bin: token 4 (byte 8) is 300"));
+    errors_close(&errors);
+    assert_false(shards_check_ids(shards, 299, &errors));
+    assert_int_equal(errors.count, 2); // one a file
+    errors_close(&errors);
+    text_list_close(&globs);
     shards_close(shards);
 }
 

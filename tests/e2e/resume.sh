@@ -21,9 +21,10 @@ cp -r half_again older
 "$program" resume older/half_again/checkpoints/step_00000010 checkpoint.keep=1 >resume.log 2>&1 || fail "resume"
 same_run whole older/half_again
 ls older/half_again/checkpoints | tr '\n' ' ' >names
-grep -qx 'step_00000015.orphan-1 step_00000020 step_00000020.orphan-1 ' names || { cat names; fail "these are left"; }
-(cd half_again/checkpoints && "$program" resume step_00000015 \
-    data.train="$work/shards/train_*.bin" data.val="$work/shards/val_*.bin" >../../resume.log 2>&1) || fail "resume from within"
+grep -qx 'step_00000015.orphan-1 step_00000020 step_00000020.orphan-1 ' names ||
+    { cat names; fail "these checkpoints are left"; }
+(cd half_again/checkpoints && "$program" resume step_00000015 data.train="$work/shards/train_*.bin" \
+    data.val="$work/shards/val_*.bin" >../../resume.log 2>&1) || fail "resume from within"
 same_run whole half_again
 cp -r half_again/checkpoints/step_00000010 copied
 expect 2 'copied: a checkpoint outside a run' "$program" resume copied

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Runs that are stopped at awkward moments or by damaged data: what was trained is kept, and goes on to the same end.
+. "$(dirname "$0")/lib.sh"
+make_shards
+
+ends_with() { # CODE
+    local status=0
+    wait "$started" || status=$?
+    [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
+}
+resume() { "$program" resume "$@" >resume.log 2>&1 || { cat resume.log; fail "resume $*"; }; }
+
+echo "== while it evaluates: the evaluation is made by the resume"
+slow=(train.steps=6 eval.every=3 eval.tokens=6K train.micro_batch=1 train.batch_tokens=64 model.width=128 model.depth=4)
+train run.dir=straight "${slow[@]}"
+met=0
+for wait in 0.02 0.1 0.25; do
+    rm -rf stopped
+    start run.dir=stopped "${slow[@]}"
+    wait_for_lines stopped/metrics.jsonl 1 # the first evaluation, and the steps to the second one, are short
+    sleep $wait
+    kill -TERM "$started" 2>/dev/null || true
+    status=0 && wait "$started" || status=$?
+    [ $status -ne 0 ] || continue
+    [ $status -eq 75 ] || { cat start.log; fail "exit $status after SIGTERM"; }
+    met=$((met + 1))
+    if [ -d stopped/checkpoints ]; then resume stopped; else train run.dir=stopped "${slow[@]}"; fi
+    same_run straight stopped
+done
+[ $met -gt 0 ] || fail "no SIGTERM met the run"
+
+echo "== before the first step: nothing is kept, nothing is in the way"
+for wait in 0 0.01 0.03; do
+    start run.dir=early train.steps=100000 eval.every=0 model.width=256 model.depth=8
+    sleep $wait
+    kill -TERM "$started"
+    status=0 && wait "$started" || status=$?
+    case $status in
+    75) ;;
+    143) echo "(before main)" ;;
+    *) cat start.log; fail "exit $status" ;;
+    esac
+    [ ! -d early ] || [ -d early/checkpoints ] || fail "a run without a step left $(ls early)"
+    rm -rf early
+done
+
+echo "== while it samples, and by SIGHUP"
+for signal in TERM HUP; do
+    rm -rf sampling
+    start run.dir=sampling sample.every=1 sample.tokens=1000000 train.steps=3
+    wait_for_lines sampling/metrics.jsonl 2
+    sleep 0.1
+    kill -$signal "$started"
+    ends_with 75
+done
+
+echo "== a damaged id: the steps before it are kept, and mended data goes on"
+make_text 25000 >large.txt # the middle of a shard of more than 2 MiB is not part of the data's fingerprint
+"$program" prepare large.txt --tokenizer byte --out large >prepare.log 2>&1 || { cat prepare.log; fail prepare; }
+data=(data.train='large/train_*.bin' data.val='large/val_*.bin')
+run=(model.depth=1 model.width=16 model.heads=1 train.steps=140 eval.every=0 data.sampler=sequential
+    train.sequence_length=64 train.micro_batch=64 train.batch_tokens=4096)
+cp large/train_000000.bin whole.bin
+at=$((1024 + 2 * 550000))
+printf '\xff\xff' | dd of=large/train_000000.bin bs=1 seek=$at conv=notrunc 2>/dev/null
+expect 65 "large/train_000000.bin: token 550000 \\(byte $at\\) is 65535" "$program" train "$tiny" "${data[@]}" \
+    "${run[@]}" run.dir=damaged
+grep -q 'step 134: checkpoint' out.log || { cat out.log; fail "the steps before the damage were not kept"; }
+expect 65 "token 550000" "$program" check "$tiny" "${data[@]}" "${run[@]}"
+cp whole.bin large/train_000000.bin
+train "${run[@]}" run.dir=undamaged
+mv large elsewhere # the same data in another place
+resume damaged data.train='elsewhere/train_*.bin' data.val='elsewhere/val_*.bin'
+same_run undamaged damaged
+data=(data.train='shards/train_*.bin' data.val='shards/val_*.bin')
+
+echo "== a start that fails leaves no directory in the way"
+expect 2 'not enough memory' "$program" train "$tiny" "${data[@]}" run.dir=failed model.vocab=2000000000
+[ ! -e failed ] || fail "left: $(ls failed)"
+expect 0 'finished' "$program" train "$tiny" "${data[@]}" run.dir=failed
+
+echo "== standard output that cannot be written"
+expect 73 'standard output' bash -c "'$program' help >/dev/full"
+expect 73 'standard output' bash -c "'$program' eval failed --json >&-"
