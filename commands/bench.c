@@ -8,6 +8,7 @@
 
 #include "commands/arguments.h"
 #include "commands/command.h"
+#include "commands/console.h"
 #include "commands/run.h"
 #include "kernels/checked.h"
 #include "runtime/json.h"
@@ -173,9 +174,9 @@ static bool measure(Run *run, Result *r, Errors *errors) {
         r->step[repeat] = step_seconds(run, &batch, repeat + 2);
         for (int i = 0; i < r->layer_count; i++)
             r->layers[i].seconds[repeat] = layer_seconds(run->kernels, &r->layers[i], products);
-        fprintf(stderr, "\r%d/%d: %.3f s a step", repeat + 1, REPEATS, r->step[repeat]);
+        console_progress("measuring", repeat + 1, REPEATS);
     }
-    fputs("\n", stderr);
+    console_note("measured %d times", REPEATS);
     run->kernels->return_memory(products, bytes);
     free(memory);
     return true;
@@ -183,10 +184,16 @@ static bool measure(Run *run, Result *r, Errors *errors) {
 
 static void print_lines(const Run *run, const Result *r) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    Text model = {0};
+    gpt_print(&run->shape, &model);
+    printf("model            %s\n", text_string(&model));
+    printf("a step           %ld tokens, %ld micro-batches of %ld x %ld, random, on %s\n", run_step_tokens(run),
+           run->micro_steps, run->gpt.setup.batch, run->gpt.setup.length, run->kernels->name);
+    text_close(&model);
     double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;
     double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
-    printf("step             %.3f s (median of %d), %s tokens/s, %.1f GFLOP/s\n", step, REPEATS, text_count(a, tokens),
+    printf("time             %.3f s (median of %d), %s tokens/s, %.1f GFLOP/s\n", step, REPEATS, text_count(a, tokens),
            flops * 1e-9);
     printf("its bare GEMMs   %.3f s (the library's own threading, same shapes, same run)\n", gemms);
     printf("step / GEMMs     %.3f\n", step / gemms);

@@ -173,7 +173,7 @@ static bool read_listed(const cJSON *node, Listed *listed) {
     return json_is_integer(json_member(node, "size"), &listed->size);
 }
 
-static void check_file(const char *checkpoint, const Listed *listed, bool contents, Errors *errors) {
+static void check_file(const char *checkpoint, const Listed *listed, Errors *errors) {
     char path[4096], hash[HASH_HEX];
     uint64_t size = 0;
     path_join(path, checkpoint, listed->name);
@@ -182,29 +182,25 @@ static void check_file(const char *checkpoint, const Listed *listed, bool conten
     } else if ((int64_t)size != listed->size) {
         errors_add(errors, EXIT_CHECKPOINT, "%s: %lu bytes, expected %ld; the file was cut short or added to", path,
                    size, listed->size);
-    } else if (contents && file_hash(path, hash, &size, EXIT_CHECKPOINT, errors) && strcmp(hash, listed->hash) != 0) {
+    } else if (file_hash(path, hash, &size, EXIT_CHECKPOINT, errors) && strcmp(hash, listed->hash) != 0) {
         errors_add(errors, EXIT_CHECKPOINT, "%s: its checksum is %s, expected %s; the file is damaged", path, hash,
                    listed->hash);
     }
 }
 
-static bool check_files(const char *checkpoint, bool contents, Errors *errors) {
+static bool check_files(const char *checkpoint, Errors *errors) {
     Json *json = open_manifest(checkpoint, errors);
     if (!json) return false;
     int before = errors->count;
     const cJSON *node;
     cJSON_ArrayForEach(node, json_member(json_root(json), "files")) {
         Listed listed;
-        if (read_listed(node, &listed)) check_file(checkpoint, &listed, contents, errors);
+        if (read_listed(node, &listed)) check_file(checkpoint, &listed, errors);
         else errors_add(errors, EXIT_CHECKPOINT, "%s/%s: an entry is not a file", checkpoint, MANIFEST);
     }
     json_close(json);
-    if (errors->count == before) return true;
-    return errors_add(errors, EXIT_CHECKPOINT, "%s: damaged; use an older checkpoint of the run, by its path",
-                      checkpoint);
+    return errors->count == before;
 }
-
-bool checkpoint_verify(const char *path, Errors *errors) { return check_files(path, true, errors); }
 
 // ---- finding ----
 
@@ -278,6 +274,29 @@ bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *e
     bool same = given_folder && strcmp(given_folder, folder) == 0 && strcmp(given_name, name) == 0;
     snprintf(run_dir, 4096, "%s", same ? given : real);
     return true;
+}
+
+// The newest one before `checkpoint` in its folder; empty where there is none.
+static void find_older(const char *checkpoint, char path[4096]) {
+    char folder[4096];
+    Steps steps = {0};
+    Errors ignored = {0};
+    snprintf(folder, sizeof folder, "%s", checkpoint);
+    const char *name = cut_last(folder);
+    path[0] = 0;
+    if (name && step_of(name) >= 0) list_steps(&steps, folder, &ignored);
+    for (int64_t i = 0; i < steps.count && steps.items[i] < step_of(name); i++)
+        step_path(path, folder, steps.items[i], "");
+    free(steps.items);
+    errors_close(&ignored);
+}
+
+bool checkpoint_verify(const char *path, Errors *errors) {
+    char older[4096];
+    if (check_files(path, errors)) return true;
+    find_older(path, older);
+    return errors_add(errors, EXIT_CHECKPOINT, "%s: damaged; %s%s", path,
+                      *older ? "the one before it is " : "there is no older checkpoint beside it", older);
 }
 
 // ---- setting aside and pruning ----

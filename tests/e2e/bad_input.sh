@@ -54,7 +54,8 @@ for file in model.safetensors state-00001-of-00001.safetensors run.json config.j
     expect 74 "$file" "$program" sample damaged/checkpoints/step_00000020 --tokens 4
     rm -rf damaged && cp -r good damaged
     truncate -s -1 "damaged/checkpoints/step_00000020/$file"
-    expect '74' "$file" "$program" eval damaged/checkpoints/step_00000020
+    expect 74 "$file" "$program" eval damaged
+    grep -q 'the one before it is damaged/checkpoints/step_00000010' out.log || fail "the older checkpoint is not named"
 done
 
 echo "== a directory that another process trains in"
