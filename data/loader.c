@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "runtime/arena.h"
+#include "runtime/integers.h"
 
 typedef struct {
     Batch batch;
@@ -32,8 +33,6 @@ struct Loader {
     int64_t filled, taken, released; // batches since `first`
     bool stopping;
 };
-
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t loader_micro_steps(const LoaderSetup *setup) {
     return divide_up(divide_up(setup->sequences_per_step, setup->ranks), setup->micro_batch);

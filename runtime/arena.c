@@ -4,8 +4,7 @@
 #include <string.h>
 
 #include "runtime/error.h"
-
-static size_t round_up(size_t bytes) { return (bytes + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT; }
+#include "runtime/integers.h"
 
 static void note_take(Arena *arena, const char *name, size_t bytes) {
     for (int i = 0; i < arena->take_count; i++) {
@@ -20,10 +19,10 @@ static void note_take(Arena *arena, const char *name, size_t bytes) {
 }
 
 void *arena_take(Arena *arena, const char *name, size_t bytes) {
-    size_t begin = arena->used;
-    arena->used += round_up(bytes);
+    size_t begin = arena->used, taken = (size_t)round_up((int64_t)bytes, ARENA_ALIGNMENT);
+    arena->used += taken;
     if (!arena->base) {
-        note_take(arena, name, round_up(bytes));
+        note_take(arena, name, taken);
         return NULL;
     }
     REQUIRE(arena->used <= arena->capacity, "arena %s: %s does not fit in what was measured", arena->name, name);

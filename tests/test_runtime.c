@@ -3,6 +3,7 @@
 
 #include "runtime/arena.h"
 #include "runtime/error.h"
+#include "runtime/integers.h"
 #include "runtime/philox.h"
 #include "runtime/tensor.h"
 #include "runtime/text.h"
@@ -45,6 +46,17 @@ TEST(philox_normal_has_its_moments) {
     CHECK_CLOSE(mean / COUNT, 0, 0.03);
     CHECK_CLOSE(square / COUNT, 4, 0.06);
     CHECK_CLOSE(fourth / COUNT / 16, 3, 0.12);
+}
+
+TEST(integers_round_up) {
+    static const struct {
+        int64_t a, b, quotient, multiple;
+    } rows[] = {{0, 3, 0, 0}, {1, 3, 1, 3}, {3, 3, 1, 3}, {4, 3, 2, 6}, {50257, 128, 393, 50304},
+                {INT64_C(1) << 60, 1, INT64_C(1) << 60, INT64_C(1) << 60}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        assert_int_equal(divide_up(rows[i].a, rows[i].b), rows[i].quotient);
+        assert_int_equal(round_up(rows[i].a, rows[i].b), rows[i].multiple);
+    }
 }
 
 TEST(bf16_rounds_to_nearest_even) {
