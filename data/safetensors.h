@@ -16,7 +16,8 @@ Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors); 
 void safetensors_close(Safetensors *file);
 int64_t safetensors_count(const Safetensors *file);
 const char *safetensors_name(const Safetensors *file, int64_t index);
-// The bytes of a tensor on the host, with dtype and shape; absent when there is none of that name.
+// The bytes of a tensor on the host, with dtype and shape; absent when there is none of that name. In a file of another
+// writer they may begin at any byte: read them through dtype_convert or memcpy.
 Tensor safetensors_find(const Safetensors *file, const char *name);
 
 // Fills every tensor of the list from the file, converting dtypes. Missing tensors, other shapes and tensors of the

@@ -107,15 +107,23 @@ float bf16_to_float(uint16_t bits) {
     return value;
 }
 
-static double load(const void *in, DType dtype, int64_t i) {
-    if (dtype == DTYPE_F32) return ((const float *)in)[i];
-    return dtype == DTYPE_F64 ? ((const double *)in)[i] : bf16_to_float(((const uint16_t *)in)[i]);
+// Elements are copied in and out, because the data of a mapped file begins at any byte.
+static double load(const char *in, DType dtype, int64_t i) {
+    float single = 0;
+    double value = 0;
+    uint16_t bits = 0;
+    if (dtype == DTYPE_F32) memcpy(&single, in + (int64_t)sizeof single * i, sizeof single);
+    if (dtype == DTYPE_F64) memcpy(&value, in + (int64_t)sizeof value * i, sizeof value);
+    if (dtype == DTYPE_BF16) memcpy(&bits, in + (int64_t)sizeof bits * i, sizeof bits);
+    return dtype == DTYPE_F32 ? single : dtype == DTYPE_F64 ? value : bf16_to_float(bits);
 }
 
-static void store(void *out, DType dtype, int64_t i, double value) {
-    if (dtype == DTYPE_F32) ((float *)out)[i] = (float)value;
-    if (dtype == DTYPE_F64) ((double *)out)[i] = value;
-    if (dtype == DTYPE_BF16) ((uint16_t *)out)[i] = bf16_from_float((float)value);
+static void store(char *out, DType dtype, int64_t i, double value) {
+    float single = (float)value;
+    uint16_t bits = bf16_from_float(single);
+    if (dtype == DTYPE_F32) memcpy(out + (int64_t)sizeof single * i, &single, sizeof single);
+    if (dtype == DTYPE_F64) memcpy(out + (int64_t)sizeof value * i, &value, sizeof value);
+    if (dtype == DTYPE_BF16) memcpy(out + (int64_t)sizeof bits * i, &bits, sizeof bits);
 }
 
 void dtype_convert(void *out, DType to, const void *in, DType from, int64_t count) {

@@ -45,7 +45,7 @@ Tensor tensor_merge_rows(Tensor t);
 static inline int64_t tensor_rows(Tensor t) { return tensor_count(t) / t.shape[t.rank - 1]; }
 static inline int64_t tensor_columns(Tensor t) { return t.shape[t.rank - 1]; }
 
-// `count` numbers from one float dtype to another, on the host.
+// `count` numbers from one float dtype to another, on the host. Neither side need be aligned.
 void dtype_convert(void *out, DType to, const void *in, DType from, int64_t count);
 
 // bf16 is the upper half of an fp32; rounding is to nearest even.

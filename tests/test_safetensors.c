@@ -162,6 +162,41 @@ TEST(tensors_come_back_in_every_dtype) {
             for (int transposed = 0; transposed < 2; transposed++) round_trip(dtypes[memory], dtypes[file], transposed);
 }
 
+TEST(data_may_begin_at_any_byte) {
+    static const double values[6] = {0.5, -1, 2, -4, 8, -16}; // exact in every dtype
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16};
+    static const char *const names[] = {"F32", "F64", "BF16"};
+    char path[4096];
+    path_of(path, "odd");
+    for (int trial = 0; trial < 9 * 8; trial++) {
+        int file = trial % 3, memory = trial / 3 % 3;
+        size_t bytes = sizeof values / 8 * dtype_bytes(dtypes[file]);
+        double raw[6], out[6], found[6];
+        dtype_convert(raw, dtypes[file], values, DTYPE_F64, 6);
+        Text text = {0};
+        uint64_t length = 0;
+        text_append(&text, &length, sizeof length);
+        text_printf(&text, "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,3],\"data_offsets\":[0,%zu]}}%*s", names[file], bytes,
+                    trial / 9, "");
+        length = text.size - sizeof length;
+        memcpy(text.data, &length, sizeof length);
+        text_append(&text, raw, bytes);
+        write_bytes(path, text.data, text.size);
+        text_close(&text);
+        Errors errors = {0};
+        Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+        if (!st) fail_msg("%s", text_string(&errors.text));
+        for (int transposed = 0; transposed < 2; transposed++) {
+            NamedTensor named = {.name = "t", .transposed = transposed,
+                                 .tensor = tensor_2d(out, dtypes[memory], transposed ? 3 : 2, transposed ? 2 : 3)};
+            assert_true(safetensors_read(st, &reference_kernels, &named, 1, &errors));
+            dtype_convert(found, DTYPE_F64, out, dtypes[memory], 6);
+            for (int i = 0; i < 6; i++) assert_true(found[transposed ? i % 3 * 2 + i / 3 : i] == values[i]);
+        }
+        safetensors_close(st);
+    }
+}
+
 TEST(everything_that_does_not_fit_is_named_before_anything_is_read) {
     static float values[6] = {1, 2, 3, 4, 5, 6}, out[6];
     char path[4096];
