@@ -11,8 +11,10 @@
 
 enum {
     DEPTH_LIMIT = 64,
-    NUMBER_LIMIT = 62,    // bytes; cJSON reads at most 63 of a number
-    EXCERPT_COLUMNS = 72, // of the offending line, around the caret
+    NUMBER_LIMIT = 62,     // bytes; cJSON reads at most 63 of a number
+    EXCERPT_COLUMNS = 72,  // of the offending line, around the caret
+    KEY_COLUMNS = 80,      // of a key in a message
+    VALUE_LIMIT = 1 << 22, // in a document; a tree of as many takes about 400 MB
 };
 
 struct Json {
@@ -229,6 +231,7 @@ static bool scan_word(Scanner *s) {
 
 static bool scan_value(Scanner *s) {
     Json *json = s->json;
+    if (json->count == VALUE_LIMIT) return fail(s, s->at, "more than 4194304 values; split the text");
     if (json->count == json->capacity) {
         json->capacity = json->capacity ? 2 * json->capacity : 32;
         json->offsets = take(json->offsets, (size_t)json->capacity * sizeof *json->offsets);
@@ -266,34 +269,53 @@ static int compare_members(const void *a, const void *b) {
     return order ? order : (x->offset > y->offset) - (x->offset < y->offset);
 }
 
-static void refuse_equal(const Json *json, Member *members, int64_t count, int exit_code, Errors *errors) {
+// The duplicate whose second place is the first in the document.
+typedef struct {
+    const Json *json;
+    int64_t next;    // number of the next node of the walk
+    const char *key; // NULL: none so far
+    size_t first, second;
+} Duplicate;
+
+static void note_equal(Duplicate *found, Member *members, int64_t count) {
     if (count > 1) qsort(members, (size_t)count, sizeof *members, compare_members);
     for (int64_t i = 1; i < count; i++) {
         if (strcmp(members[i - 1].key, members[i].key) != 0) continue;
-        Text message = {0}, first = {0};
-        add_place(json, members[i].offset, &message);
-        add_place(json, members[i - 1].offset, &first);
-        text_add(&message, ": the key \"");
-        text_escape(&message, members[i].key, strlen(members[i].key));
-        text_printf(&message, "\" stands here a second time; first at %s", text_string(&first));
-        add_caret(&message, &json->bytes, members[i].offset);
-        errors_add(errors, exit_code, "%s", text_string(&message));
-        text_close(&message);
-        text_close(&first);
+        if (found->key && found->second < members[i].offset) continue;
+        found->key = members[i].key;
+        found->first = members[i - 1].offset;
+        found->second = members[i].offset;
     }
 }
 
-// Visits the tree in the order of `offsets`; `*next` is the number of `node` before and of what follows it after.
-static void refuse_duplicates(const Json *json, const cJSON *node, int64_t *next, int exit_code, Errors *errors) {
-    ++*next;
+// Visits the tree in the order of `offsets`.
+static void find_duplicate(Duplicate *found, const cJSON *node) {
+    found->next++;
     int64_t members = cJSON_IsObject(node) ? cJSON_GetArraySize(node) : 0, filled = 0;
     Member *list = members ? take(NULL, (size_t)members * sizeof *list) : NULL;
     for (const cJSON *child = node->child; child; child = child->next) {
-        if (list) list[filled++] = (Member){child->string, json->offsets[*next]};
-        refuse_duplicates(json, child, next, exit_code, errors);
+        if (list) list[filled++] = (Member){child->string, found->json->offsets[found->next]};
+        find_duplicate(found, child);
     }
-    refuse_equal(json, list, members, exit_code, errors);
+    note_equal(found, list, members);
     free(list);
+}
+
+static bool refuse_duplicate(const Duplicate *found, int exit_code, Errors *errors) {
+    Text message = {0}, first = {0};
+    size_t size = strlen(found->key), shown = size < KEY_COLUMNS ? size : KEY_COLUMNS;
+    while (shown < size && is_continuation(found->key[shown])) shown--;
+    add_place(found->json, found->second, &message);
+    add_place(found->json, found->first, &first);
+    text_add(&message, ": the key \"");
+    text_escape(&message, found->key, shown);
+    text_printf(&message, "%s\" stands here a second time; first at %s", shown < size ? "..." : "",
+                text_string(&first));
+    add_caret(&message, &found->json->bytes, found->second);
+    errors_add(errors, exit_code, "%s", text_string(&message));
+    text_close(&message);
+    text_close(&first);
+    return false;
 }
 
 // ---- documents ----
@@ -313,11 +335,10 @@ static bool parse(Json *json, int exit_code, Errors *errors) {
     json->root = cJSON_ParseWithLengthOpts(json->bytes.data, json->bytes.size + 1, NULL, true);
     uselocale(before);
     if (!json->root) DIE(EXIT_INTERNAL, "%s: out of memory: a JSON text of %zu bytes", json->name, json->bytes.size);
-    int64_t next = 0;
-    int errors_before = errors->count;
-    refuse_duplicates(json, json->root, &next, exit_code, errors);
-    REQUIRE(next == json->count, "%s: %ld values scanned, %ld parsed", json->name, json->count, next);
-    return errors->count == errors_before;
+    Duplicate found = {.json = json};
+    find_duplicate(&found, json->root);
+    REQUIRE(found.next == json->count, "%s: %ld values scanned, %ld parsed", json->name, json->count, found.next);
+    return !found.key || refuse_duplicate(&found, exit_code, errors);
 }
 
 Json *json_parse(const char *name, const char *bytes, size_t size, int exit_code, Errors *errors) {

@@ -1,7 +1,7 @@
 // Strict JSON over cJSON. cJSON keeps no positions and forgives much, so one scanner pass comes first: it records
 // where each value begins and refuses invalid UTF-8, duplicate keys, \u0000, numbers that overflow a double, have
-// leading zeros or more than 62 characters, nesting deeper than 64, a byte-order mark, raw control characters and text
-// after the value. No locale matters.
+// leading zeros or more than 62 characters, nesting deeper than 64, more than 4194304 values, a byte-order mark, raw
+// control characters and text after the value. No locale matters.
 #pragma once
 
 #include <cjson/cJSON.h>

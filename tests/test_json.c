@@ -54,6 +54,52 @@ TEST(nesting_is_bounded) {
     }
 }
 
+// What a text of `count` times `piece` between `head` and `tail` is refused with.
+static void check_many(const char *head, const char *piece, int64_t count, const char *tail, const char *expected) {
+    Text text = {0};
+    Errors errors = {0};
+    text_add(&text, head);
+    for (int64_t i = 0; i < count; i++) text_add(&text, piece);
+    text_add(&text, tail);
+    assert_null(parse(text.data, text.size, &errors));
+    assert_int_equal(errors.count, 1);
+    if (!strstr(text_string(&errors.text), expected)) fail_msg("%s is not in: %s", expected, text_string(&errors.text));
+    assert_true(errors.text.size < 1000);
+    errors_close(&errors);
+    text_close(&text);
+}
+
+TEST(the_first_key_that_stands_twice_is_told_and_no_other) {
+    check_many("{\"a\": {\"b\": 1, \"c\": 2, \"b\": 3, \"c\": 4}, \"b\": 5", "", 0, ", \"a\": 6, \"a\": 7}",
+               "test.json:1:29: the key \"b\" stands here a second time; first at test.json:1:13");
+    check_many("{\"a\": {\"b\": 1}, \"a\": {\"b\": 1, \"b\": 2}}", "", 0, "",
+               "test.json:1:22: the key \"a\" stands here a second time; first at test.json:1:7");
+    check_many("{\"k\":0", ",\"k\":0", 1000000, "}", "test.json:1:12: the key \"k\"");
+    check_many("{", "\"k\":0,", 1000000, "\"k\":0}", "test.json:1:12: the key \"k\"");
+    check_many("[", "{\"k\":0,\"k\":0},", 500000, "0]", "test.json:1:13: the key \"k\"");
+    check_many("{\"\u00e9\": 1, \"", "", 0, "\u00e9\": 2}", "the key \"\u00e9\" stands");
+    Text key = {0}, members = {0};
+    for (int i = 0; i < 1000; i++) text_add(&key, "\u20ac");
+    text_printf(&members, "{\"%s\":0,\"%s\":0}", text_string(&key), text_string(&key));
+    check_many(text_string(&members), "", 0, "", "\u20ac...\" stands here a second time");
+    text_close(&key);
+    text_close(&members);
+}
+
+TEST(values_are_counted) {
+    check_many("[0", ",0", 4194303, "]", "test.json:1:8388608: more than 4194304 values");
+    Text text = {0};
+    Errors errors = {0};
+    text_add(&text, "[0");
+    for (int64_t i = 1; i < 4194303; i++) text_add(&text, ",0"); // and the array itself
+    text_add(&text, "]");
+    Json *json = parse(text.data, text.size, &errors);
+    assert_non_null(json);
+    assert_int_equal(cJSON_GetArraySize(json_root(json)), 4194303);
+    json_close(json);
+    text_close(&text);
+}
+
 TEST(positions_are_those_of_the_values) {
     static const char text[] = "{\n  \"a\": [10, {\"b\": true}],\n  \"c\": \"d\"\n}";
     Errors errors = {0};

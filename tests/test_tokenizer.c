@@ -307,6 +307,50 @@ TEST(config_json_names_the_separator) {
     tokenizer_close(tokenizer);
 }
 
+// Every byte, then every pair and as many triples of bytes as it takes.
+TEST(a_large_json) {
+    enum { MERGES = 300000, PAIRS = 256 * 256 };
+    Text vocab = {0}, merges = {0};
+    JsonWriter v = {.out = &vocab, .fresh = true}, m = {.out = &merges, .fresh = true};
+    json_begin(&v, NULL, '{');
+    json_begin(&m, NULL, '[');
+    for (int id = 0; id < 256 + MERGES; id++) {
+        int rank = id - 256, pair = rank < PAIRS ? rank : (rank - PAIRS) / 256;
+        char bytes[3] = {(char)(id < 256 ? id : pair / 256), (char)(pair % 256), (char)rank};
+        size_t size = id < 256 ? 1 : rank < PAIRS ? 2 : 3;
+        Text whole = {0}, left = {0}, right = {0};
+        byte_level_write(&whole, bytes, size);
+        byte_level_write(&left, bytes, size - 1);
+        byte_level_write(&right, bytes + size - 1, 1);
+        json_integer(&v, text_string(&whole), id);
+        if (id >= 256) {
+            json_begin(&m, NULL, '[');
+            json_string(&m, NULL, text_string(&left));
+            json_string(&m, NULL, text_string(&right));
+            json_end(&m, ']');
+        }
+        text_close(&whole);
+        text_close(&left);
+        text_close(&right);
+    }
+    json_end(&v, '}');
+    json_end(&m, ']');
+    Text json = {0};
+    char path[4096];
+    text_printf(&json,
+                "{\"added_tokens\":[{\"id\":%d,\"content\":\"<|endoftext|>\"}],\"pre_tokenizer\":{\"type\":\"ByteLevel\"},"
+                "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}",
+                256 + MERGES, text_string(&vocab), text_string(&merges));
+    write_file(path, "large.json", json.data, json.size);
+    Tokenizer *tokenizer = open_good(path);
+    assert_int_equal(tokenizer_vocab(tokenizer), 256 + MERGES + 1);
+    check_round_trip(tokenizer, "abcabc", 6);
+    tokenizer_close(tokenizer);
+    text_close(&vocab);
+    text_close(&merges);
+    text_close(&json);
+}
+
 TEST(damaged_json) {
     static const struct {
         const char *from, *to, *message;
