@@ -1,6 +1,6 @@
-// Tokenizers: what all kinds share, and the byte kind. Every kind is a table of byte strings, one separator without
-// bytes, and a ranked list of merges (none for byte). Strings of the world are never trusted to be UTF-8: bytes that
-// are not become U+FFFD before BPE sees them.
+// Tokenizers: what all kinds share, and the byte kind. Every kind is a table of byte strings, added tokens without
+// bytes of which one is the separator, and a ranked list of merges (none for byte). Strings of the world are never
+// trusted to be UTF-8: bytes that are not become U+FFFD before BPE sees them.
 #include "data/tokenizer.h"
 
 #include <stdio.h>
@@ -99,6 +99,21 @@ void tokenizer_add_merge(Tokenizer *tokenizer, Merge merge) {
     tokenizer->merges[tokenizer->merge_count++] = merge;
 }
 
+int32_t tokenizer_add_named(Tokenizer *tokenizer, const char *name, unsigned flags) {
+    if (tokenizer->added_count == tokenizer->added_capacity) {
+        int64_t capacity = tokenizer->added_capacity ? 2 * tokenizer->added_capacity : 16;
+        AddedToken *added = realloc(tokenizer->added, (size_t)capacity * sizeof *added);
+        if (!added) DIE(EXIT_INTERNAL, "out of memory: a list of %ld added tokens", capacity);
+        tokenizer->added = added;
+        tokenizer->added_capacity = capacity;
+    }
+    AddedToken token = {(int32_t)tokenizer->tokens.count, strdup(name), flags};
+    if (!token.name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", strlen(name));
+    tokenizer->added[tokenizer->added_count++] = token;
+    token_table_add(&tokenizer->tokens, "", 0);
+    return token.id;
+}
+
 // ---- the byte-level alphabet ----
 
 // Printable Latin-1 bytes stand for themselves and come first; the others are the code points from 256.
@@ -195,8 +210,7 @@ Tokenizer *tokenizer_open_byte(Errors *errors) {
         char c = (char)byte;
         token_table_add(&tokenizer->tokens, &c, 1);
     }
-    tokenizer->separator = 256;
-    token_table_add(&tokenizer->tokens, "", 0);
+    tokenizer->separator = tokenizer_add_named(tokenizer, SEPARATOR_TEXT, ADDED_SPECIAL);
     tokenizer_complete(tokenizer, errors);
     return tokenizer;
 }
@@ -217,6 +231,8 @@ Tokenizer *tokenizer_open(const char *which, Errors *errors) {
 void tokenizer_close(Tokenizer *tokenizer) {
     if (!tokenizer) return;
     bpe_close(tokenizer->bpe);
+    for (int64_t i = 0; i < tokenizer->added_count; i++) free(tokenizer->added[i].name);
+    free(tokenizer->added);
     free(tokenizer->merges);
     token_table_close(&tokenizer->tokens);
     free(tokenizer);

@@ -77,8 +77,7 @@ static bool build(Tokenizer *tokenizer, const char *path, const File *file, Erro
     for (int byte = 0; byte < 256; byte++) bytes[byte_level_place((unsigned char)byte)] = (char)byte;
     for (int place = 0; place < 256; place++) token_table_add(&tokenizer->tokens, &bytes[place], 1);
     if (!read_merges(tokenizer, path, file, errors)) return false;
-    tokenizer->separator = (int32_t)tokenizer->tokens.count;
-    token_table_add(&tokenizer->tokens, "", 0);
+    tokenizer->separator = tokenizer_add_named(tokenizer, SEPARATOR_TEXT, ADDED_SPECIAL);
     if (!tokenizer_complete(tokenizer, errors)) return false;
     if (strcmp(tokenizer->name, "gpt2") == 0) return true;
     return errors_add(errors, EXIT_DATA, "%s: these are not GPT-2's merges; %s again", path, fetch);

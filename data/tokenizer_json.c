@@ -8,6 +8,10 @@
 
 enum { FILE_LIMIT = 64 << 20, VOCAB_LIMIT = 1 << 20 };
 
+// Of an added token, bit by bit; what is not there is false, but for special.
+static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
+enum { FLAGS = sizeof flag_names / sizeof flag_names[0] };
+
 // ---- writing ----
 
 static void write_byte_level(JsonWriter *writer, const char *key, bool trim_offsets) {
@@ -19,15 +23,43 @@ static void write_byte_level(JsonWriter *writer, const char *key, bool trim_offs
     json_end(writer, '}');
 }
 
+static int compare_added(const void *a, const void *b) {
+    const AddedToken *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+static const AddedToken *added_token(const Tokenizer *tokenizer, int32_t id) {
+    AddedToken wanted = {.id = id};
+    const AddedToken *found =
+        bsearch(&wanted, tokenizer->added, (size_t)tokenizer->added_count, sizeof wanted, compare_added);
+    REQUIRE(found, "token %d has neither bytes nor a name", id);
+    return found;
+}
+
 static const char *token_text(const Tokenizer *tokenizer, int32_t id, Text *text) {
     size_t size;
     const char *bytes = token_table_bytes(&tokenizer->tokens, id, &size);
+    if (size == 0) return added_token(tokenizer, id)->name;
     text_clear(text);
-    if (id == tokenizer->separator)
-        text_add(text, SEPARATOR_TEXT);
-    else
-        byte_level_write(text, bytes, size);
+    byte_level_write(text, bytes, size);
     return text_string(text);
+}
+
+static void write_added(JsonWriter *writer, const AddedToken *token) {
+    json_begin(writer, NULL, '{');
+    json_integer(writer, "id", token->id);
+    json_string(writer, "content", token->name);
+    for (int i = 0; i < FLAGS; i++) json_bool(writer, flag_names[i], token->flags >> i & 1);
+    json_end(writer, '}');
+}
+
+// The separator first: that is how it is known when it has a name of its own.
+static void write_all_added(JsonWriter *writer, const Tokenizer *tokenizer) {
+    json_begin(writer, "added_tokens", '[');
+    write_added(writer, added_token(tokenizer, tokenizer->separator));
+    for (int64_t i = 0; i < tokenizer->added_count; i++)
+        if (tokenizer->added[i].id != tokenizer->separator) write_added(writer, &tokenizer->added[i]);
+    json_end(writer, ']');
 }
 
 static void write_model(JsonWriter *writer, const Tokenizer *tokenizer) {
@@ -63,15 +95,7 @@ void tokenizer_json(const Tokenizer *tokenizer, Text *out) {
     json_string(&writer, "version", "1.0");
     json_raw(&writer, "truncation", "null");
     json_raw(&writer, "padding", "null");
-    json_begin(&writer, "added_tokens", '[');
-    json_begin(&writer, NULL, '{');
-    json_integer(&writer, "id", tokenizer->separator);
-    json_string(&writer, "content", SEPARATOR_TEXT);
-    static const char *const flags[] = {"single_word", "lstrip", "rstrip", "normalized"};
-    for (int i = 0; i < 4; i++) json_bool(&writer, flags[i], false);
-    json_bool(&writer, "special", true);
-    json_end(&writer, '}');
-    json_end(&writer, ']');
+    write_all_added(&writer, tokenizer);
     json_raw(&writer, "normalizer", "null");
     write_byte_level(&writer, "pre_tokenizer", true);
     write_byte_level(&writer, "post_processor", false);
@@ -87,7 +111,8 @@ void tokenizer_config_json(const Tokenizer *tokenizer, int64_t context, Text *ou
     json_begin(&writer, NULL, '{');
     json_string(&writer, "tokenizer_class", gpt2 ? "GPT2Tokenizer" : "PreTrainedTokenizerFast");
     static const char *const roles[] = {"bos_token", "eos_token", "unk_token"};
-    for (int i = 0; i < 3; i++) json_string(&writer, roles[i], SEPARATOR_TEXT);
+    const char *separator = added_token(tokenizer, tokenizer->separator)->name;
+    for (int i = 0; i < 3; i++) json_string(&writer, roles[i], separator);
     json_integer(&writer, "model_max_length", context);
     json_bool(&writer, "add_prefix_space", false);
     json_bool(&writer, "clean_up_tokenization_spaces", false);
@@ -157,16 +182,37 @@ static bool check_members(const Reader *reader, const cJSON *root) {
 
 typedef struct {
     const cJSON *node; // NULL: no token has this id
-    bool added;        // matched by name before BPE: has no bytes
+    const char *text;  // its name, or its bytes in the byte-level alphabet
+    bool added;
 } Entry;
+
+static bool refuse_name(const Reader *reader, const cJSON *node, const char *name, const char *expected) {
+    Text text = {0};
+    text_printf(&text, "the token \"%s\" %s", name, expected);
+    refuse(reader, node, text_string(&text));
+    text_close(&text);
+    return false;
+}
 
 static bool note(const Reader *reader, Entry *entries, const cJSON *id_node, Entry entry) {
     int64_t id;
     if (!json_is_integer(id_node, &id) || id < 0 || id >= VOCAB_LIMIT)
         return refuse(reader, id_node ? id_node : entry.node, "an id from 0 to 1048575");
-    if (entries[id].node && !entries[id].added) return refuse(reader, id_node, "each id once");
-    if (!entries[id].node) entries[id] = entry;
+    Entry *known = &entries[id];
+    bool again = known->added && !entry.added && strcmp(known->text, entry.text) == 0;
+    if (known->node && !again) return refuse(reader, id_node, "each id once");
+    if (!known->node) *known = entry;
     return true;
+}
+
+static bool note_added(const Reader *reader, const cJSON *token, Entry *entries) {
+    const cJSON *content = json_member(token, "content");
+    if (!cJSON_IsString(content) || !*content->valuestring)
+        return refuse(reader, token, "an added token with content and id");
+    const char *name = content->valuestring;
+    if (cJSON_IsFalse(json_member(token, "special")) && strcmp(name, SEPARATOR_TEXT) != 0)
+        return refuse_name(reader, token, name, "to be special, as no text is encoded to it (or remove it)");
+    return note(reader, entries, json_member(token, "id"), (Entry){token, name, true});
 }
 
 // The added tokens, then the vocabulary; a token may stand in both.
@@ -174,36 +220,55 @@ static bool note_all(const Reader *reader, const cJSON *root, const cJSON *vocab
     const cJSON *added = json_member(root, "added_tokens");
     bool found = false;
     for (const cJSON *token = added ? added->child : NULL; token; token = token->next) {
-        const cJSON *content = json_member(token, "content"), *id = json_member(token, "id");
-        if (!cJSON_IsString(content)) return refuse(reader, token, "an added token with content and id");
-        if (!note(reader, entries, id, (Entry){token, true})) return false;
-        if (found && !is_string(content, SEPARATOR_TEXT)) continue;
+        if (!note_added(reader, token, entries)) return false;
+        if (found && !is_string(json_member(token, "content"), SEPARATOR_TEXT)) continue;
         found = true;
-        reader->tokenizer->separator = (int32_t)id->valuedouble;
+        reader->tokenizer->separator = (int32_t)json_member(token, "id")->valuedouble;
     }
     if (!found) return refuse(reader, added ? added : root, "an added token that ends documents: " SEPARATOR_TEXT);
     for (const cJSON *token = vocab->child; token; token = token->next)
-        if (!note(reader, entries, token, (Entry){token, false})) return false;
+        if (!note(reader, entries, token, (Entry){token, token->string, false})) return false;
+    return true;
+}
+
+static unsigned read_flags(const cJSON *token) {
+    unsigned flags = 0;
+    for (int i = 0; i < FLAGS; i++) {
+        const cJSON *flag = json_member(token, flag_names[i]);
+        if (flag ? cJSON_IsTrue(flag) : 1 << i == ADDED_SPECIAL) flags |= 1u << i;
+    }
+    return flags;
+}
+
+static bool add_token(const Reader *reader, const Entry *entry, Text *bytes) {
+    if (entry->added) {
+        tokenizer_add_named(reader->tokenizer, entry->text, read_flags(entry->node));
+        return true;
+    }
+    text_clear(bytes);
+    if (!byte_level_read(bytes, entry->text, strlen(entry->text)) || bytes->size == 0)
+        return refuse(reader, entry->node, "a token in the byte-level alphabet");
+    token_table_add(&reader->tokenizer->tokens, bytes->data, bytes->size);
     return true;
 }
 
 static bool add_tokens(const Reader *reader, const cJSON *vocab, const Entry *entries) {
-    TokenTable *tokens = &reader->tokenizer->tokens;
+    TokenTable texts = {0};
+    Text bytes = {0};
     int64_t count = 0, last = -1;
     for (int64_t id = 0; id < VOCAB_LIMIT; id++)
         if (entries[id].node) count++, last = id;
     if (count != last + 1) return refuse(reader, vocab, "ids without gaps from 0");
-    Text bytes = {0};
     bool good = true;
     for (int64_t id = 0; id < count && good; id++) {
-        const Entry *entry = &entries[id];
-        text_clear(&bytes);
-        if (!entry->added) good = byte_level_read(&bytes, entry->node->string, strlen(entry->node->string));
-        if (!good || (!entry->added && bytes.size == 0))
-            good = refuse(reader, entry->node, "a token in the byte-level alphabet");
-        token_table_add(tokens, text_string(&bytes), bytes.size);
+        size_t size = strlen(entries[id].text);
+        good = token_table_find(&texts, entries[id].text, size) < 0
+                   ? add_token(reader, &entries[id], &bytes)
+                   : refuse_name(reader, entries[id].node, entries[id].text, "to have one id");
+        token_table_add(&texts, entries[id].text, size);
     }
     text_close(&bytes);
+    token_table_close(&texts);
     return good;
 }
 

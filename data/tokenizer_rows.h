@@ -25,11 +25,21 @@ typedef struct {
     int32_t left, right, id;
 } Merge;
 
+// A token that no text is encoded to, such as the separator: it has a name and no bytes.
+typedef struct {
+    int32_t id;
+    char *name;
+    unsigned flags; // those of tokenizer.json, in the order of tokenizer_json.c
+} AddedToken;
+enum { ADDED_SPECIAL = 1 << 4 };
+
 typedef struct Bpe Bpe;
 
 struct Tokenizer {
     const char *name;
-    TokenTable tokens; // the separator has no bytes
+    TokenTable tokens; // added ones have no bytes
+    AddedToken *added; // by id
+    int64_t added_count, added_capacity;
     int32_t separator;
     int32_t byte_ids[256]; // the token of each single byte
     Merge *merges;
@@ -39,6 +49,8 @@ struct Tokenizer {
 };
 
 void tokenizer_add_merge(Tokenizer *tokenizer, Merge merge);
+// The next id gets a name and no bytes. Returns that id.
+int32_t tokenizer_add_named(Tokenizer *tokenizer, const char *name, unsigned flags);
 
 // The last step of opening: takes tokens, separator and merges, derives the rest. False when a byte has no token.
 bool tokenizer_complete(Tokenizer *tokenizer, Errors *errors);

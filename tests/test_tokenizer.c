@@ -293,18 +293,73 @@ TEST(json_there_and_back) {
     }
 }
 
-TEST(config_json_names_the_separator) {
-    Tokenizer *tokenizer = open_good("byte");
+// small.json with `from` replaced by `to`.
+static void changed_json(Text *out, const char *from, const char *to) {
+    Text good = {0};
+    small_json(&good);
+    const char *at = strstr(good.data, from);
+    if (!at) fail_msg("no %s", from);
+    text_clear(out);
+    text_append(out, good.data, (size_t)(at - good.data));
+    text_add(out, to);
+    text_add(out, at + strlen(from));
+    text_close(&good);
+}
+
+static void check_config_json(const Tokenizer *tokenizer, const char *separator) {
     Text text = {0};
     Errors errors = {0};
     tokenizer_config_json(tokenizer, 1024, &text);
     Json *json = json_parse("tokenizer_config.json", text.data, text.size, EXIT_DATA, &errors);
     assert_non_null(json);
-    assert_string_equal(json_member(json_root(json), "eos_token")->valuestring, SEPARATOR_TEXT);
+    assert_string_equal(json_member(json_root(json), "eos_token")->valuestring, separator);
     assert_true(json_member(json_root(json), "model_max_length")->valuedouble == 1024);
     json_close(json);
     text_close(&text);
+}
+
+TEST(config_json_names_the_separator) {
+    Tokenizer *tokenizer = open_good("byte");
+    check_config_json(tokenizer, SEPARATOR_TEXT);
     tokenizer_close(tokenizer);
+}
+
+TEST(added_tokens_keep_their_names) {
+    static const struct {
+        const char *added; // in place of the separator alone
+        int32_t separator;
+        const char *written[3];
+    } cases[] = {
+        {"{\"id\":273,\"content\":\"</s>\"}", 273,
+         {"\"content\":\"</s>\"", "\"</s>\":273}", "\"normalized\":false,\"special\":true}]"}},
+        {"{\"id\":275,\"content\":\"<\u00e9>\",\"lstrip\":true,\"special\":true},{\"id\":274,\"content\":\"<pad>\"},"
+         "{\"id\":273,\"content\":\"<|endoftext|>\"}", 273,
+         {"\"<|endoftext|>\":273,\"<pad>\":274,\"<\u00e9>\":275}",
+          "{\"id\":274,\"content\":\"<pad>\",\"single_word\":false,\"lstrip\":false,",
+          "{\"id\":275,\"content\":\"<\u00e9>\",\"single_word\":false,\"lstrip\":true,\"rstrip\":false,"}},
+        {"{\"id\":274,\"content\":\"<s>\",\"normalized\":true},{\"id\":273,\"content\":\"<pad>\"}", 274,
+         {"\"<pad>\":273,\"<s>\":274}", "\"rstrip\":false,\"normalized\":true,\"special\":true},",
+          "\"added_tokens\":[{\"id\":274,\"content\":\"<s>\","}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Text json = {0};
+        char path[4096];
+        changed_json(&json, "{\"id\":273,\"content\":\"<|endoftext|>\"}", cases[i].added);
+        write_file(path, "added.json", json.data, json.size);
+        Tokenizer *tokenizer = open_good(path);
+        assert_int_equal(tokenizer_separator(tokenizer), cases[i].separator);
+        text_clear(&json);
+        tokenizer_json(tokenizer, &json);
+        for (int w = 0; w < 3; w++)
+            if (!strstr(json.data, cases[i].written[w])) fail_msg("%s is not in: %s", cases[i].written[w], json.data);
+        check_json_round_trip(tokenizer);
+        check_round_trip(tokenizer, "<pad> a <s>", 11); // in a text they are text
+        if (i == 2) check_config_json(tokenizer, "<s>");
+        for (int32_t id = 273; id < tokenizer_vocab(tokenizer); id++)
+            assert_int_equal(tokenizer_token_bytes(tokenizer, id), 0);
+        tokenizer_close(tokenizer);
+        text_close(&json);
+    }
 }
 
 // Every byte, then every pair and as many triples of bytes as it takes.
@@ -338,8 +393,9 @@ TEST(a_large_json) {
     Text json = {0};
     char path[4096];
     text_printf(&json,
-                "{\"added_tokens\":[{\"id\":%d,\"content\":\"<|endoftext|>\"}],\"pre_tokenizer\":{\"type\":\"ByteLevel\"},"
-                "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}",
+                "{\"added_tokens\":[{\"id\":%d,\"content\":\"<|endoftext|>\"}],"
+                "\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"ByteLevel\"},"
+                "\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}",
                 256 + MERGES, text_string(&vocab), text_string(&merges));
     write_file(path, "large.json", json.data, json.size);
     Tokenizer *tokenizer = open_good(path);
@@ -386,17 +442,17 @@ TEST(damaged_json) {
         {"[\"a a\"", "[\"a \"", "a merge of two tokens of the vocabulary"},
         {"[\"a a\"", "[\"a xyz\"", "a merge of two tokens of the vocabulary"},
         {"[\"a a\"", "[\"a Q\"", "a merge whose result is in the vocabulary"},
+        {"[{\"id\":273", "[{\"id\":273,\"content\":\"x\"},{\"id\":273", "each id once"},
+        {"[{\"id\":273", "[{\"id\":274,\"content\":\"\"},{\"id\":273", "an added token with content and id"},
+        {"[{\"id\":273", "[{\"id\":274,\"content\":\"A\"},{\"id\":273", "the token \"A\" to have one id"},
+        {"[{\"id\":273", "[{\"id\":274,\"content\":\"<|endoftext|>\"},{\"id\":273", "\"<|endoftext|>\" to have one id"},
+        {"[{\"id\":273", "[{\"id\":274,\"content\":\"foo\",\"special\":false},{\"id\":273", "\"foo\" to be special"},
+        {"\"A\":65", "\"A\":65,\"xx\":273", "each id once"},
         {"{\"added_tokens\"", "[\"added_tokens\"", "broken.json"},
     };
-    Text good = {0}, bad = {0};
-    small_json(&good);
+    Text bad = {0};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        const char *at = strstr(good.data, cases[i].from);
-        if (!at) fail_msg("case %zu: %s", i, cases[i].from);
-        text_clear(&bad);
-        text_append(&bad, good.data, (size_t)(at - good.data));
-        text_add(&bad, cases[i].to);
-        text_add(&bad, at + strlen(cases[i].from));
+        changed_json(&bad, cases[i].from, cases[i].to);
         char path[4096];
         write_file(path, "broken.json", bad.data, bad.size);
         check_error(path, EXIT_DATA, cases[i].message);
@@ -405,7 +461,6 @@ TEST(damaged_json) {
     write_file(path, "broken.json", "[]", 2);
     check_error(path, EXIT_DATA, "an object");
     check_error("no/such/tokenizer.json", EXIT_NO_INPUT, "expected byte, gpt2, or the path of a tokenizer.json");
-    text_close(&good);
     text_close(&bad);
 }
 
