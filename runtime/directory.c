@@ -40,6 +40,14 @@ void path_join(char out[4096], const char *directory, const char *name) {
     if (size >= 4096) DIE(EXIT_USAGE, "the path %s/%s is too long; use a shorter run.dir", directory, name);
 }
 
+void path_directory(char out[4096], const char *path) {
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        snprintf(out, 4096, ".");
+    else
+        snprintf(out, 4096, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
 static bool make_one(const char *path, Errors *errors) {
     if (path_is_directory(path)) return true;
     if (!fault_next() && (mkdir(path, 0777) == 0 || (errno == EEXIST && path_is_directory(path)))) return true;

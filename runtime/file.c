@@ -238,13 +238,6 @@ bool file_finish(FileWriter *writer, char hash_hex[HASH_HEX], Errors *errors) {
 
 // ---- small files, replaced as a whole ----
 
-static void directory_of(char out[4096], const char *path) {
-    const char *slash = strrchr(path, '/');
-    if (!slash) snprintf(out, 4096, ".");
-    else if (slash == path) snprintf(out, 4096, "/");
-    else snprintf(out, 4096, "%.*s", (int)(slash - path), path);
-}
-
 bool file_replace(const char *path, const void *bytes, size_t size, Errors *errors) {
     char beside[4096], directory[4096];
     if (snprintf(beside, sizeof beside, "%s.partial", path) >= (int)sizeof beside) {
@@ -259,7 +252,7 @@ bool file_replace(const char *path, const void *bytes, size_t size, Errors *erro
         unlink(beside);
         return false;
     }
-    directory_of(directory, path);
+    path_directory(directory, path);
     return directory_sync(directory, errors);
 }
 

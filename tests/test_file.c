@@ -97,6 +97,16 @@ TEST(what_cannot_be_read_is_named) {
     errors_close(&errors);
 }
 
+TEST(a_name_stands_in_a_directory) {
+    static const char *const rows[][2] = {{"/x.bin", "/"}, {"x.bin", "."}, {"a/b", "a"}, {"/a/b/c", "/a/b"},
+                                          {"./x", "."},    {"", "."},      {"/", "/"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char directory[4096];
+        path_directory(directory, rows[i][0]);
+        assert_string_equal(directory, rows[i][1]);
+    }
+}
+
 TEST(removing_a_directory_does_not_follow_links) {
     char inner[4096], outside[4096], link[4096];
     Errors errors = {0};
