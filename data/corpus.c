@@ -195,6 +195,14 @@ static bool add_file(Corpus *corpus, const char *path) {
     return good;
 }
 
+static bool spare_inputs(const Corpus *corpus) {
+    const char *tokenizer = tokenizer_path(corpus->tokenizer), *out = corpus->setup->out;
+    if (tokenizer && !corpus_spare_input(tokenizer, out, corpus->errors)) return false;
+    for (int64_t i = 0; i < corpus->files.count; i++)
+        if (!corpus_spare_input(corpus->files.items[i], out, corpus->errors)) return false;
+    return true;
+}
+
 // ---- the split ----
 
 static int64_t count_documents(const char *path, const File *file, int64_t enough) {
@@ -364,8 +372,8 @@ bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, Corpus
         corpus->shards[split] =
             shard_writer_open(setup->out, names[split], tokenizer_vocab(tokenizer), setup->shard_tokens);
 
-    bool good = corpus_find_files(setup->inputs, setup->out, &corpus->files, errors) && survey(corpus) &&
-                corpus_claim_output(setup->out, errors);
+    bool good = corpus_find_files(setup->inputs, setup->out, &corpus->files, errors) && spare_inputs(corpus) &&
+                survey(corpus) && corpus_claim_output(setup->out, errors);
     if (good && !write_all(corpus)) {
         clear_progress(corpus);
         good = errors_add(errors, EXIT_DATA,

@@ -11,7 +11,7 @@
 
 typedef struct {
     const TextList *inputs; // files and folders
-    const char *out;        // directory; a non-empty one is refused unless it holds only what we wrote
+    const char *out;        // directory; a non-empty one is refused unless it holds only what we wrote and no input
     double val_fraction;    // share of the text that is held out, in (0, 1)
     int64_t shard_tokens;   // per file; as many ids are held in memory
     bool quiet;             // no progress bar

@@ -19,6 +19,10 @@ typedef struct {
     Errors *errors;
 } Walk;
 
+static bool same_file(const struct stat *a, const struct stat *b) {
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
 static bool walk_folder(const Walk *walk, const char *folder, int depth) {
     enum { DEEPEST = 64 };
     if (depth > DEEPEST)
@@ -30,7 +34,7 @@ static bool walk_folder(const Walk *walk, const char *folder, int depth) {
         struct stat info, link;
         path_join(path, folder, names.items[i]);
         if (names.items[i][0] == '.' || stat(path, &info) != 0 || lstat(path, &link) != 0) continue;
-        bool is_out = info.st_ino == walk->out.st_ino && info.st_dev == walk->out.st_dev;
+        bool is_out = same_file(&info, &walk->out);
         if (S_ISDIR(info.st_mode) && !S_ISLNK(link.st_mode) && !is_out) good = walk_folder(walk, path, depth + 1);
         if (S_ISREG(info.st_mode)) text_list_add(walk->files, path);
     }
@@ -76,11 +80,29 @@ static bool is_ours(const char *name) {
     return is_shard_name(name);
 }
 
-static bool remove_file(const char *directory, const char *name, Errors *errors) {
+static bool stands_in(const char *path, const struct stat *directory) {
+    char parent[4096];
+    struct stat info;
+    path_directory(parent, path);
+    return stat(parent, &info) == 0 && same_file(&info, directory);
+}
+
+bool corpus_spare_input(const char *path, const char *out, Errors *errors) {
+    struct stat directory;
+    if (stat(out, &directory) != 0) return true; // there is nothing in it
+    char *real = realpath(path, NULL);
+    bool inside = stands_in(path, &directory) || (real && stands_in(real, &directory));
+    free(real);
+    if (!inside) return true;
+    return errors_add(errors, EXIT_USAGE,
+                      "%s: lies in the output directory %s, which is emptied before it is filled; choose another --out",
+                      path, out);
+}
+
+static bool remove_output(const char *directory, const char *name, Errors *errors) {
     char path[4096];
     path_join(path, directory, name);
-    if (unlink(path) == 0 || errno == ENOENT) return true;
-    return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot remove: %s; choose another --out", path, strerror(errno));
+    return file_remove(path, errors);
 }
 
 bool corpus_claim_output(const char *out, Errors *errors) {
@@ -94,8 +116,8 @@ bool corpus_claim_output(const char *out, Errors *errors) {
             good = errors_add(errors, EXIT_CANNOT_WRITE,
                               "%s: holds %s, which is no output of `prepare`; choose a new or empty directory", out,
                               names.items[i]);
-    good = good && remove_file(out, "dataset.json", errors) && directory_sync(out, errors);
-    for (int64_t i = 0; i < names.count && good; i++) good = remove_file(out, names.items[i], errors);
+    good = good && remove_output(out, "dataset.json", errors) && directory_sync(out, errors);
+    for (int64_t i = 0; i < names.count && good; i++) good = remove_output(out, names.items[i], errors);
     text_list_close(&names);
     return good;
 }

@@ -6,6 +6,9 @@
 // The files of `inputs` in order, folders walked; nothing below the directory `out` is taken.
 bool corpus_find_files(const TextList *inputs, const char *out, TextList *files, Errors *errors);
 
+// False and a message when a file that is read lies in `out`, itself or where a link leads.
+bool corpus_spare_input(const char *path, const char *out, Errors *errors);
+
 // Makes `out` an empty directory. What an earlier run wrote there is removed, dataset.json first; anything else in it
 // is refused.
 bool corpus_claim_output(const char *out, Errors *errors);

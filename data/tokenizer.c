@@ -233,6 +233,7 @@ void tokenizer_close(Tokenizer *tokenizer) {
     bpe_close(tokenizer->bpe);
     for (int64_t i = 0; i < tokenizer->added_count; i++) free(tokenizer->added[i].name);
     free(tokenizer->added);
+    free(tokenizer->path);
     free(tokenizer->merges);
     token_table_close(&tokenizer->tokens);
     free(tokenizer);
@@ -244,6 +245,7 @@ const char *tokenizer_name(const Tokenizer *tokenizer) { return tokenizer->name;
 int64_t tokenizer_vocab(const Tokenizer *tokenizer) { return tokenizer->tokens.count; }
 int32_t tokenizer_separator(const Tokenizer *tokenizer) { return tokenizer->separator; }
 const char *tokenizer_hash(const Tokenizer *tokenizer) { return tokenizer->hash; }
+const char *tokenizer_path(const Tokenizer *tokenizer) { return tokenizer->path; }
 
 int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id) {
     REQUIRE(id >= 0 && id < tokenizer->tokens.count, "id %d of %ld", id, tokenizer->tokens.count);

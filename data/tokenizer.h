@@ -20,6 +20,7 @@ const char *tokenizer_name(const Tokenizer *tokenizer);  // "byte", "gpt2"; "bpe
 int64_t tokenizer_vocab(const Tokenizer *tokenizer);     // ids are below
 int32_t tokenizer_separator(const Tokenizer *tokenizer); // the id that ends a document
 const char *tokenizer_hash(const Tokenizer *tokenizer);  // 32 hex digits over what decides the ids
+const char *tokenizer_path(const Tokenizer *tokenizer);  // of the tokenizer.json that it was read from; NULL: none
 
 // Appends the ids of UTF-8 text (special tokens in it are ordinary text). Bytes that are not UTF-8 become U+FFFD for
 // gpt2 and are counted in the result; for byte every byte is a token. A tokenizer has scratch: one thread at a time.

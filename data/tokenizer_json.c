@@ -328,7 +328,7 @@ Tokenizer *tokenizer_open_json(const char *path, Errors *errors) {
     Json *json = json_open(path, FILE_LIMIT, EXIT_DATA, errors);
     if (!json) return NULL;
     Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    if (!tokenizer || !(tokenizer->path = strdup(path))) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
     Reader reader = {json, tokenizer, errors};
     if (!read_root(&reader, json_root(json))) {
         tokenizer_close(tokenizer);

@@ -37,6 +37,7 @@ typedef struct Bpe Bpe;
 
 struct Tokenizer {
     const char *name;
+    char *path; // of a tokenizer.json; NULL: none
     TokenTable tokens; // added ones have no bytes
     AddedToken *added; // by id
     int64_t added_count, added_capacity;

@@ -5,6 +5,7 @@
 
 #include "data/corpus.h"
 #include "data/shards.h"
+#include "runtime/fault.h"
 #include "runtime/file.h"
 #include "runtime/philox.h"
 #include "tests/test.h"
@@ -39,11 +40,10 @@ typedef struct {
     bool good;
 } Outcome;
 
-// Prepares `input` (below the test's folder) with the byte tokenizer into OUT, named `out`.
-static Outcome prepare(const char *input, const char *out, double val_fraction, int64_t shard_tokens) {
+// Prepares `input` (below the test's folder) with a tokenizer into OUT, named `out`.
+static Outcome prepare_with(Tokenizer *tokenizer, const char *input, const char *out, double val_fraction,
+                            int64_t shard_tokens) {
     Outcome outcome = {0};
-    Errors none = {0};
-    Tokenizer *tokenizer = tokenizer_open("byte", &none);
     TextList inputs = {0};
     char path[4096];
     path_join(path, folder(), input);
@@ -54,6 +54,11 @@ static Outcome prepare(const char *input, const char *out, double val_fraction, 
     text_list_close(&inputs);
     tokenizer_close(tokenizer);
     return outcome;
+}
+
+static Outcome prepare(const char *input, const char *out, double val_fraction, int64_t shard_tokens) {
+    Errors none = {0};
+    return prepare_with(tokenizer_open("byte", &none), input, out, val_fraction, shard_tokens);
 }
 
 static void check_good(Outcome *outcome) {
@@ -276,6 +281,54 @@ TEST(an_earlier_output_is_replaced_and_nothing_else) {
     Outcome onto_file = prepare("text.txt", "file", 0.5, 1000);
     assert_int_equal(onto_file.errors.exit_code, EXIT_CANNOT_WRITE);
     errors_close(&onto_file.errors);
+}
+
+static void check_spared(Outcome outcome, const char *path) {
+    assert_true(path_exists(path));
+    assert_int_equal(outcome.errors.exit_code, EXIT_USAGE);
+    assert_non_null(strstr(text_string(&outcome.errors.text), "lies in the output directory"));
+    assert_false(outcome.good);
+    errors_close(&outcome.errors);
+}
+
+TEST(an_output_directory_with_an_input_in_it_is_refused) {
+    char text[4096], shard[4096], link[4096], tokenizer[4096];
+    write_string(text, "words.txt", "some words\nmore words\n");
+    Outcome first = prepare("words.txt", "mine", 0.5, 1000);
+    check_good(&first);
+    path_join(tokenizer, first.out, "tokenizer.json");
+    path_join(shard, first.out, "train_000000.bin");
+    const char *const given[] = {tokenizer, first.out}; // the file, and its directory
+    for (int i = 0; i < 2; i++) {
+        Errors none = {0};
+        check_spared(prepare_with(tokenizer_open(given[i], &none), "words.txt", "mine", 0.5, 1000), tokenizer);
+    }
+    check_spared(prepare("mine", "mine", 0.5, 1000), shard); // only names of ours, all of them inputs
+    check_spared(prepare("mine/train_000000.bin", "mine", 0.5, 1000), shard);
+    check_spared(prepare("mine/train_000000.bin", "mine/../mine/", 0.5, 1000), shard);
+    path_join(link, folder(), "link.txt");
+    assert_int_equal(symlink("mine/train_000000.bin", link), 0);
+    check_spared(prepare("link.txt", "mine", 0.5, 1000), shard);
+    unlink(link);
+    path_join(link, folder(), "mine/val_000000.bin"); // the text stands elsewhere, but its name here
+    unlink(link);
+    assert_int_equal(symlink("../words.txt", link), 0);
+    check_spared(prepare("mine/val_000000.bin", "mine", 0.5, 1000), link);
+}
+
+TEST(a_file_that_cannot_be_removed) {
+    char path[4096];
+    write_string(path, "gone.txt", "some words\nmore words\n");
+    Outcome first = prepare("gone.txt", "gone", 0.5, 1000);
+    check_good(&first);
+    fault_set("1:EIO"); // the first change to files is the removal of dataset.json
+    Outcome second = prepare("gone.txt", "gone", 0.5, 1000);
+    fault_set(NULL);
+    assert_false(second.good);
+    assert_int_equal(second.errors.exit_code, EXIT_CANNOT_WRITE);
+    assert_non_null(strstr(text_string(&second.errors.text), "dataset.json: removing failed"));
+    errors_close(&second.errors);
+    check_good(&first);
 }
 
 // ---- bad input ----

@@ -38,6 +38,10 @@ sed -Ei 's/("tokenizer_hash": *)"[0-9a-f]*"/\1"00000000000000000000000000000000"
 expect 65 'dataset.json' "$program" train "$tiny" data.train='other_tokenizer/train_*.bin' data.val='shards/val_*.bin'
 expect 66 'nosuchfile' "$program" prepare nosuchfile --tokenizer byte --out none
 expect 2 'tokenizer' "$program" prepare text.txt --out none
+cp -r shards mine
+expect 2 'mine/tokenizer.json: lies in' "$program" prepare text.txt --tokenizer mine/tokenizer.json --out mine
+expect 2 'mine/dataset.json: lies in' "$program" prepare mine --tokenizer byte --out mine
+diff -r shards mine || fail "a refused command changed its inputs"
 THALWEG_DATA=$PWD/empty expect 66 'get_data.sh' "$program" prepare text.txt --tokenizer gpt2 --out none
 
 echo "== run directories and checkpoints"
