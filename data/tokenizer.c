@@ -247,10 +247,17 @@ int32_t tokenizer_separator(const Tokenizer *tokenizer) { return tokenizer->sepa
 const char *tokenizer_hash(const Tokenizer *tokenizer) { return tokenizer->hash; }
 const char *tokenizer_path(const Tokenizer *tokenizer) { return tokenizer->path; }
 
+// Of any id that a model may give.
+static const char *bytes_of(const Tokenizer *tokenizer, int32_t id, size_t *size) {
+    REQUIRE(id >= 0, "id %d", id);
+    if (id < tokenizer->tokens.count) return token_table_bytes(&tokenizer->tokens, id, size);
+    *size = 0;
+    return "";
+}
+
 int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id) {
-    REQUIRE(id >= 0 && id < tokenizer->tokens.count, "id %d of %ld", id, tokenizer->tokens.count);
     size_t size;
-    token_table_bytes(&tokenizer->tokens, id, &size);
+    bytes_of(tokenizer, id, &size);
     return (int64_t)size;
 }
 
@@ -292,9 +299,8 @@ int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t s
 
 void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out) {
     for (int64_t i = 0; i < count; i++) {
-        REQUIRE(ids[i] >= 0 && ids[i] < tokenizer->tokens.count, "id %d of %ld", ids[i], tokenizer->tokens.count);
         size_t size;
-        const char *bytes = token_table_bytes(&tokenizer->tokens, ids[i], &size);
+        const char *bytes = bytes_of(tokenizer, ids[i], &size);
         text_append(out, bytes, size);
     }
 }

@@ -30,9 +30,10 @@ int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t s
 // (A run of 64 MiB without such a place is cut between characters.)
 size_t tokenizer_piece(const char *bytes, size_t size, size_t target);
 
-// The separator and other tokens without text decode to nothing.
+// The separator, other tokens without text and ids from the vocabulary's size on (a model may have more) decode to
+// nothing and have 0 bytes.
 void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
-int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id); // 0 for the separator
+int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id);
 
 // A Hugging Face tokenizer.json (byte-level BPE) that tokenizer_open reads back to the same tokenizer.
 void tokenizer_json(const Tokenizer *tokenizer, Text *out);

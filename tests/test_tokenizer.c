@@ -262,6 +262,18 @@ TEST(byte_is_the_identity) {
     tokenizer_close(tokenizer);
 }
 
+TEST(ids_beyond_the_vocabulary_are_nothing) {
+    static const int32_t ids[] = {'a', 256, 257, 'b', 300, INT32_MAX};
+    Tokenizer *tokenizer = open_good("byte");
+    Text text = {0};
+    tokenizer_decode(tokenizer, ids, sizeof ids / sizeof ids[0], &text);
+    assert_string_equal(text_string(&text), "ab");
+    assert_int_equal(tokenizer_token_bytes(tokenizer, 257), 0);
+    assert_int_equal(tokenizer_token_bytes(tokenizer, INT32_MAX), 0);
+    text_close(&text);
+    tokenizer_close(tokenizer);
+}
+
 // ---- tokenizer.json ----
 
 static void check_json_round_trip(const Tokenizer *tokenizer) {
