@@ -2,7 +2,8 @@
 //   REQUIRE   our own promise is broken (shape, index, null): always on, exit 70.
 //   DIE       the world refused and nobody above can do anything: exit with the given code.
 //   Errors    somebody wrote or gave something wrong: collected, printed together, and the caller decides.
-// A message names the file, key or byte, says what was expected and what to do next.
+// A message names the file, key or byte, says what was expected and what to do next. It may quote what strangers wrote:
+// every message passes through text_escape.
 #pragma once
 
 #include <stdbool.h>

@@ -44,7 +44,8 @@ const char *text_double(char out[TEXT_NUMBER], double value);
 // reverse); NULL when none is near. `candidates` holds `count` strings.
 const char *text_nearest(const char *word, const char *const *candidates, int64_t count);
 
-// Bytes from strangers for a terminal: control characters and invalid UTF-8 become \xNN; tabs and newlines stay.
+// Bytes from strangers for a terminal: control characters and invalid UTF-8 become \xNN; tabs and newlines stay, and
+// what was escaped before is not changed.
 void text_escape(Text *out, const void *bytes, size_t size);
 // A word as a shell reads it back, in quotes only where it needs them.
 void text_add_shell(Text *text, const char *word);

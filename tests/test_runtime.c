@@ -1,5 +1,7 @@
 // Errors, texts, tensors, arenas and random numbers.
 #include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "runtime/arena.h"
 #include "runtime/error.h"
@@ -149,6 +151,10 @@ TEST(text_escape_keeps_text_and_shows_the_rest) {
     Text out = {0};
     text_escape(&out, bytes, sizeof bytes - 1);
     assert_string_equal(text_string(&out), "a\tb\n\\x1b[2J\\xff\xc3\xa9\\xc2\\x9b\\xe2\\x82");
+    Text again = {0};
+    text_escape(&again, out.data, out.size);
+    assert_string_equal(text_string(&again), text_string(&out));
+    text_close(&again);
     text_close(&out);
     size_t bad = 0;
     assert_false(text_is_utf8("ab\xed\xa0\x80", 5, &bad)); // a surrogate
@@ -176,4 +182,32 @@ TEST(errors_keep_the_first_exit_code) {
     assert_int_equal(errors.count, 2);
     assert_string_equal(text_string(&errors.text), "one 1\ntwo\n");
     errors_close(&errors);
+}
+
+TEST(messages_cannot_command_a_terminal) {
+    Errors errors = {0};
+    errors_add(&errors, EXIT_DATA, "%s: no tensor %s", "\xc3\xa9\t\\x07", "\x1b[2J\xff\x7f\r\n.");
+    assert_string_equal(text_string(&errors.text), "\xc3\xa9\t\\x07: no tensor \\x1b[2J\\xff\\x7f\\x0d\n.\n");
+    errors_close(&errors);
+    for (int internal = 0; internal < 2; internal++) {
+        char told[1000];
+        int ends[2], status;
+        assert_int_equal(pipe(ends), 0);
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            dup2(ends[1], STDERR_FILENO);
+            if (internal) REQUIRE(child > 0, "tensor %s", "\x1b[2J");
+            DIE(EXIT_DATA, "tensor %s", "\x1b[2J");
+        }
+        close(ends[1]);
+        size_t size = 0;
+        for (ssize_t got; (got = read(ends[0], told + size, sizeof told - 1 - size)) > 0; size += (size_t)got) {}
+        told[size] = 0;
+        close(ends[0]);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(WEXITSTATUS(status), internal ? EXIT_INTERNAL : EXIT_DATA);
+        assert_null(strchr(told, 0x1b));
+        assert_non_null(strstr(told, "tensor \\x1b[2J\n"));
+    }
 }
