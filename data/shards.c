@@ -110,6 +110,37 @@ static bool shard_open(Shard *shard, ShardFormat format, Errors *errors) {
     return true;
 }
 
+typedef struct {
+    const char *path;
+    int64_t index; // in the list
+} Place;
+
+static int compare_places(const void *a, const void *b) {
+    const Place *x = a, *y = b;
+    int order = strcmp(x->path, y->path);
+    return order ? order : (x->index > y->index) - (x->index < y->index);
+}
+
+// Keeps the first of equal paths, in order: globs may overlap.
+static void drop_repeated(TextList *paths) {
+    Place *places = malloc(((size_t)paths->count + 1) * sizeof *places);
+    if (!places) DIE(EXIT_INTERNAL, "out of memory for %ld shards", paths->count);
+    for (int64_t i = 0; i < paths->count; i++) places[i] = (Place){paths->items[i], i};
+    qsort(places, (size_t)paths->count, sizeof *places, compare_places);
+    const char *before = NULL;
+    for (int64_t i = 0; i < paths->count; i++) {
+        char **item = &paths->items[places[i].index];
+        bool repeated = before && strcmp(*item, before) == 0;
+        if (!repeated) before = *item;
+        if (repeated) free(*item), *item = NULL;
+    }
+    int64_t kept = 0;
+    for (int64_t i = 0; i < paths->count; i++)
+        if (paths->items[i]) paths->items[kept++] = paths->items[i];
+    paths->count = kept;
+    free(places);
+}
+
 Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors) {
     TextList paths = {0};
     int before = errors->count;
@@ -121,6 +152,7 @@ Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors) {
                        "%s: no file matches; make shards with `train_gpt prepare TEXT --tokenizer gpt2 --out DIR`",
                        globs->items[i]);
     }
+    drop_repeated(&paths);
     if (globs->count == 0) errors_add(errors, EXIT_NO_INPUT, "no token shards are named; set data.train and data.val");
 
     Shards *shards = calloc(1, sizeof *shards);

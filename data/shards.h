@@ -10,7 +10,8 @@ typedef enum { SHARD_HEADER, SHARD_RAW_U16, SHARD_RAW_U32 } ShardFormat; // valu
 
 typedef struct Shards Shards;
 
-// Opens and validates every file of the globs, in sorted order per glob. Messages name file and byte.
+// Opens and validates every file of the globs, in sorted order per glob; one that several globs match is there once.
+// Messages name file and byte.
 Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors);
 void shards_close(Shards *shards);
 

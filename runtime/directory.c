@@ -134,6 +134,10 @@ bool path_exchange(const char *a, const char *b, Errors *errors) {
 
 void path_glob(TextList *out, const char *pattern) {
     glob_t found;
+    if (path_exists(pattern)) {
+        text_list_add(out, pattern);
+        return;
+    }
     if (glob(pattern, 0, NULL, &found) == 0)
         for (size_t i = 0; i < found.gl_pathc; i++) text_list_add(out, found.gl_pathv[i]);
     globfree(&found);

@@ -93,6 +93,32 @@ TEST(unequal_shards_keep_windows_inside_files) {
     shards_close(shards);
 }
 
+TEST(overlapping_globs_count_a_shard_once) {
+    static const char *const names[] = {"once_a.bin", "once_b.bin", "once_c.bin", "once_[ab].bin"};
+    static const char *const patterns[] = {"once_c*.bin", "once_[ab].bin", "once_?.bin", "once_c.bin"};
+    char path[4096];
+    TextList globs = {0};
+    for (uint16_t file = 0; file < 4; file++) {
+        uint16_t ids[2] = {file, file};
+        path_in(path, names[file]);
+        write_file(path, NULL, 0, ids, sizeof ids);
+        path_in(path, patterns[file]);
+        text_list_add(&globs, path);
+    }
+    Errors errors = {0};
+    Shards *shards = shards_open(&globs, SHARD_RAW_U16, &errors);
+    assert_non_null(shards);
+    static const int32_t expected[] = {2, 3, 0, 1}; // [ab] is a file's name, ? is not
+    assert_int_equal(shards_windows(shards, 1), 4);
+    for (int window = 0; window < 4; window++) {
+        int32_t ids[2];
+        assert_true(shards_read(shards, window, 1, 10, ids, &errors));
+        assert_int_equal(ids[0], expected[window]);
+    }
+    shards_close(shards);
+    text_list_close(&globs);
+}
+
 TEST(beyond_two_gib) {
     const int64_t count = INT64_C(1200000000);
     char path[4096];
