@@ -221,3 +221,35 @@ TEST(everything_that_does_not_fit_is_named_before_anything_is_read) {
     errors_close(&errors);
     safetensors_close(st);
 }
+
+TEST(shapes_and_dtypes_that_do_not_fit_are_told_as_they_are) {
+    static const struct {
+        const char *header;
+        size_t data;
+        const char *says; // NULL: it fits
+    } rows[] = {
+        {ENTRY("F32", "[1,1,1,1,2]", "[0,8]"), 8, "t has shape (1, 1, 1, 1, 2), expected (1)"},
+        {ENTRY("F32", "[0]", "[0,0]"), 0, "t has shape (0), expected (1)"},
+        {ENTRY("F32", "[1,1]", "[0,4]"), 4, "t has shape (1, 1), expected (1)"},
+        {ENTRY("F16", "[0]", "[0,0]"), 0, "t is F16, expected F32, F64 or BF16"},
+        {ENTRY("I64", "[1]", "[0,8]"), 8, "t is I64, expected F32, F64 or BF16"},
+        {ENTRY("F32", "[]", "[0,4]"), 4, NULL},
+        {ENTRY("F32", "[1]", "[0,4]"), 4, NULL},
+    };
+    char path[4096];
+    path_of(path, "shapes");
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Errors errors = {0};
+        float number = 1;
+        NamedTensor named = {.name = "t", .tensor = tensor_1d(&number, DTYPE_F32, 1)};
+        write_file(path, rows[i].header, rows[i].data);
+        Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+        assert_non_null(st);
+        assert_int_equal(safetensors_read(st, &reference_kernels, &named, 1, &errors), rows[i].says == NULL);
+        if (rows[i].says && !strstr(text_string(&errors.text), rows[i].says))
+            fail_msg("row %zu says: %s", i, text_string(&errors.text));
+        assert_true(rows[i].says || number == 0);
+        errors_close(&errors);
+        safetensors_close(st);
+    }
+}
