@@ -2,7 +2,6 @@
 // order in which they begin; `offsets` holds where, and the tree walked in the same order gives the same numbers.
 #include "runtime/json.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,12 +23,6 @@ struct Json {
     size_t *offsets;
     int64_t count, capacity;
 };
-
-static locale_t c_locale(void) {
-    static locale_t locale;
-    if (!locale) locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    return locale;
-}
 
 static void *take(void *memory, size_t size) {
     void *result = realloc(memory, size);

@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <float.h>
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,10 +115,8 @@ static double unit_factor(const Unit *units, char suffix) {
 
 // A decimal number with at most one unit behind it. A product such as 4.35 x 1e6 may miss its integer by rounding.
 static bool read_number(const Kind *kind, const char *text, double *value) {
-    static locale_t c_locale;
-    if (!c_locale) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
     char *end;
-    *value = strtod_l(text, &end, c_locale);
+    *value = strtod_l(text, &end, c_locale());
     if (end == text || (size_t)(end - text) > strspn(text, "0123456789+-.eE")) return false; // hex, inf, nan, spaces
     if (*end) {
         double factor = end[1] ? 0 : unit_factor(kind->units, *end);

@@ -1,7 +1,6 @@
 #include "runtime/text.h"
 
 #include <ctype.h>
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -123,10 +122,14 @@ const char *text_duration(char out[TEXT_NUMBER], double seconds) {
     return out;
 }
 
+locale_t c_locale(void) {
+    static locale_t locale;
+    if (!locale) locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    return locale;
+}
+
 const char *text_double(char out[TEXT_NUMBER], double value) {
-    static locale_t c_locale;
-    if (!c_locale) c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    locale_t before = uselocale(c_locale);
+    locale_t before = uselocale(c_locale());
     if (value == floor(value) && fabs(value) <= 0x1p53) {
         snprintf(out, TEXT_NUMBER, "%.0f", value);
     } else {

@@ -1,6 +1,7 @@
 // Text: a growing string that is always terminated. Zero-initialised is empty; text_close gives the memory back.
 #pragma once
 
+#include <locale.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,6 +36,9 @@ enum { TEXT_NUMBER = 32 };
 const char *text_bytes(char out[TEXT_NUMBER], double bytes);
 const char *text_count(char out[TEXT_NUMBER], double count);
 const char *text_duration(char out[TEXT_NUMBER], double seconds);
+
+// Where a number has a point whatever the user's locale.
+locale_t c_locale(void);
 
 // The shortest decimal that reads back as exactly `value`; integers up to 2^53 without exponent. Never locale
 // dependent.
