@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/shards.h"
 #include "runtime/file.h"
 
 // ---- inputs ----
@@ -135,8 +136,9 @@ static bool write_shard(ShardWriter *writer, Errors *errors) {
     char name[64], path[4096];
     snprintf(name, sizeof name, "%s_%06ld.bin", writer->split, writer->shards);
     path_join(path, writer->directory, name);
-    int32_t header[256] = {writer->id_bytes == 2 ? 20240520 : 20240801, writer->id_bytes == 2 ? 1 : 7,
-                           (int32_t)writer->held};
+    const ShardKind *kind = shard_kinds;
+    while (kind->id_bytes != writer->id_bytes) kind++;
+    int32_t header[SHARD_HEADER_WORDS] = {kind->magic, kind->version, (int32_t)writer->held};
     FileWriter file;
     if (!file_create(&file, path, errors)) return false;
     file_write(&file, header, sizeof header);

@@ -9,7 +9,7 @@
 
 #include "runtime/file.h"
 
-enum { HEADER_BYTES = 1024, MIB = 1 << 20 };
+enum { HEADER_BYTES = 4 * SHARD_HEADER_WORDS, MIB = 1 << 20 };
 
 typedef struct {
     char *path;
@@ -24,15 +24,7 @@ struct Shards {
     int64_t count;
 };
 
-// What a header says, by its first two int32.
-static const struct {
-    int32_t magic, version;
-    int id_bytes;
-} headers[] = {
-    {20240520, 1, 2},
-    {20240801, 7, 4},
-};
-enum { HEADER_KINDS = sizeof headers / sizeof headers[0] };
+const ShardKind shard_kinds[SHARD_KINDS] = {{20240520, 1, 2}, {20240801, 7, 4}};
 
 static int32_t header_word(const File *file, int index) {
     int32_t word;
@@ -42,8 +34,8 @@ static int32_t header_word(const File *file, int index) {
 
 static int header_kind(const File *file) { // -1: none of ours
     if (file->size < HEADER_BYTES) return -1;
-    for (int i = 0; i < HEADER_KINDS; i++)
-        if (header_word(file, 0) == headers[i].magic) return i;
+    for (int i = 0; i < SHARD_KINDS; i++)
+        if (header_word(file, 0) == shard_kinds[i].magic) return i;
     return -1;
 }
 
@@ -67,13 +59,13 @@ static bool believe_header(Shard *shard, Errors *errors) {
         return errors_add(errors, EXIT_DATA,
                           "%s: byte 0: expected the shard mark %d or %d, found %d; set data.format=raw_u16 or raw_u32 "
                           "if the file holds ids without a header",
-                          shard->path, headers[0].magic, headers[1].magic, header_word(file, 0));
-    if (header_word(file, 1) != headers[kind].version)
+                          shard->path, shard_kinds[0].magic, shard_kinds[1].magic, header_word(file, 0));
+    if (header_word(file, 1) != shard_kinds[kind].version)
         return errors_add(errors, EXIT_DATA,
                           "%s: byte 4: expected format version %d, found %d; prepare the text again with `train_gpt "
                           "prepare`",
-                          shard->path, headers[kind].version, header_word(file, 1));
-    shard->id_bytes = headers[kind].id_bytes;
+                          shard->path, shard_kinds[kind].version, header_word(file, 1));
+    shard->id_bytes = shard_kinds[kind].id_bytes;
     shard->count = header_word(file, 2);
     shard->ids = file->bytes + HEADER_BYTES;
     uint64_t expected = HEADER_BYTES + (uint64_t)shard->count * (uint64_t)shard->id_bytes;

@@ -8,6 +8,14 @@
 
 typedef enum { SHARD_HEADER, SHARD_RAW_U16, SHARD_RAW_U32 } ShardFormat; // values of data.format
 
+// A header is 256 int32, of which the first three are these two and the count of tokens; the others are zero.
+typedef struct {
+    int32_t magic, version;
+    int id_bytes;
+} ShardKind;
+enum { SHARD_HEADER_WORDS = 256, SHARD_KINDS = 2 };
+extern const ShardKind shard_kinds[SHARD_KINDS];
+
 typedef struct Shards Shards;
 
 // Opens and validates every file of the globs, in sorted order per glob; one that several globs match is there once.
