@@ -1,8 +1,9 @@
 #include "runtime/philox.h"
 
 #include <math.h>
+#include <omp.h>
 
-enum { ROUNDS = 10 };
+enum { ROUNDS = 10, ALONE = 1 << 15 }; // numbers that are no work for a team
 static const uint32_t MULTIPLIER[2] = {0xD2511F53u, 0xCD9E8D57u};
 static const uint32_t WEYL[2] = {0x9E3779B9u, 0xBB67AE85u}; // golden ratio, sqrt(3) - 1
 
@@ -53,7 +54,8 @@ static void normal_pair(double pair[2], uint64_t seed, uint32_t stream, uint32_t
 void philox_normal(float *out, int64_t count, double deviation, uint64_t seed, uint32_t stream, uint32_t step,
                    uint64_t index) {
     uint64_t first = index / 2, last = (index + (uint64_t)count + 1) / 2;
-#pragma omp parallel for schedule(static)
+// All processors, whatever number the library of matrix products goes by: it sets OpenMP's default.
+#pragma omp parallel for schedule(static) num_threads(omp_get_num_procs()) if (count > ALONE)
     for (uint64_t block = first; block < last; block++) {
         double pair[2];
         normal_pair(pair, seed, stream, step, block);

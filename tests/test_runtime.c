@@ -39,6 +39,15 @@ TEST(philox_normal_is_a_function_of_the_index) {
     }
 }
 
+TEST(philox_normal_does_not_depend_on_the_team) {
+    enum { COUNT = 200001 };
+    static float whole[COUNT], piece[COUNT];
+    philox_normal(whole, COUNT, 1, 7, STREAM_TEST, 3, 5);
+    for (int begin = 0; begin < COUNT; begin += 1000)
+        philox_normal(piece + begin, COUNT - begin < 1000 ? 1 : 1000, 1, 7, STREAM_TEST, 3, 5 + (uint64_t)begin);
+    assert_memory_equal(piece, whole, sizeof whole);
+}
+
 TEST(philox_normal_has_its_moments) {
     enum { COUNT = 100000 };
     static float x[COUNT];
