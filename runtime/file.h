@@ -71,7 +71,7 @@ bool path_size(const char *path, uint64_t *size); // of a regular file; false if
 void path_join(char out[4096], const char *directory, const char *name);
 void path_directory(char out[4096], const char *path); // that a name stands in: "." of "a", "/" of "/a", "a" of "a/b"
 
-// Files that match a glob, sorted by name; none is not an error here. The name of a file is that file, even with [ in it.
+// Files that match a glob, sorted by name; none is not an error here. The name of a file is that file alone.
 void path_glob(TextList *out, const char *pattern);
 // Names in a directory, sorted, without . and ..
 bool directory_list(TextList *out, const char *path, Errors *errors);
