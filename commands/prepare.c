@@ -1,5 +1,5 @@
-// prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves an
-// output directory without dataset.json, which the same command replaces.
+// prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves the
+// output directory as it was.
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -67,7 +67,7 @@ static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
 
 static void interrupted(int signal_number) {
     static const char message[] =
-        "\nprepare: interrupted; the output has no dataset.json yet and is not complete: run the same command again\n";
+        "\nprepare: interrupted; what the output directory held is as it was, beside a folder prepare.partial\n";
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;
     _exit(signal_number == SIGINT ? EXIT_INTERRUPTED : 128 + signal_number);

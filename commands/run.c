@@ -39,18 +39,13 @@ static bool open_shards(Run *run, Shards **shards, const char *key, const TextLi
     return *shards != NULL;
 }
 
-static void directory_of(char out[4096], const char *path) {
-    const char *slash = strrchr(path, '/');
-    snprintf(out, 4096, "%.*s", slash ? (int)(slash - path) : 1, slash ? path : ".");
-}
-
 // The tokenizer that the options name, or the one beside the shards; none is not an error.
 static bool open_tokenizer(Run *run, Errors *errors) {
     if (run->tokenizer) return true; // a checkpoint's own
     const char *which = run->config.data.tokenizer;
     char beside[4096] = "", path[4096];
     const Shards *first = run->train ? run->train : run->val;
-    if (first) directory_of(beside, shards_path(first, 0));
+    if (first) path_directory(beside, shards_path(first, 0));
     path_join(path, beside, "tokenizer.json");
     if (!*which && first && path_exists(path)) which = path;
     if (!*which) return true;
@@ -75,7 +70,7 @@ static bool check_facts(Run *run, Errors *errors) {
     for (int set = 0; set < 2; set++)
         for (int64_t i = 0; sets[set] && i < shards_count(sets[set]); i++) {
             DatasetFacts facts;
-            directory_of(directory, shards_path(sets[set], i));
+            path_directory(directory, shards_path(sets[set], i));
             if (strcmp(directory, before) == 0) continue; // paths of one glob are sorted
             check_directory(run, directory, *before ? &facts : &run->facts, errors);
             strcpy(before, directory);

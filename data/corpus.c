@@ -1,6 +1,6 @@
-// Corpus. Inputs are mapped and encoded in pieces of about a megabyte, so memory does not grow with them. The order of
-// writing is shards, tokenizer.json, dataset.json: whatever stops a run leaves a directory without dataset.json, which
-// the next run of the same command replaces.
+// Corpus. Inputs are mapped and encoded in pieces of about a megabyte, so memory does not grow with them. Everything is
+// written into a folder of the output directory and takes its place there when it is complete: whatever stops a run,
+// what the directory held before is still there.
 #include "data/corpus.h"
 
 #include <math.h>
@@ -26,6 +26,7 @@ typedef struct {
     TextList files;
     bool tails; // the end of each document is held out, not whole documents
     int64_t next_document;
+    char partial[4096]; // folder of the output directory that is written into
     ShardWriter shards[SPLITS];
     TokenList ids;                   // of one piece
     int64_t bigrams[256][256];       // [previous byte][byte]
@@ -285,7 +286,7 @@ static void dataset_json(const Corpus *corpus, Text *out) {
 
 static bool write_text(const Corpus *corpus, const char *name, const Text *text) {
     char path[4096];
-    path_join(path, corpus->setup->out, name);
+    path_join(path, corpus->partial, name);
     return file_replace(path, text->data, text->size, corpus->errors);
 }
 
@@ -293,8 +294,7 @@ static bool write_descriptions(const Corpus *corpus) {
     Text tokenizer = {0}, dataset = {0};
     tokenizer_json(corpus->tokenizer, &tokenizer);
     dataset_json(corpus, &dataset);
-    bool good = write_text(corpus, "tokenizer.json", &tokenizer) &&
-                directory_sync(corpus->setup->out, corpus->errors) && write_text(corpus, "dataset.json", &dataset);
+    bool good = write_text(corpus, "tokenizer.json", &tokenizer) && write_text(corpus, "dataset.json", &dataset);
     text_close(&tokenizer);
     text_close(&dataset);
     return good;
@@ -351,7 +351,7 @@ static bool write_all(Corpus *corpus) {
     corpus->counts->train_tokens = corpus->shards[TRAIN].tokens;
     corpus->counts->val_tokens = corpus->shards[VAL].tokens;
     corpus->counts->bigram_bits = bigram_bits(corpus);
-    return write_descriptions(corpus);
+    return write_descriptions(corpus) && corpus_finish_output(corpus->setup->out, corpus->partial, corpus->errors);
 }
 
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors) {
@@ -370,17 +370,15 @@ bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, Corpus
     corpus->bar = !setup->quiet && isatty(STDERR_FILENO);
     for (int split = 0; split < SPLITS; split++)
         corpus->shards[split] =
-            shard_writer_open(setup->out, names[split], tokenizer_vocab(tokenizer), setup->shard_tokens);
+            shard_writer_open(corpus->partial, names[split], tokenizer_vocab(tokenizer), setup->shard_tokens);
 
     bool good = corpus_find_files(setup->inputs, setup->out, &corpus->files, errors) && spare_inputs(corpus) &&
-                survey(corpus) && corpus_claim_output(setup->out, errors);
-    if (good && !write_all(corpus)) {
+                survey(corpus) && corpus_begin_output(setup->out, corpus->partial, errors);
+    if (good) {
+        good = write_all(corpus);
         clear_progress(corpus);
-        good = errors_add(errors, EXIT_DATA,
-                          "%s: incomplete, without dataset.json; run the same command again when this is mended",
-                          setup->out);
+        if (!good) corpus_drop_output(setup->out, corpus->partial);
     }
-    clear_progress(corpus);
     for (int split = 0; split < SPLITS; split++) shard_writer_close(&corpus->shards[split]);
     token_list_close(&corpus->ids);
     text_list_close(&corpus->files);

@@ -27,8 +27,7 @@ typedef struct {
 
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors);
 
-// dataset.json beside the shards: what `train` checks before it believes them. Written last: an output directory
-// without it is incomplete. Missing file: `present` is false.
+// dataset.json beside the shards: what `train` checks before it believes them. Missing file: `present` is false.
 typedef struct {
     bool present;
     char tokenizer_hash[33];

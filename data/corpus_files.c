@@ -73,12 +73,10 @@ static bool is_shard_name(const char *name) { // train_000000.bin
     return split && name[size] == 0 && size - split_size >= 11; // _ and six digits or more and .bin
 }
 
+static const char DATASET[] = "dataset.json", PARTIAL[] = "prepare.partial";
+
 static bool is_ours(const char *name) {
-    static const char *const names[] = {"dataset.json", "tokenizer.json", "dataset.json.partial",
-                                        "tokenizer.json.partial"};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0) return true;
-    return is_shard_name(name);
+    return strcmp(name, DATASET) == 0 || strcmp(name, "tokenizer.json") == 0 || is_shard_name(name);
 }
 
 static bool stands_in(const char *path, const struct stat *directory) {
@@ -96,7 +94,7 @@ bool corpus_spare_input(const char *path, const char *out, Errors *errors) {
     free(real);
     if (!inside) return true;
     return errors_add(errors, EXIT_USAGE,
-                      "%s: lies in the output directory %s, which is emptied before it is filled; choose another --out",
+                      "%s: lies in the output directory %s, whose files are replaced; choose another --out",
                       path, out);
 }
 
@@ -106,21 +104,56 @@ static bool remove_output(const char *directory, const char *name, Errors *error
     return file_remove(path, errors);
 }
 
-bool corpus_claim_output(const char *out, Errors *errors) {
-    if (path_exists(out) && !path_is_directory(out))
-        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: is a file; --out takes a directory", out);
-    if (!directory_make(out, errors)) return false;
-    TextList names = {0};
-    bool good = directory_list(&names, out, errors);
-    for (int64_t i = 0; i < names.count && good; i++)
-        if (!is_ours(names.items[i]))
+// Names in `out`, all of them ours.
+static bool list_output(const char *out, TextList *names, Errors *errors) {
+    bool good = directory_list(names, out, errors);
+    for (int64_t i = 0; i < names->count && good; i++)
+        if (!is_ours(names->items[i]) && strcmp(names->items[i], PARTIAL) != 0)
             good = errors_add(errors, EXIT_CANNOT_WRITE,
                               "%s: holds %s, which is no output of `prepare`; choose a new or empty directory", out,
-                              names.items[i]);
-    good = good && remove_output(out, "dataset.json", errors) && directory_sync(out, errors);
-    for (int64_t i = 0; i < names.count && good; i++) good = remove_output(out, names.items[i], errors);
+                              names->items[i]);
+    return good;
+}
+
+bool corpus_begin_output(const char *out, char partial[4096], Errors *errors) {
+    if (path_exists(out) && !path_is_directory(out))
+        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: is a file; --out takes a directory", out);
+    TextList names = {0};
+    path_join(partial, out, PARTIAL);
+    bool good = directory_make(out, errors) && list_output(out, &names, errors) && directory_remove(partial, errors) &&
+                directory_make(partial, errors);
     text_list_close(&names);
     return good;
+}
+
+static bool move_output(const char *partial, const char *out, const char *name, Errors *errors) {
+    char from[4096], to[4096];
+    path_join(from, partial, name);
+    path_join(to, out, name);
+    return path_rename(from, to, errors);
+}
+
+bool corpus_finish_output(const char *out, const char *partial, Errors *errors) {
+    TextList old = {0}, new = {0};
+    bool good = directory_sync(partial, errors) && list_output(out, &old, errors) &&
+                directory_list(&new, partial, errors) && remove_output(out, DATASET, errors) &&
+                directory_sync(out, errors);
+    for (int64_t i = 0; i < old.count && good; i++)
+        if (strcmp(old.items[i], PARTIAL) != 0) good = remove_output(out, old.items[i], errors);
+    for (int64_t i = 0; i < new.count && good; i++)
+        if (strcmp(new.items[i], DATASET) != 0) good = move_output(partial, out, new.items[i], errors);
+    good = good && directory_sync(out, errors) && move_output(partial, out, DATASET, errors) &&
+           directory_remove(partial, errors) && directory_sync(out, errors);
+    text_list_close(&old);
+    text_list_close(&new);
+    return good;
+}
+
+void corpus_drop_output(const char *out, const char *partial) {
+    Errors ignored = {0};
+    directory_remove(partial, &ignored);
+    errors_close(&ignored);
+    rmdir(out); // only if nothing was there before
 }
 
 // ---- shards ----
