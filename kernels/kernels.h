@@ -115,7 +115,8 @@ typedef struct {
     K(void, rotary_backward,                                                                                           \
       (Tensor din, Tensor dgain, Tensor dout, Tensor in, Tensor rstd, const Rotary *rotary))                           \
                                                                                                                        \
-    /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. */                  \
+    /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. A score that is NaN \
+       or +infinity makes the query's output and lse NaN; of v, also keys that a query does not see may reach it. */   \
     K(void, attention_forward, (Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask))       \
     K(void, attention_backward,                                                                                        \
       (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \

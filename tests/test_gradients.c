@@ -1,6 +1,8 @@
 // The whole network against itself: on the reference in fp64 its gradients are central differences of its loss, and on
 // the CPU they are the reference's to fp32 rounding. Recomputing, cutting the logits and splitting the batch change
 // nothing.
+#include <math.h>
+
 #include "tests/reference/reference.h"
 #include "tests/support_model.h"
 #include "tests/test.h"
@@ -139,6 +141,35 @@ TEST(recomputing_changes_no_bit) {
         free(grads);
         free((void *)params.items);
         batch_close(&batch);
+    }
+}
+
+// One weight of each parameter, and of each part of it, in turn.
+TEST(the_loss_hides_no_weight_that_is_nan) {
+    for (int i = 0; i < TINY; i++) {
+        GptShape shape = enlarge(&tiny[i]);
+        Gpt gpt;
+        Batch batch;
+        open_large_batch(&batch, &shape, (NetworkSize){2, 19, 0});
+        batch_ids(batch.tokens)[0] = 0; // the first weight of every table is read
+        network_open(&gpt, &cpu_kernels, &shape, (NetworkSize){2, 19, 0});
+        network_fill(&gpt, 2);
+        double *weights = tensor_download(gpt.kernels, gpt.weights);
+        for (int64_t p = 0; p < gpt.params.count; p++) {
+            const Param *param = &gpt.params.items[p];
+            for (int part = 0; part < param->part_count; part++) {
+                int64_t row = param->part[part].row;
+                int64_t index = param->offset + (param->kind == PARAM_VECTOR ? row : row * param->columns);
+                double kept = weights[index];
+                weights[index] = NAN;
+                tensor_upload(gpt.kernels, gpt.weights, weights);
+                if (!isnan(network_loss(&gpt, &batch))) fail_msg("%s, part %d: the loss is a number", param->name, part);
+                weights[index] = kept;
+            }
+        }
+        free(weights);
+        batch_close(&batch);
+        gpt_close(&gpt);
     }
 }
 

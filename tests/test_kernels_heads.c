@@ -136,6 +136,41 @@ TEST(attention_of_later_queries) {
     COMPARE_BACKENDS(attention, list, 32);
 }
 
+// One number of q, k or v that is not finite. Every query of the tile that begins at key `in` sees that key, and no
+// query before it does.
+enum { IN_Q, IN_K, IN_V };
+static const double not_finite[] = {NAN, INFINITY, -INFINITY};
+
+static void attention_of_not_finite(const Sizes *s) {
+    HeadTwins heads = head_twins("qkv", NORMAL, s);
+    Twin out = twin("out", POISON, COMPUTE, s->b, s->t, s->heads * s->width);
+    Twin lse = twin("lse", POISON, WIDE, s->b, s->heads, s->t);
+    int64_t columns = (s->heads + 2 * s->kv_heads) * s->width;
+    const int64_t column[] = {[IN_Q] = 0, [IN_K] = s->heads * s->width, [IN_V] = (s->heads + s->kv_heads) * s->width};
+    twin_set(heads.q, s->in * columns + column[s->out], not_finite[s->variant]);
+    Twin parts = twin_heads(out, 0, s->heads, s->width);
+    BOTH(k, i) {
+        AttentionHeads in = heads_on(heads, i);
+        k->attention_forward(parts.on[i], lse.on[i], &in, &(AttentionMask){.scale = 1 / sqrt((double)s->width)});
+        for (int64_t row = 0; row < s->t && s->variant == 0; row++) {
+            bool sees = s->out == IN_Q ? row == s->in : row >= s->in;
+            assert_int_equal(isnan(twin_get(out, i, row * s->heads * s->width)), sees);
+        }
+    }
+}
+
+TEST(attention_hides_nothing_that_is_not_finite) {
+    static const int64_t places[][2] = {{7, 0}, {331, 128}, {590, 320}}; // queries, and the one
+    for (int variant = 0; variant < (int)(sizeof not_finite / sizeof not_finite[0]); variant++)
+        for (int where = IN_Q; where <= IN_V; where++) {
+            for (int i = 0; i < 3; i++) {
+                Sizes s = {.b = 1, .t = places[i][0], .keys = places[i][0], .in = places[i][1], .out = where,
+                           .heads = 2, .kv_heads = 1, .width = 8, .variant = variant};
+                compare_backends(attention_of_not_finite, &s, 32);
+            }
+        }
+}
+
 // Roundings of scores near 100 are roundings of weights 100 times as large.
 TEST(attention_with_scores_far_apart) {
     static const Sizes list[] = {

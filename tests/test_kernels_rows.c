@@ -1,4 +1,6 @@
 // Embeddings, norms, copies and fills against the reference.
+#include <math.h>
+
 #include "tests/support_kernels.h"
 #include "tests/test.h"
 
@@ -91,6 +93,23 @@ static void norm_off_centre(const Sizes *s) {
 }
 
 TEST(norm_of_a_row_far_from_zero) { compare_backends(norm_off_centre, &(Sizes){.in = 130}, 64); }
+
+// A row with one number that is NaN has no other ones; the rows beside it do not change.
+static void norm_of_nan(const Sizes *s) {
+    Twin residual = twin("residual", NORMAL, COMPUTE, 3, s->in, 0), out = twin("out", POISON, COMPUTE, 3, s->in, 0);
+    Twin gain = twin("gain", TEN, COMPUTE, s->in, 0, 0), stats = twin("stats", POISON, WIDE, 3, 2, 0);
+    twin_set(residual, s->in + 5, NAN);
+    BOTH(k, i) {
+        Norm with = norm_on(s, gain, TWIN_NONE, i);
+        k->norm_forward(out.on[i], TENSOR_NONE, stats.on[i], residual.on[i], TENSOR_NONE, &with);
+        for (int64_t j = 0; j < 3 * s->in; j++) assert_int_equal(isnan(twin_get(out, i, j)), j / s->in == 1);
+    }
+}
+
+TEST(norms_hide_no_nan) {
+    compare_backends(norm_of_nan, &(Sizes){.in = 130}, 24);
+    compare_backends(norm_of_nan, &(Sizes){.in = 130, .variant = RMS}, 24);
+}
 
 // ---- copies ----
 

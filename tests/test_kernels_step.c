@@ -45,6 +45,30 @@ TEST(cross_entropy_equals_the_reference) {
     }
 }
 
+// One logit of row 1 of 3 is not finite: at the front, at the end, and in padding, where it does not matter.
+static void cross_entropy_of_not_finite(const Sizes *s) {
+    static const int64_t columns[] = {0, 1236, 1240};
+    Twin losses = twin("losses", POISON, WIDE, 3, 0, 0), weights = twin("weights", POSITIVE, WEIGHTS, 3, 0, 0);
+    Twin logits = twin("logits", NORMAL, COMPUTE, 3, 1280, 0);
+    Twin target = twin_of_integers("targets", (const int32_t[]){5, 6, 7}, 3, 0);
+    Twin scalars = scalars_twin(&(StepScalars){.inverse_weight = 1});
+    twin_set(logits, 1280 + columns[s->in], s->out ? INFINITY : NAN);
+    BOTH(k, i) {
+        CrossEntropy options = {.vocab = 1237, .gradient = s->variant & GRADIENT, .scalars = scalars.on[i].data};
+        k->cross_entropy(losses.on[i], TENSOR_NONE, logits.on[i], target.on[i], weights.on[i], &options);
+        for (int64_t r = 0; r < 3; r++)
+            assert_int_equal(isfinite(twin_get(losses, i, r)), r != 1 || columns[s->in] >= options.vocab);
+    }
+}
+
+TEST(cross_entropy_hides_nothing_that_is_not_finite) {
+    for (int64_t column = 0; column < 3; column++)
+        for (int64_t infinite = 0; infinite < 2; infinite++)
+            for (int variant = 0; variant <= GRADIENT; variant++)
+                compare_backends(cross_entropy_of_not_finite,
+                                 &(Sizes){.in = column, .out = infinite, .variant = variant}, 32);
+}
+
 static void loss_add(const Sizes *s) {
     int64_t rows = s->b * s->t;
     int32_t targets[ROWS];

@@ -54,7 +54,7 @@ static void softmax_row(float *scores, int64_t keys, KeyRange part, Online *onli
     row_fill(scores + part.end, 0, keys - part.end);
     if (part.begin == part.end) return;
     float largest = row_max(scores + part.begin, part.end - part.begin);
-    if (!(largest <= online->largest)) {
+    if (!(largest <= online->largest) && !isnan(online->largest)) { // NaN enters, and stays
         float factor = online->sum > 0 ? expf(online->largest - largest) : 0;
         if (online->sum > 0) row_scale(out, factor, width);
         online->sum *= factor;
@@ -72,11 +72,16 @@ static void add_values(float *out, int64_t stride, const float *p, const QueryTi
         .accumulate = keys.begin > tile->keys.begin, .out = out, .stride = stride});
 }
 
-// A query that sees nothing has output 0.
-static void finish_row(float *out, float *lse, Online online, int64_t width) {
-    if (online.sum == 0) row_fill(out, 0, width);
-    else row_scale(out, isfinite(online.largest) ? 1 / online.sum : NAN, width);
-    *lse = online.largest + logf(online.sum);
+// NaN and infinity among the scores show in the largest one; their sum is not to be relied on (see vector_math.c).
+static void finish_row(float *out, float *lse, Online online, KeyRange visible, int64_t width) {
+    if (visible.begin >= visible.end) {
+        row_fill(out, 0, width);
+        *lse = -INFINITY;
+        return;
+    }
+    bool finite = isfinite(online.largest);
+    row_scale(out, finite ? 1 / online.sum : NAN, width);
+    *lse = finite ? online.largest + logf(online.sum) : NAN;
 }
 
 static void forward_tile(Tensor out_tensor, float *lse, const QueryTile *tile) {
@@ -92,7 +97,7 @@ static void forward_tile(Tensor out_tensor, float *lse, const QueryTile *tile) {
                         out + i * stride, width);
         add_values(out, stride, scores, tile, (KeyRange){key, key + keys});
     }
-    for (int64_t i = 0; i < tile->rows; i++) finish_row(out + i * stride, lse + i, online[i], width);
+    for (int64_t i = 0; i < tile->rows; i++) finish_row(out + i * stride, lse + i, online[i], tile->visible[i], width);
 }
 
 void cpu_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
