@@ -162,6 +162,7 @@ static void adamw(const Sizes *s) {
         twin_set(grads, i, 0);
         if (i % 2 == 0) twin_set(m, i, 0), twin_set(v, i, 0);
     }
+    if (s->variant & NO_EPSILON) twin_set(v, 0, 0), twin_set(m, 0, 1); // a mean beside a square that has vanished
     twin_set(status, STATUS_CLIP_FACTOR, 0.75);
     twin_set(status, STATUS_SKIP, s->variant & SKIP ? 1 : 0);
     if (s->variant & SKIP) twin_set(grads, 1, NAN);
@@ -206,6 +207,29 @@ static void adamw_one(const Sizes *s) {
 }
 
 TEST(adamw_by_hand) { compare_backends(adamw_one, &(Sizes){.in = 1}, 4); }
+
+// Without epsilon, in fp32: gradients whose squares vanish or have few digits move nothing far.
+TEST(adamw_without_epsilon_takes_no_long_steps) {
+    enum { COUNT = 64, STEPS = 20 };
+    Errors errors = {0};
+    assert_true(cpu_kernels.open(1, &errors));
+    float z[COUNT] = {0}, grads[COUNT], m[COUNT] = {0}, v[COUNT] = {0};
+    double status[STATUS_COUNT] = {[STATUS_CLIP_FACTOR] = 1};
+    for (int i = 0; i < COUNT; i++) grads[i] = (float)pow(10, -30 + i / 4.0); // 1e-30, ..., 1e-23, ..., 6e-15
+    for (int t = 1; t <= STEPS; t++) {
+        Segment all = {0, COUNT, RECIPE_MATRIX, 1, 1};
+        StepScalars scalars = {.recipe = {{1, 0, 0.9, 0.95, 0, 1 - pow(0.9, t), 1 - pow(0.95, t)}}};
+        float before[COUNT];
+        memcpy(before, z, sizeof z);
+        Tensor weights = tensor_1d(z, DTYPE_F32, COUNT);
+        cpu_kernels.adamw_update(&(AdamwUpdate){
+            weights, weights, tensor_1d(grads, DTYPE_F32, COUNT), tensor_1d(m, DTYPE_F32, COUNT),
+            tensor_1d(v, DTYPE_F32, COUNT), &all, 1, &scalars, tensor_1d(status, DTYPE_F64, STATUS_COUNT)});
+        for (int i = 0; i < COUNT; i++) assert_true(fabsf(z[i] - before[i]) < 2);
+    }
+    assert_true(z[0] == 0);                        // g^2 is 0 in fp32
+    CHECK_CLOSE(z[COUNT - 1], -STEPS, 1e-3);       // and here has all its digits
+}
 
 // ---- threads ----
 

@@ -1,7 +1,6 @@
 // The step: gradient norm, the decision to move, and AdamW over the flat buffers in one pass.
 #include "kernels/cpu/cpu.h"
 
-#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -69,8 +68,7 @@ static void move(AdamwState p, int64_t n, AdamwScalars s) {
         float m = s.beta1 * p.m[i] + s.rest1 * g;
         float v = s.beta2 * p.v[i] + s.rest2 * g * g;
         float root = sqrtf(v * s.inverse_correction2) + s.epsilon;
-        root = root > FLT_MIN ? root : FLT_MIN; // 0 / 0 = 0
-        float direction = m * s.inverse_correction1 / root;
+        float direction = m * s.inverse_correction1 / (root == 0 ? INFINITY : root); // x / 0 = 0, without a branch
         p.m[i] = m;
         p.v[i] = v;
         p.z[i] -= s.eta * direction + s.decay * p.z[i];

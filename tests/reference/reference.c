@@ -330,7 +330,7 @@ static void adamw_element(const AdamwUpdate *u, const Segment *segment, int64_t 
     double g = get(u->grads, AT(i)) * get(u->status, AT(STATUS_CLIP_FACTOR));
     double m = r->beta1 * get(u->m, AT(i)) + (1 - r->beta1) * g;
     double v = r->beta2 * get(u->v, AT(i)) + (1 - r->beta2) * g * g;
-    double direction = m == 0 ? 0 : m / r->correction1 / (sqrt(v / r->correction2) + r->epsilon);
+    double root = sqrt(v / r->correction2) + r->epsilon, direction = root == 0 ? 0 : m / r->correction1 / root;
     double z = get(u->z, AT(i)), eta = r->eta * segment->lr_scale;
     set(u->m, AT(i), m);
     set(u->v, AT(i), v);
