@@ -66,6 +66,14 @@ static void preset_copy(GptShape *shape, int preset) {
     };
 }
 
+// The preset's number where it divides the heads, else as many heads to each as there, else one to each.
+static int64_t default_kv_heads(const GptShape *base, int64_t heads) {
+    if (base->kv_heads == 0) return heads;
+    if (heads % base->kv_heads == 0) return base->kv_heads;
+    int64_t group = base->heads / base->kv_heads;
+    return heads % group == 0 ? heads / group : heads;
+}
+
 // Options win over what stands in `shape`; what both leave open follows from the rest.
 static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequence_length) {
     GptShape base = *shape;
@@ -75,8 +83,7 @@ static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequen
     int64_t default_heads = shape->width / positive(head_dim, DEFAULT_HEAD);
     shape->heads = given(o->heads, o->width == OPTION_AUTO ? positive(base.heads, default_heads) : default_heads);
     shape->heads = positive(shape->heads, 1);
-    shape->kv_heads =
-        given(o->kv_heads, o->heads == OPTION_AUTO ? positive(base.kv_heads, shape->heads) : shape->heads);
+    shape->kv_heads = given(o->kv_heads, default_kv_heads(&base, shape->heads));
     shape->head_dim = positive(head_dim, shape->width / shape->heads);
     shape->activation = o->mlp == OPTION_AUTO ? base.activation : mlp_activation[o->mlp];
     bool gated = activation_inputs(shape->activation) == 2;
@@ -93,7 +100,8 @@ static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequen
     shape->init = (InitKind)given(o->init, shape->position == POSITION_LEARNED ? INIT_GPT2 : INIT_LLAMA);
 }
 
-static bool check(const GptShape *s, int64_t sequence_length, Errors *errors) {
+// `derived_head_dim`: nobody named it, so that the heads share the width.
+static bool check(const GptShape *s, bool derived_head_dim, int64_t sequence_length, Errors *errors) {
     int before = errors->count;
     if (s->heads % s->kv_heads != 0)
         errors_add(errors, EXIT_USAGE, "model.kv_heads: %ld query heads cannot share %ld key/value heads evenly",
@@ -101,7 +109,7 @@ static bool check(const GptShape *s, int64_t sequence_length, Errors *errors) {
     if (s->head_dim % 2 != 0 && s->position == POSITION_ROPE)
         errors_add(errors, EXIT_USAGE, "model.head_dim: rope turns pairs of channels, so %ld must be even",
                    s->head_dim);
-    if (s->width % s->heads != 0 && s->head_dim * s->heads != s->width)
+    if (derived_head_dim && s->width % s->heads != 0)
         errors_add(errors, EXIT_USAGE,
                    "model.heads: a width of %ld does not split into %ld heads; choose a divisor or set model.head_dim",
                    s->width, s->heads);
@@ -122,13 +130,14 @@ bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_v
         if (preset < 0) return false;
         preset_copy(shape, preset);
     }
+    bool derived_head_dim = options->head_dim == OPTION_AUTO && shape->head_dim == 0;
     apply_options(shape, options, sequence_length);
     shape->vocab = given(options->vocab, positive(tokenizer_vocab, DEFAULT_VOCAB));
     shape->rows = round_up(shape->vocab, options->vocab_multiple);
     if (tokenizer_vocab > shape->vocab)
         errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; leave it out", shape->vocab,
                    tokenizer_vocab);
-    return check(shape, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
+    return check(shape, derived_head_dim, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
 }
 
 void gpt_presets_print(Text *out) {

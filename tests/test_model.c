@@ -44,6 +44,65 @@ TEST(presets_have_their_published_sizes) {
     }
 }
 
+TEST(presets_have_their_published_shapes) {
+    static const struct {
+        const char *preset;
+        int64_t layers, width, heads, kv_heads, head_dim, ffn_width;
+        NormKind norm;
+        PositionKind position;
+        Activation activation;
+        bool bias, qk_norm;
+    } rows[] = {
+        {"gpt2-124m", 12, 768, 12, 12, 64, 3072, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false},
+        {"gpt2-350m", 24, 1024, 16, 16, 64, 4096, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false},
+        {"gpt2-774m", 36, 1280, 20, 20, 64, 5120, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false},
+        {"gpt2-1558m", 48, 1600, 25, 25, 64, 6400, NORM_LAYER, POSITION_LEARNED, ACTIVATION_GELU, true, false},
+        {"llama-124m", 12, 768, 12, 12, 64, 2048, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false},
+        {"llama-720m", 12, 2048, 16, 16, 128, 5632, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false},
+        {"llama-1.3b", 24, 2048, 32, 32, 64, 5632, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, false},
+        {"qwen3-150m", 12, 768, 12, 4, 128, 2560, NORM_RMS, POSITION_ROPE, ACTIVATION_SWIGLU, false, true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        ModelOptions options = default_options();
+        options.preset = rows[i].preset;
+        GptShape shape = shape_of(options, 0, 1024);
+        const int64_t got[] = {shape.layers,   shape.width, shape.heads,    shape.kv_heads,   shape.head_dim,
+                               shape.ffn_width, shape.norm,  shape.position, shape.activation, shape.bias,
+                               shape.qk_norm,  shape.tied,  shape.context,  shape.vocab};
+        const int64_t expected[] = {rows[i].layers,    rows[i].width, rows[i].heads,    rows[i].kv_heads,
+                                    rows[i].head_dim,  rows[i].ffn_width, rows[i].norm, rows[i].position,
+                                    rows[i].activation, rows[i].bias, rows[i].qk_norm,  true, 1024, 50257};
+        for (size_t j = 0; j < sizeof got / sizeof got[0]; j++)
+            if (got[j] != expected[j])
+                fail_msg("%s: column %zu is %ld, not %ld", rows[i].preset, j, (long)got[j], (long)expected[j]);
+    }
+}
+
+TEST(heads_follow_the_preset_as_far_as_they_divide) {
+    static const struct {
+        const char *preset;
+        int64_t width, heads, kv_heads, head_dim;             // given
+        int64_t out_heads, out_kv_heads, out_head_dim;
+    } rows[] = {
+        {"qwen3-150m", OPTION_AUTO, 8, OPTION_AUTO, OPTION_AUTO, 8, 4, 128},
+        {"qwen3-150m", 1152, OPTION_AUTO, OPTION_AUTO, OPTION_AUTO, 9, 3, 128}, // three to each, as in the preset
+        {"qwen3-150m", 256, OPTION_AUTO, OPTION_AUTO, OPTION_AUTO, 2, 2, 128},
+        {"qwen3-150m", OPTION_AUTO, 8, 2, OPTION_AUTO, 8, 2, 128},
+        {"llama-124m", OPTION_AUTO, 6, OPTION_AUTO, OPTION_AUTO, 6, 6, 128},
+        {"", 768, 10, OPTION_AUTO, 64, 10, 10, 64}, // heads wider or narrower than the stream are allowed by name
+        {"", 768, 10, OPTION_AUTO, 76, 10, 10, 76},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        ModelOptions options = default_options();
+        options.preset = rows[i].preset, options.width = rows[i].width, options.heads = rows[i].heads;
+        options.kv_heads = rows[i].kv_heads, options.head_dim = rows[i].head_dim;
+        GptShape shape = shape_of(options, 300, 64);
+        assert_int_equal(shape.heads, rows[i].out_heads);
+        assert_int_equal(shape.kv_heads, rows[i].out_kv_heads);
+        assert_int_equal(shape.head_dim, rows[i].out_head_dim);
+    }
+}
+
 TEST(options_override_presets) {
     ModelOptions options = default_options();
     options.preset = "llama-124m";
@@ -131,6 +190,55 @@ TEST(padding_rows_are_zero_and_the_rest_is_not) {
     for (int64_t i = 0; i < shape.rows * shape.width; i++)
         assert_true((values[i] == 0) == (i >= shape.vocab * shape.width));
     gpt_close(&gpt);
+}
+
+// ---- initialisation ----
+
+// Radford et al. 2019, and the initializer_range of Llama's released configurations.
+typedef struct {
+    const char *preset;
+    double normal, position, residual; // deviations
+} Published;
+
+static double published_deviation(const Published *published, const char *name) {
+    if (strcmp(name, "wpe") == 0) return published->position;
+    return strstr(name, "attn_out_w") || strstr(name, "mlp_out_w") ? published->residual : published->normal;
+}
+
+static void check_normal(const char *name, const float *values, int64_t count, double deviation) {
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < count; i++) sum += values[i];
+    for (int64_t i = 0; i < count; i++) squares += pow(values[i] - sum / (double)count, 2);
+    double got = sqrt(squares / (double)count);
+    if (fabs(got - deviation) > 0.03 * deviation) fail_msg("%s: deviation %g, not %g", name, got, deviation);
+    double wrong = fabs(sum) / sqrt((double)count); // of size `deviation` by chance
+    if (wrong > 5 * deviation) fail_msg("%s: mean %g of %ld values", name, sum / (double)count, (long)count);
+}
+
+static void check_vector(const char *name, const float *values, int64_t count) {
+    for (int64_t i = 0; i < count; i++)
+        if (values[i] != (name[strlen(name) - 1] == 'w')) fail_msg("%s[%ld] is %g", name, (long)i, (double)values[i]);
+}
+
+TEST(parameters_begin_as_published) {
+    static const Published list[] = {{"gpt2-124m", 0.02, 0.01, 0.02 / 2}, // 0.02 / sqrt(2 L) of two blocks
+                                     {"qwen3-150m", 0.02, NAN, 0.02}};
+    for (int i = 0; i < 2; i++) {
+        ModelOptions options = default_options();
+        options.preset = list[i].preset, options.depth = 2, options.width = 128, options.context = 64;
+        options.head_dim = 32;
+        GptShape shape = shape_of(options, 100, 12);
+        Gpt gpt;
+        open_tiny(&gpt, &shape);
+        for (int64_t p = 0; p < gpt.params.count; p++) {
+            const Param *param = &gpt.params.items[p];
+            const float *values = (const float *)gpt.weights.data + param->offset;
+            int64_t count = param->real_rows * param->columns;
+            if (param->kind == PARAM_VECTOR) check_vector(param->name, values, count);
+            else check_normal(param->name, values, count, published_deviation(&list[i], param->name));
+        }
+        gpt_close(&gpt);
+    }
 }
 
 TEST(export_names_are_those_of_the_classes) {
