@@ -394,8 +394,13 @@ static void checked_loss_add(Tensor status, Tensor losses, Tensor targets, Tenso
          OUT(status, "S", F64), IN(losses, "N", WIDE), IN(targets, "N", I32), IN(weights, "N", F32));
 }
 
-static void checked_sum_squares(Tensor out, Tensor values) {
-    CALL(sum_squares, (out, values), OUT(out, "1", F64), IN(values, "E", WIDE));
+static void require_segments(const char *operation, Segments segments) {
+    REQUIRE(segments.items || segments.count == 0, "%s: segments are missing", operation);
+}
+
+static void checked_sum_squares(Tensor out, Tensor values, Segments segments) {
+    require_segments("sum_squares", segments);
+    CALL(sum_squares, (out, values, segments), OUT(out, "1", F64), IN(values, "E", WIDE));
 }
 
 static void checked_step_decide(Tensor status, const StepScalars *scalars) {
@@ -404,8 +409,8 @@ static void checked_step_decide(Tensor status, const StepScalars *scalars) {
 }
 
 static void checked_adamw_update(const AdamwUpdate *update) {
-    REQUIRE(update->scalars && (update->segments || update->segment_count == 0),
-            "adamw_update: scalars or segments are missing");
+    REQUIRE(update->scalars, "adamw_update: scalars are missing");
+    require_segments("adamw_update", update->segments);
     CALL(adamw_update, (update),
          OUT(update->weights, "E", COMPUTE), OUT(update->z, "E", WIDE), IN(update->grads, "E", WIDE),
          OUT(update->m, "E", WIDE), OUT(update->v, "E", WIDE), IN(update->status, "S", F64));

@@ -57,20 +57,23 @@ typedef struct {
     const StepScalars *scalars; // device pointer
 } CrossEntropy;
 
-// Which recipe moves which part of the flat buffers. Segments are sorted and do not overlap.
+// Which recipe moves which part of the flat buffers. What lies between segments counts nowhere and stays.
 typedef struct {
     int64_t offset, count; // elements
     int32_t route;         // RECIPE_MATRIX or RECIPE_OTHER
     float lr_scale;        // multiplies eta
     float decay_scale;     // multiplies decay: 0 exempts
 } Segment;
+typedef struct {
+    const Segment *items; // device pointer; sorted, without overlap
+    int64_t count;
+} Segments;
 
 typedef struct {
     Tensor weights;           // flat, compute: what forward reads
     Tensor z;                 // flat, wide; may be `weights` itself where the dtypes agree
     Tensor grads, m, v;       // flat, wide
-    const Segment *segments;  // device pointer
-    int64_t segment_count;
+    Segments segments;
     const StepScalars *scalars; // device pointer
     Tensor status;              // (STATUS_COUNT) f64
 } AdamwUpdate;
@@ -131,7 +134,7 @@ typedef struct {
     K(void, loss_add, (Tensor status, Tensor losses, Tensor targets, Tensor weights))                                  \
                                                                                                                        \
     /* the step: squares of the flat gradient, then norm, clip factor and skip flag, then the update */                \
-    K(void, sum_squares, (Tensor out, Tensor values)) /* out (1) f64 */                                                \
+    K(void, sum_squares, (Tensor out, Tensor values, Segments segments)) /* out (1) f64; values (E) wide */            \
     K(void, step_decide, (Tensor status, const StepScalars *scalars))                                                  \
     K(void, adamw_update, (const AdamwUpdate *update)) /* Loshchilov and Hutter 2019; z' = z - eta (d + decay z) */
 

@@ -73,7 +73,8 @@ static void place(Optim *optim, DType wide, DType compute) {
     if (wide != compute) optim->z = arena_tensor(&optim->arena, "z", flat);
     for (int i = 0; i < OPTIM_SLOTS; i++)
         if (optim->recipe->slots[i]) optim->slots[i] = arena_tensor(&optim->arena, optim->recipe->slots[i], flat);
-    optim->segments = arena_take(&optim->arena, "segments", (size_t)optim->params.count * sizeof(Segment));
+    optim->segments.count = optim->params.count;
+    optim->segments.items = arena_take(&optim->arena, "segments", (size_t)optim->params.count * sizeof(Segment));
 }
 
 bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, DType compute, const OptimSetup *setup,
@@ -102,7 +103,8 @@ static void upload_segments(Optim *optim) {
     Segment *host = malloc(bytes);
     if (!host) DIE(EXIT_INTERNAL, "out of memory: %ld segments", optim->params.count);
     for (int64_t i = 0; i < optim->params.count; i++) host[i] = segment_of(&optim->params.items[i]);
-    optim->kernels->upload(tensor_1d(optim->segments, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t))), host);
+    Tensor items = tensor_1d((void *)optim->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t)));
+    optim->kernels->upload(items, host);
     free(host);
 }
 
@@ -148,7 +150,7 @@ void optim_scalars(const Optim *optim, int64_t t, StepScalars *scalars) {
 
 void optim_step(Optim *optim) {
     const Kernels *k = optim->kernels;
-    k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads);
+    k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, optim->segments);
     k->step_decide(optim->status, optim->scalars);
     k->adamw_update(&(AdamwUpdate){.weights = optim->weights,
                                    .z = optim->z,
@@ -156,7 +158,6 @@ void optim_step(Optim *optim) {
                                    .m = optim->slots[0],
                                    .v = optim->slots[1],
                                    .segments = optim->segments,
-                                   .segment_count = optim->params.count,
                                    .scalars = optim->scalars,
                                    .status = optim->status});
 }

@@ -42,7 +42,7 @@ typedef struct {
 
     Tensor z; // `weights` itself where the dtypes agree
     Tensor slots[OPTIM_SLOTS];
-    Segment *segments; // on the device
+    Segments segments;
     Arena arena;
     void *memory;
 } Optim;

@@ -8,6 +8,18 @@ enum { ROWS = 4096, SEGMENTS = 3 };
 
 static Twin scalars_twin(const StepScalars *scalars) { return twin_of_bytes("scalars", scalars, sizeof *scalars); }
 
+// ---- segments ----
+
+// Of `count` elements: all but some at the end of each segment, as padding is; routes and scales differ.
+static void set_segments(Segment segments[SEGMENTS], int64_t count) {
+    int64_t third = count / 3;
+    segments[0] = (Segment){0, third - third / 8, RECIPE_MATRIX, 1, 1};
+    segments[1] = (Segment){third, third, RECIPE_OTHER, 0.5f, 0};
+    segments[2] = (Segment){2 * third, count - 2 * third - count / 20, RECIPE_OTHER, 2, 0.25f};
+}
+
+static Segments segments_on(Twin segments, int side) { return (Segments){segments.on[side].data, SEGMENTS}; }
+
 // ---- loss ----
 
 enum { GRADIENT = 1, SQUARES = 2, HUGE_LOGITS = 4 };
@@ -79,9 +91,21 @@ static void loss_add(const Sizes *s) {
     BOTH(k, i) k->loss_add(status.on[i], losses.on[i], target.on[i], weights.on[i]);
 }
 
+// What lies between segments is NaN.
 static void sum_squares(const Sizes *s) {
+    Segment segments[SEGMENTS];
+    set_segments(segments, s->in);
     Twin out = twin("out", POISON, STATUS, STATUS_COUNT, 0, 0), values = twin("values", NORMAL, WIDE, s->in, 0, 0);
-    BOTH(k, i) k->sum_squares(tensor_slice(out.on[i], 0, STATUS_GRAD_SQUARES, 1), values.on[i]);
+    Twin segment = twin_of_bytes("segments", segments, sizeof segments);
+    for (int j = 0; j < SEGMENTS; j++) {
+        int64_t end = j + 1 < SEGMENTS ? segments[j + 1].offset : s->in;
+        for (int64_t i = segments[j].offset + segments[j].count; i < end; i++) twin_set(values, i, NAN);
+    }
+    BOTH(k, i) {
+        Tensor sum = tensor_slice(out.on[i], 0, STATUS_GRAD_SQUARES, 1);
+        k->sum_squares(sum, values.on[i], segments_on(segment, i));
+        assert_true(isfinite(twin_get(out, i, STATUS_GRAD_SQUARES)));
+    }
 }
 
 TEST(sums_equal_the_reference) {
@@ -133,14 +157,6 @@ TEST(step_decides) {
 
 enum { SKIP = 1, ALIASED = 2, NO_EPSILON = 4 };
 
-// Of `count` elements: all but some at the end of each segment, as padding is; routes and scales differ.
-static void set_segments(Segment segments[SEGMENTS], int64_t count) {
-    int64_t third = count / 3;
-    segments[0] = (Segment){0, third - third / 8, RECIPE_MATRIX, 1, 1};
-    segments[1] = (Segment){third, third, RECIPE_OTHER, 0.5f, 0};
-    segments[2] = (Segment){2 * third, count - 2 * third - count / 20, RECIPE_OTHER, 2, 0.25f};
-}
-
 static StepScalars adamw_scalars(double epsilon) {
     return (StepScalars){.t = 3,
                          .recipe = {[RECIPE_MATRIX] = {0.25, 0.1, 0.9, 0.95, epsilon, 0.271, 0.142625},
@@ -168,9 +184,8 @@ static void adamw(const Sizes *s) {
     if (s->variant & SKIP) twin_set(grads, 1, NAN);
     BOTH(k, i)
         k->adamw_update(&(AdamwUpdate){.weights = aliased ? z.on[i] : weights.on[i], .z = z.on[i], .grads = grads.on[i],
-                                       .m = m.on[i], .v = v.on[i], .segments = segment.on[i].data,
-                                       .segment_count = SEGMENTS, .scalars = scalars.on[i].data,
-                                       .status = status.on[i]});
+                                       .m = m.on[i], .v = v.on[i], .segments = segments_on(segment, i),
+                                       .scalars = scalars.on[i].data, .status = status.on[i]});
 }
 
 TEST(adamw_equals_the_reference) {
@@ -197,8 +212,8 @@ static void adamw_one(const Sizes *s) {
     twin_set(status, STATUS_CLIP_FACTOR, 0.5);
     twin_set(status, STATUS_SKIP, 0);
     BOTH(k, i) {
-        k->adamw_update(&(AdamwUpdate){weights.on[i], z.on[i], grads.on[i], m.on[i], v.on[i], segment.on[i].data,
-                                       1, scalars.on[i].data, status.on[i]});
+        k->adamw_update(&(AdamwUpdate){weights.on[i], z.on[i], grads.on[i], m.on[i], v.on[i],
+                                       {segment.on[i].data, 1}, scalars.on[i].data, status.on[i]});
         // g = 4, m = 2, v = 4, d = (2 / 0.5) / sqrt(4 / 0.25) = 1, z = 2 - (0.5 + 0.5 0.5 2); then d = 0 / 0 = 0
         const double expected[] = {2, 4, 1, 3};
         const double got[] = {twin_get(m, i, 0), twin_get(v, i, 0), twin_get(z, i, 0), twin_get(z, i, 1)};
@@ -224,7 +239,7 @@ TEST(adamw_without_epsilon_takes_no_long_steps) {
         Tensor weights = tensor_1d(z, DTYPE_F32, COUNT);
         cpu_kernels.adamw_update(&(AdamwUpdate){
             weights, weights, tensor_1d(grads, DTYPE_F32, COUNT), tensor_1d(m, DTYPE_F32, COUNT),
-            tensor_1d(v, DTYPE_F32, COUNT), &all, 1, &scalars, tensor_1d(status, DTYPE_F64, STATUS_COUNT)});
+            tensor_1d(v, DTYPE_F32, COUNT), {&all, 1}, &scalars, tensor_1d(status, DTYPE_F64, STATUS_COUNT)});
         for (int i = 0; i < COUNT; i++) assert_true(fabsf(z[i] - before[i]) < 2);
     }
     assert_true(z[0] == 0);                        // g^2 is 0 in fp32

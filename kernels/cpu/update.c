@@ -9,23 +9,55 @@ enum {
     SUM_CHUNKS = 1024, // of sum_squares
 };
 
-static double chunk_squares(const float *x, int64_t n) {
+static double squares(const float *x, int64_t n) {
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < n; i++) sum += (double)x[i] * x[i];
     return sum;
 }
 
-void cpu_sum_squares(Tensor out, Tensor values) {
+// The first segment that ends after `offset`.
+static int64_t find_segment(Segments segments, int64_t offset) {
+    int64_t low = 0, high = segments.count;
+    while (low < high) {
+        int64_t middle = (low + high) / 2;
+        const Segment *segment = &segments.items[middle];
+        if (segment->offset + segment->count > offset) high = middle;
+        else low = middle + 1;
+    }
+    return low;
+}
+
+// The part of a segment that lies in [begin, end).
+typedef struct {
+    const Segment *segment;
+    int64_t begin, count;
+} Part;
+
+// The next one, from segment *next on; false after the last.
+static bool next_part(Part *part, Segments segments, int64_t *next, int64_t begin, int64_t end) {
+    if (*next == segments.count || segments.items[*next].offset >= end) return false;
+    const Segment *segment = &segments.items[(*next)++];
+    int64_t from = segment->offset > begin ? segment->offset : begin;
+    *part = (Part){segment, from, least(segment->offset + segment->count, end) - from};
+    return true;
+}
+
+static double range_squares(const float *x, Segments segments, int64_t begin, int64_t end) {
+    double sum = 0;
+    int64_t next = find_segment(segments, begin);
+    for (Part part; next_part(&part, segments, &next, begin, end);) sum += squares(x + part.begin, part.count);
+    return sum;
+}
+
+void cpu_sum_squares(Tensor out, Tensor values, Segments segments) {
     const float *x = cpu_floats(values);
     int64_t count = tensor_count(values);
     REQUIRE(out.dtype == DTYPE_F64 && tensor_contiguous(values), "sum of squares in %s", dtype_name(out.dtype));
     double partial[SUM_CHUNKS], sum = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
-    for (int64_t i = 0; i < SUM_CHUNKS; i++) {
-        int64_t begin = i * count / SUM_CHUNKS, end = (i + 1) * count / SUM_CHUNKS;
-        partial[i] = chunk_squares(x + begin, end - begin);
-    }
+    for (int64_t i = 0; i < SUM_CHUNKS; i++)
+        partial[i] = range_squares(x, segments, i * count / SUM_CHUNKS, (i + 1) * count / SUM_CHUNKS);
     for (int64_t i = 0; i < SUM_CHUNKS; i++) sum += partial[i];
     *(double *)out.data = sum;
 }
@@ -75,27 +107,12 @@ static void move(AdamwState p, int64_t n, AdamwScalars s) {
     }
 }
 
-// The first segment that ends after `offset`.
-static int64_t find_segment(const AdamwUpdate *update, int64_t offset) {
-    int64_t low = 0, high = update->segment_count;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        const Segment *segment = &update->segments[middle];
-        if (segment->offset + segment->count > offset) high = middle;
-        else low = middle + 1;
-    }
-    return low;
-}
-
-static void move_block(const AdamwUpdate *update, int64_t begin, int64_t end) {
-    for (int64_t i = find_segment(update, begin); i < update->segment_count; i++) {
-        const Segment *segment = &update->segments[i];
-        int64_t from = segment->offset > begin ? segment->offset : begin;
-        int64_t to = least(segment->offset + segment->count, end);
-        if (from >= to) return;
-        AdamwState state = {.z = cpu_floats(update->z) + from, .m = cpu_floats(update->m) + from,
-                            .v = cpu_floats(update->v) + from, .grads = cpu_floats(update->grads) + from};
-        move(state, to - from, segment_scalars(segment, update));
+static void move_range(const AdamwUpdate *update, int64_t begin, int64_t end) {
+    int64_t next = find_segment(update->segments, begin);
+    for (Part part; next_part(&part, update->segments, &next, begin, end);) {
+        AdamwState state = {.z = cpu_floats(update->z) + part.begin, .m = cpu_floats(update->m) + part.begin,
+                            .v = cpu_floats(update->v) + part.begin, .grads = cpu_floats(update->grads) + part.begin};
+        move(state, part.count, segment_scalars(part.segment, update));
     }
 }
 
@@ -108,7 +125,7 @@ void cpu_adamw_update(const AdamwUpdate *update) {
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
     for (int64_t begin = 0; begin < count; begin += BLOCK) {
         int64_t end = least(begin + BLOCK, count);
-        if (!skip) move_block(update, begin, end);
+        if (!skip) move_range(update, begin, end);
         if (weights != z) memcpy(weights + begin, z + begin, (size_t)(end - begin) * sizeof *z);
     }
 }

@@ -311,9 +311,11 @@ void reference_loss_add(Tensor status, Tensor losses, Tensor targets, Tensor wei
 
 // ---- the step ----
 
-void reference_sum_squares(Tensor out, Tensor values) {
+void reference_sum_squares(Tensor out, Tensor values, Segments segments) {
     double sum = 0;
-    for (int64_t i = 0; i < values.shape[0]; i++) sum += pow(get(values, AT(i)), 2);
+    for (int64_t s = 0; s < segments.count; s++)
+        for (int64_t i = 0; i < segments.items[s].count; i++)
+            sum += pow(get(values, AT(segments.items[s].offset + i)), 2);
     set(out, AT(0), sum);
 }
 
@@ -339,8 +341,8 @@ static void adamw_element(const AdamwUpdate *u, const Segment *segment, int64_t 
 
 void reference_adamw_update(const AdamwUpdate *update) {
     bool skip = get(update->status, AT(STATUS_SKIP)) != 0;
-    for (int64_t s = 0; s < update->segment_count && !skip; s++) {
-        const Segment *segment = &update->segments[s];
+    for (int64_t s = 0; s < update->segments.count && !skip; s++) {
+        const Segment *segment = &update->segments.items[s];
         for (int64_t i = 0; i < segment->count; i++) adamw_element(update, segment, segment->offset + i);
     }
     for (int64_t i = 0; i < update->weights.shape[0]; i++) set(update->weights, AT(i), get(update->z, AT(i)));
