@@ -432,8 +432,6 @@ const Kernels *checked_kernels(const Kernels *wrapped) {
 
 void checked_want_finite(bool wanted) { want_finite = wanted; }
 
-void checked_clear(void) { memset(tallies, 0, sizeof tallies); }
-
 static int by_seconds(const void *a, const void *b) {
     const Tally *x = a, *y = b;
     if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;

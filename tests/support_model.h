@@ -9,7 +9,8 @@ typedef struct {
     int recompute;
 } NetworkSize;
 
-// Opened for training, every call checked against the contract of kernels.h.
+// Opened for training, every call checked against the contract of kernels.h and every float that it writes for being
+// finite (checked_want_finite).
 void network_open(Gpt *gpt, const Kernels *kernels, const GptShape *shape, NetworkSize size);
 
 // Weights far enough from 0 and from each other that nothing in the network is nearly linear: gains around 1,
