@@ -49,7 +49,7 @@ typedef struct {
     double scale;         // of q k'
     Tensor first_visible; // (B, Tq) i32, or none
     Tensor offset;        // (B) i32: position of query 0 among the keys; or none: 0
-} AttentionMask;          // query i sees keys first_visible[i] .. offset + i
+} AttentionMask;          // query i sees keys first_visible[i] .. offset + i, as far as there are any
 
 typedef struct {
     int64_t vocab;              // columns beyond it are padding: probability and gradient 0
@@ -118,8 +118,9 @@ typedef struct {
     K(void, rotary_backward,                                                                                           \
       (Tensor din, Tensor dgain, Tensor dout, Tensor in, Tensor rstd, const Rotary *rotary))                           \
                                                                                                                        \
-    /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. A score that is NaN \
-       or +infinity makes the query's output and lse NaN; of v, also keys that a query does not see may reach it. */   \
+    /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. A query that sees   \
+       no key has output 0, lse -infinity and gradient 0. A score that is NaN or +infinity makes the query's output    \
+       and lse NaN; numbers of v that are not finite may also reach queries that do not see them. */                   \
     K(void, attention_forward, (Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask))       \
     K(void, attention_backward,                                                                                        \
       (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \

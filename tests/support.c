@@ -1,9 +1,11 @@
-// Places for tests, declared in test.h (which only a test program can include): a scratch folder and the shared data.
+// What tests share, declared in test.h (which only a test program can include): a scratch folder, the shared data, and
+// calls that end the program.
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "runtime/error.h"
@@ -45,4 +47,25 @@ const char *test_shared_data(const char *name) {
     char *path = next_path();
     snprintf(path, PATH_BYTES, "%s/%s", folder ? folder : "../shared/data", name);
     return access(path, R_OK) == 0 ? path : NULL;
+}
+
+int test_status_of(void (*call)(const void *), const void *context, char *printed, size_t size);
+int test_status_of(void (*call)(const void *), const void *context, char *printed, size_t size) {
+    int ends[2], status;
+    if (pipe(ends) != 0) DIE(EXIT_INTERNAL, "no pipe for a test");
+    fflush(NULL);
+    pid_t child = fork();
+    if (child < 0) DIE(EXIT_INTERNAL, "no process for a test");
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        call(context);
+        _exit(0);
+    }
+    close(ends[1]);
+    size_t length = 0;
+    for (ssize_t n; (n = read(ends[0], printed + length, size - 1 - length)) > 0;) length += (size_t)n;
+    printed[length] = 0;
+    close(ends[0]);
+    if (waitpid(child, &status, 0) != child) DIE(EXIT_INTERNAL, "a child of a test is lost");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

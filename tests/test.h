@@ -37,6 +37,9 @@ const char *test_folder(const char *name);
 // A file of the shared data folder, or NULL (the test then calls skip()): $THALWEG_TEST_DATA, default ../shared/data.
 const char *test_shared_data(const char *name);
 
+// Exit status of a child process that makes the call, -1 where a signal ended it, and what it printed to stderr.
+int test_status_of(void (*call)(const void *context), const void *context, char *printed, size_t size);
+
 int main(int argc, char **argv) {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     return _cmocka_run_group_tests(argv[0], test_list, test_count, NULL, NULL);

@@ -1,7 +1,5 @@
 // The wrapper that holds calls against the contract of kernels.h: what it lets pass, and how it refuses the rest.
 #include <math.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "kernels/checked.h"
 #include "tests/reference/reference.h"
@@ -71,33 +69,20 @@ static void nan_in_bf16(const Kernels *k) {
     k->activation_forward(matrix(DTYPE_BF16, 3, 2), tensor_2d(in, DTYPE_BF16, 3, 2), ACTIVATION_NONE);
 }
 
-// Exit status of a child that makes the call, and what it printed.
-static int status_of(void (*call)(const Kernels *), bool want_finite, char *printed, size_t size) {
-    int ends[2], status;
-    assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        checked_want_finite(want_finite);
-        call(checked_kernels(&reference_kernels));
-        _exit(0);
-    }
-    close(ends[1]);
-    size_t length = 0;
-    for (ssize_t n; (n = read(ends[0], printed + length, size - 1 - length)) > 0;) length += (size_t)n;
-    printed[length] = 0;
-    close(ends[0]);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+typedef struct {
+    void (*call)(const Kernels *);
+    const char *refusal; // NULL: none
+    bool want_finite;
+} Row;
+
+static void make_call(const void *context) {
+    const Row *row = context;
+    checked_want_finite(row->want_finite);
+    row->call(checked_kernels(&reference_kernels));
 }
 
 TEST(calls_are_held_against_the_contract) {
-    static const struct {
-        void (*call)(const Kernels *);
-        const char *refusal; // NULL: none
-        bool want_finite;
-    } rows[] = {
+    static const Row rows[] = {
         {right, NULL, true},
         {spread, NULL, true},
         {no_bias, NULL, true},
@@ -120,7 +105,7 @@ TEST(calls_are_held_against_the_contract) {
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char printed[4096];
-        int status = status_of(rows[i].call, rows[i].want_finite, printed, sizeof printed);
+        int status = test_status_of(make_call, &rows[i], printed, sizeof printed);
         const char *expected = rows[i].refusal ? rows[i].refusal : "";
         if (status != (rows[i].refusal ? EXIT_INTERNAL : 0) || !strstr(printed, expected))
             fail_msg("row %zu: exit %d, \"%s\"; expected \"%s\"", i, status, printed, expected);

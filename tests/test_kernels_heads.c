@@ -1,6 +1,7 @@
 // Rotation and attention against the reference, on heads as the network sees them: q, k and v inside one buffer.
 #include <math.h>
 
+#include "tests/reference/reference.h"
 #include "tests/support_kernels.h"
 #include "tests/test.h"
 
@@ -54,7 +55,9 @@ TEST(rotation_equals_the_reference) {
 
 // ---- attention ----
 
-enum { DOCUMENTS = 1, OFFSET = 2, SHARP = 4 }; // SHARP: scores so far apart that most weights vanish
+// SHARP: scores so far apart that most weights vanish. BLIND: some queries, and all of the second 64, see no key.
+// BEYOND: the last queries stand after the last key.
+enum { DOCUMENTS = 1, OFFSET = 2, SHARP = 4, BLIND = 8, BEYOND = 16 };
 
 typedef struct {
     Twin q, k, v;
@@ -87,10 +90,14 @@ static MaskTwins mask_twins(const Sizes *s) {
     for (int64_t b = 0; b < s->b; b++) {
         int64_t room = s->keys - s->t;
         offset[b] = s->variant & OFFSET && room > 0 ? (int32_t)(room - b % (room + 1)) : 0;
-        for (int64_t i = 0; i < s->t; i++) first[b * s->t + i] = document_begin(offset[b] + i, s->keys - b % 2);
+        if (s->variant & BEYOND) offset[b] += 3;
+        for (int64_t i = 0; i < s->t; i++) {
+            bool blind = s->variant & BLIND && (i % 5 == 2 || i / 64 == 1);
+            first[b * s->t + i] = blind ? (int32_t)(s->keys + i % 2) : document_begin(offset[b] + i, s->keys - b % 2);
+        }
     }
     return (MaskTwins){
-        s->variant & DOCUMENTS ? twin_of_integers("first_visible", first, s->b, s->t) : TWIN_NONE,
+        s->variant & (DOCUMENTS | BLIND) ? twin_of_integers("first_visible", first, s->b, s->t) : TWIN_NONE,
         s->variant & OFFSET ? twin_of_integers("offset", offset, s->b, 0) : TWIN_NONE,
     };
 }
@@ -134,6 +141,36 @@ TEST(attention_of_later_queries) {
         {.b = 1, .t = 5, .keys = 9, .heads = 1, .kv_heads = 1, .width = 4}, // some keys are seen by nobody
     };
     COMPARE_BACKENDS(attention, list, 32);
+}
+
+TEST(attention_of_queries_that_see_nothing) {
+    static const Sizes list[] = {
+        {.b = 1, .t = 3, .keys = 3, .heads = 1, .kv_heads = 1, .width = 4, .variant = BLIND},
+        {.b = 2, .t = 140, .keys = 140, .heads = 2, .kv_heads = 1, .width = 16, .variant = BLIND},
+        {.b = 2, .t = 130, .keys = 300, .heads = 2, .kv_heads = 2, .width = 16, .variant = BLIND | OFFSET},
+        {.b = 2, .t = 70, .keys = 270, .heads = 2, .kv_heads = 2, .width = 16, .variant = OFFSET | BEYOND},
+        {.b = 1, .t = 9, .keys = 5, .heads = 2, .kv_heads = 2, .width = 8}, // more queries than keys
+    };
+    COMPARE_BACKENDS(attention, list, 32);
+}
+
+static void see_before_the_first_key(const void *kernels) {
+    float numbers[4] = {0};
+    Tensor head = tensor_4d(numbers, DTYPE_F32, 1, 1, 1, 4);
+    AttentionHeads heads = {head, head, head};
+    AttentionMask mask = {.scale = 1, .first_visible = tensor_2d((int32_t[]){-1}, DTYPE_I32, 1, 1)};
+    ((const Kernels *)kernels)->attention_forward(head, tensor_3d(numbers, DTYPE_F32, 1, 1, 1), &heads, &mask);
+}
+
+TEST(attention_refuses_keys_before_the_first) {
+    const Kernels *const list[] = {&cpu_kernels, &reference_kernels};
+    char printed[1024];
+    Errors errors = {0};
+    for (int i = 0; i < 2; i++) {
+        assert_true(list[i]->open(1, &errors));
+        assert_int_equal(test_status_of(see_before_the_first_key, list[i], printed, sizeof printed), EXIT_INTERNAL);
+        assert_non_null(strstr(printed, "key -1"));
+    }
 }
 
 // One number of q, k or v that is not finite. Every query of the tile that begins at key `in` sees that key, and no

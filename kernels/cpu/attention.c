@@ -26,6 +26,7 @@ QueryTile query_tile(const AttentionHeads *heads, const AttentionMask *mask, int
     for (int64_t i = 0; i < tile.rows; i++) {
         KeyRange *visible = &tile.visible[i];
         visible->begin = first ? first[sequence * queries + query + i] : 0;
+        REQUIRE(visible->begin >= 0, "first visible key %ld", (long)visible->begin);
         visible->end = least(keys, (offset ? offset[sequence] : 0) + query + i + 1);
         if (visible->begin >= visible->end) continue;
         tile.keys.begin = least(tile.keys.begin, visible->begin);
