@@ -30,7 +30,8 @@ static double (*const curves[])(const Schedule *, double) = {
 };
 
 double schedule_factor(const Schedule *s, int64_t t) {
-    if (t <= s->warmup) return (double)t / (double)s->warmup;
+    if (t < 0) t = 0;
+    if (s->warmup > 0 && t <= s->warmup) return (double)t / (double)s->warmup;
     double progress = s->steps > s->warmup ? (double)(t - s->warmup) / (double)(s->steps - s->warmup) : 1;
     return curves[s->kind](s, progress < 1 ? progress : 1);
 }

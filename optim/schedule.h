@@ -14,5 +14,5 @@ typedef struct {
 } Schedule;
 
 // What step t = 1, 2, ... multiplies the learning rate by: t / warmup up to t = warmup, then the curve, which reaches
-// `final` at t = steps. May be asked for any step.
+// `final` at t = steps. May be asked for any step: before the first one, where the run begins; after the last, its end.
 double schedule_factor(const Schedule *schedule, int64_t t);

@@ -32,6 +32,17 @@ TEST(schedules_reach_their_ends) {
     }
 }
 
+TEST(schedules_begin_before_the_first_step) {
+    for (ScheduleKind kind = SCHEDULE_CONSTANT; kind <= SCHEDULE_INVERSE_SQRT; kind++) {
+        Schedule s = schedule(kind);
+        CHECK_CLOSE(schedule_factor(&s, 0), 0, 0);
+        CHECK_CLOSE(schedule_factor(&s, -3), 0, 0);
+        s.warmup = 0;
+        CHECK_CLOSE(schedule_factor(&s, 0), 1, 0);
+        CHECK_CLOSE(schedule_factor(&s, -3), 1, 0);
+    }
+}
+
 TEST(wsd_decays_in_its_last_share_of_the_run) {
     Schedule s = schedule(SCHEDULE_WSD);
     CHECK_CLOSE(schedule_factor(&s, 88), 1, 1e-14); // 110 - 0.2 * 110
@@ -46,7 +57,7 @@ TEST(schedules_are_finite_for_degenerate_runs) {
         for (int64_t steps = 0; steps <= 3; steps++) {
             for (int64_t warmup = 0; warmup <= 4; warmup++) {
                 Schedule s = {.kind = kind, .warmup = warmup, .steps = steps, .final = 0, .decay_fraction = 0};
-                for (int64_t t = 1; t <= 5; t++) {
+                for (int64_t t = -1; t <= 5; t++) {
                     double factor = schedule_factor(&s, t);
                     assert_true(isfinite(factor) && factor >= 0 && factor <= 1);
                 }
