@@ -22,6 +22,10 @@ typedef struct {
     RecipeScalars recipe[RECIPE_ROUTES];
 } StepScalars;
 
+// A gradient longer than this, after clipping, is taken for one that is not finite: its square is not in fp32, and the
+// second moment would never come back.
+#define GRAD_NORM_LIMIT 1e19
+
 // What a step leaves behind, on the device, as f64. Accumulators are zeroed with the gradients.
 enum {
     STATUS_LOSS_SUM,     // weighted sum of token losses
@@ -29,6 +33,6 @@ enum {
     STATUS_GRAD_SQUARES, // sum of squares of the gradient
     STATUS_GRAD_NORM,
     STATUS_CLIP_FACTOR, // gradient multiplier, <= 1
-    STATUS_SKIP,        // 1: loss or norm is not finite; nothing may be updated
+    STATUS_SKIP,        // 1: loss or norm is not finite, or the norm beyond GRAD_NORM_LIMIT; nothing may be updated
     STATUS_COUNT
 };

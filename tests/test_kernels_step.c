@@ -130,6 +130,9 @@ static const struct {
     {4, INFINITY, 0, 2, 1, 1},
     {NAN, 1, 1, NAN, 1, 1},
     {INFINITY, 1, 1, INFINITY, 0, 1},
+    {1e36, 1, 0, 1e18, 1, 0},
+    {1e40, 1, 0, 1e20, 1, 1}, // its square is not in fp32
+    {1e40, 1, 1, 1e20, 1e-20, 0},
 };
 
 static void step_decide(const Sizes *s) {
@@ -151,6 +154,29 @@ static void step_decide(const Sizes *s) {
 TEST(step_decides) {
     for (int i = 0; i < (int)(sizeof decisions / sizeof decisions[0]); i++)
         compare_backends(step_decide, &(Sizes){.variant = i}, 0);
+}
+
+// Every operation on status, given one in fp32.
+static void status_in_fp32(const void *operation) {
+    float room[STATUS_COUNT] = {0}, numbers[1] = {0};
+    int32_t target[1] = {0};
+    Tensor status = tensor_1d(room, DTYPE_F32, STATUS_COUNT), one = tensor_1d(numbers, DTYPE_F32, 1);
+    StepScalars scalars = {0};
+    Segments none = {NULL, 0};
+    switch (*(const int *)operation) {
+    case 0: cpu_kernels.loss_add(status, one, tensor_1d(target, DTYPE_I32, 1), one); break;
+    case 1: cpu_kernels.sum_squares(tensor_slice(status, 0, 0, 1), one, none); break;
+    case 2: cpu_kernels.step_decide(status, &scalars); break;
+    case 3: cpu_kernels.adamw_update(&(AdamwUpdate){one, one, one, one, one, none, &scalars, status}); break;
+    }
+}
+
+TEST(status_is_refused_in_another_dtype) {
+    char printed[1024];
+    for (int operation = 0; operation < 4; operation++) {
+        assert_int_equal(test_status_of(status_in_fp32, &operation, printed, sizeof printed), EXIT_INTERNAL);
+        assert_non_null(strstr(printed, "f32 where f64 belongs"));
+    }
 }
 
 // ---- AdamW ----

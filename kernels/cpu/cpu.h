@@ -39,6 +39,12 @@ static inline float *cpu_floats(Tensor tensor) {
     return tensor.data;
 }
 
+static inline double *cpu_doubles(Tensor tensor) {
+    REQUIRE(!tensor_present(tensor) || (tensor.dtype == DTYPE_F64 && tensor_contiguous(tensor)), "%s where f64 belongs",
+            dtype_name(tensor.dtype));
+    return tensor.data;
+}
+
 static inline const int32_t *cpu_integers(Tensor tensor) {
     REQUIRE(!tensor_present(tensor) || (tensor.dtype == DTYPE_I32 && tensor_contiguous(tensor)), "%s where i32 belongs",
             dtype_name(tensor.dtype));

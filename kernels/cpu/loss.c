@@ -69,7 +69,7 @@ void cpu_cross_entropy(Tensor losses, Tensor probability_squares, Tensor logits,
 }
 
 void cpu_loss_add(Tensor status, Tensor losses, Tensor targets, Tensor weights) {
-    double *sums = status.data;
+    double *sums = cpu_doubles(status);
     const float *loss = cpu_floats(losses), *weight = cpu_floats(weights);
     const int32_t *target = cpu_integers(targets);
     for (int64_t i = 0; i < tensor_count(losses); i++) {

@@ -53,21 +53,22 @@ static double range_squares(const float *x, Segments segments, int64_t begin, in
 void cpu_sum_squares(Tensor out, Tensor values, Segments segments) {
     const float *x = cpu_floats(values);
     int64_t count = tensor_count(values);
-    REQUIRE(out.dtype == DTYPE_F64 && tensor_contiguous(values), "sum of squares in %s", dtype_name(out.dtype));
+    REQUIRE(tensor_contiguous(values), "squares of %ld strided numbers", (long)count);
     double partial[SUM_CHUNKS], sum = 0;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
     for (int64_t i = 0; i < SUM_CHUNKS; i++)
         partial[i] = range_squares(x, segments, i * count / SUM_CHUNKS, (i + 1) * count / SUM_CHUNKS);
     for (int64_t i = 0; i < SUM_CHUNKS; i++) sum += partial[i];
-    *(double *)out.data = sum;
+    *cpu_doubles(out) = sum;
 }
 
 void cpu_step_decide(Tensor status_tensor, const StepScalars *scalars) {
-    double *status = status_tensor.data, norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip;
-    bool finite = isfinite(norm) && isfinite(status[STATUS_LOSS_SUM]);
+    double *status = cpu_doubles(status_tensor), norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip;
+    double factor = clip > 0 && norm > clip ? clip / norm : 1;
+    bool usable = isfinite(norm) && norm * factor <= GRAD_NORM_LIMIT && isfinite(status[STATUS_LOSS_SUM]);
     status[STATUS_GRAD_NORM] = norm;
-    status[STATUS_CLIP_FACTOR] = clip > 0 && norm > clip ? clip / norm : 1;
-    status[STATUS_SKIP] = finite ? 0 : 1;
+    status[STATUS_CLIP_FACTOR] = factor;
+    status[STATUS_SKIP] = usable ? 0 : 1;
 }
 
 typedef struct {
@@ -81,7 +82,7 @@ static AdamwScalars segment_scalars(const Segment *segment, const AdamwUpdate *u
     const RecipeScalars *r = &update->scalars->recipe[segment->route];
     double eta = r->eta * segment->lr_scale;
     return (AdamwScalars){
-        .clip_factor = (float)((const double *)update->status.data)[STATUS_CLIP_FACTOR],
+        .clip_factor = (float)cpu_doubles(update->status)[STATUS_CLIP_FACTOR],
         .beta1 = (float)r->beta1, .rest1 = (float)(1 - r->beta1), .inverse_correction1 = (float)(1 / r->correction1),
         .beta2 = (float)r->beta2, .rest2 = (float)(1 - r->beta2), .inverse_correction2 = (float)(1 / r->correction2),
         .epsilon = (float)r->epsilon, .eta = (float)eta, .decay = (float)(eta * r->decay * segment->decay_scale),
@@ -119,7 +120,7 @@ static void move_range(const AdamwUpdate *update, int64_t begin, int64_t end) {
 void cpu_adamw_update(const AdamwUpdate *update) {
     int64_t count = tensor_count(update->z);
     float *z = cpu_floats(update->z), *weights = cpu_floats(update->weights);
-    bool skip = ((const double *)update->status.data)[STATUS_SKIP] != 0;
+    bool skip = cpu_doubles(update->status)[STATUS_SKIP] != 0;
     REQUIRE(tensor_count(update->weights) == count, "%ld weights of %ld", (long)tensor_count(update->weights),
             (long)count);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))

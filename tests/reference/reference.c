@@ -321,10 +321,11 @@ void reference_sum_squares(Tensor out, Tensor values, Segments segments) {
 
 void reference_step_decide(Tensor status, const StepScalars *scalars) {
     double norm = sqrt(get(status, AT(STATUS_GRAD_SQUARES)));
-    bool clips = scalars->clip > 0 && norm > scalars->clip;
+    double factor = scalars->clip > 0 && norm > scalars->clip ? scalars->clip / norm : 1;
+    bool finite = isfinite(norm) && isfinite(get(status, AT(STATUS_LOSS_SUM)));
     set(status, AT(STATUS_GRAD_NORM), norm);
-    set(status, AT(STATUS_CLIP_FACTOR), clips ? scalars->clip / norm : 1);
-    set(status, AT(STATUS_SKIP), !isfinite(norm) || !isfinite(get(status, AT(STATUS_LOSS_SUM))));
+    set(status, AT(STATUS_CLIP_FACTOR), factor);
+    set(status, AT(STATUS_SKIP), !finite || norm * factor > GRAD_NORM_LIMIT);
 }
 
 static void adamw_element(const AdamwUpdate *u, const Segment *segment, int64_t i) {
