@@ -296,9 +296,13 @@ static void compare(const Comparison *with, Case *run, const Sizes *s, double mu
     forget_entries();
 }
 
-void compare_backends(Case *run, const Sizes *sizes, double multiple) {
+void compare_backends_by_dtype(Case *run, const Sizes *sizes, double fp32, double bf16) {
     for (size_t i = 0; i < sizeof comparisons / sizeof comparisons[0]; i++)
-        compare(&comparisons[i], run, sizes, multiple);
+        compare(&comparisons[i], run, sizes, comparisons[i].side[0].compute == DTYPE_BF16 ? bf16 : fp32);
+}
+
+void compare_backends(Case *run, const Sizes *sizes, double multiple) {
+    compare_backends_by_dtype(run, sizes, multiple, multiple);
 }
 
 void compare_threads(Case *run, const Sizes *sizes) { compare(&thread_comparison, run, sizes, 0); }

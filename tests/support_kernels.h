@@ -20,6 +20,9 @@ typedef void Case(const Sizes *sizes);
 // may differ by `multiple` times the unit roundoff of the activations times the largest element of their tensor.
 void compare_backends(Case *run, const Sizes *sizes, double multiple);
 
+// With a multiple for each dtype, where fp32 needs one that would let everything pass in bf16.
+void compare_backends_by_dtype(Case *run, const Sizes *sizes, double fp32, double bf16);
+
 // Runs the case with one and with two threads: equal, bit for bit.
 void compare_threads(Case *run, const Sizes *sizes);
 

@@ -208,13 +208,13 @@ TEST(attention_hides_nothing_that_is_not_finite) {
         }
 }
 
-// Roundings of scores near 100 are roundings of weights 100 times as large.
+// Roundings of scores near 100 are roundings of weights 100 times as large; scores themselves are never in bf16.
 TEST(attention_with_scores_far_apart) {
     static const Sizes list[] = {
         {.b = 1, .t = 70, .keys = 70, .heads = 2, .kv_heads = 1, .width = 16, .variant = SHARP},
         {.b = 1, .t = 300, .keys = 300, .heads = 1, .kv_heads = 1, .width = 16, .variant = SHARP | DOCUMENTS},
     };
-    COMPARE_BACKENDS(attention, list, 500);
+    for (size_t i = 0; i < 2; i++) compare_backends_by_dtype(attention, &list[i], 200, 4);
 }
 
 TEST(heads_are_equal_on_one_and_two_threads) {
