@@ -17,6 +17,31 @@ static int likelier_first(const void *a, const void *b) {
     return (x->id > y->id) - (x->id < y->id);
 }
 
+// The `kept` likeliest of them to the front, in order; what becomes of the others is not said.
+static void sort_likeliest(Candidate *candidates, int64_t count, int64_t kept) {
+    enum { FEW = 256 }; // a search of the whole vocabulary for so many is faster than its sorting
+    if (kept > FEW) {
+        qsort(candidates, (size_t)count, sizeof *candidates, likelier_first);
+        return;
+    }
+    for (int64_t i = 1; i < count; i++) {
+        Candidate next = candidates[i];
+        int64_t place = i < kept ? i : kept;
+        for (; place > 0 && likelier_first(&next, &candidates[place - 1]) < 0; place--)
+            if (place < kept) candidates[place] = candidates[place - 1];
+        if (place < kept) candidates[place] = next;
+    }
+}
+
+// False where a logit is not finite.
+static bool set_candidates(Candidate *candidates, const float *logits, int64_t vocab) {
+    for (int64_t i = 0; i < vocab; i++) {
+        if (!isfinite(logits[i])) return false;
+        candidates[i] = (Candidate){logits[i], (int32_t)i};
+    }
+    return true;
+}
+
 // Draws from softmax(logit / temperature) over the first `count` candidates, which are sorted.
 static int32_t draw(const Candidate *candidates, int64_t count, double temperature, double uniform) {
     double total = 0;
@@ -59,16 +84,16 @@ int64_t gpt_generate(Gpt *gpt, int32_t *ids, int64_t length, int64_t count, cons
     int32_t *memory = malloc((size_t)longest * 4 * sizeof *memory);
     if (!candidates || !logits || !memory) DIE(EXIT_INTERNAL, "out of memory: generation");
     int64_t kept = sampling->top_k > 0 && sampling->top_k < vocab ? sampling->top_k : vocab;
+    if (sampling->temperature == 0) kept = 1;
     for (int64_t made = 0; made < count; made++) {
         int64_t seen = length < longest ? length : longest;
         Batch batch = prefix_batch(memory, ids + length - seen, seen);
         gpt_load_batch(gpt, &batch);
         host_floats(gpt, logits, gpt_forward_last(gpt));
-        for (int64_t i = 0; i < vocab; i++) candidates[i] = (Candidate){logits[i], (int32_t)i};
-        qsort(candidates, (size_t)vocab, sizeof *candidates, likelier_first);
+        if (!set_candidates(candidates, logits, vocab)) break;
+        sort_likeliest(candidates, vocab, kept);
         double uniform = philox_uniform(sampling->seed, STREAM_SAMPLE, 0, (uint64_t)made);
-        int32_t id =
-            sampling->temperature > 0 ? draw(candidates, kept, sampling->temperature, uniform) : candidates[0].id;
+        int32_t id = kept > 1 ? draw(candidates, kept, sampling->temperature, uniform) : candidates[0].id;
         ids[length++] = id;
         if (emit && !emit(id, context)) break;
     }

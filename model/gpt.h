@@ -135,6 +135,7 @@ typedef struct {
 } Sampling;
 
 // Appends `count` tokens to ids[0 .. length), which has room for them; the prefix is recomputed for each, cut to the
-// last positions that fit the setup. `emit` (may be NULL) sees each token as it comes; false stops. Returns the length.
+// last positions that fit the setup. `emit` (may be NULL) sees each token as it comes; false stops. Returns the length:
+// where it is less than length + count and `emit` has not stopped it, a logit was not finite.
 int64_t gpt_generate(Gpt *gpt, int32_t *ids, int64_t length, int64_t count, const Sampling *sampling,
                      bool (*emit)(int32_t id, void *context), void *context);
