@@ -1,5 +1,5 @@
-// What tests share, declared in test.h (which only a test program can include): a scratch folder, the shared data, and
-// calls that end the program.
+#include "tests/support.h"
+
 #include <errno.h>
 #include <ftw.h>
 #include <stdio.h>
@@ -28,7 +28,12 @@ static void make_directory(const char *path) {
     if (mkdir(path, 0777) != 0 && errno != EEXIST) DIE(EXIT_CANNOT_WRITE, "cannot make %s for a test", path);
 }
 
-const char *test_folder(const char *name);
+void *test_take(size_t bytes) {
+    void *memory = calloc(bytes ? bytes : 1, 1);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for a test", bytes);
+    return memory;
+}
+
 const char *test_folder(const char *name) {
     enum { OPEN_FOLDERS = 16 };
     char *path = next_path();
@@ -41,7 +46,6 @@ const char *test_folder(const char *name) {
     return path;
 }
 
-const char *test_shared_data(const char *name);
 const char *test_shared_data(const char *name) {
     const char *folder = getenv("THALWEG_TEST_DATA");
     char *path = next_path();
@@ -49,7 +53,6 @@ const char *test_shared_data(const char *name) {
     return access(path, R_OK) == 0 ? path : NULL;
 }
 
-int test_status_of(void (*call)(const void *), const void *context, char *printed, size_t size);
 int test_status_of(void (*call)(const void *), const void *context, char *printed, size_t size) {
     int ends[2], status;
     if (pipe(ends) != 0) DIE(EXIT_INTERNAL, "no pipe for a test");

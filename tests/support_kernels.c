@@ -13,6 +13,7 @@
 #include "kernels/checked.h"
 #include "runtime/philox.h"
 #include "tests/reference/reference.h"
+#include "tests/support.h"
 
 // ---- comparisons ----
 
@@ -99,16 +100,10 @@ static void element_set(void *data, DType dtype, int64_t i, double value) {
     }
 }
 
-static void *take(size_t bytes) {
-    void *memory = malloc(bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for a test", bytes);
-    return memory;
-}
-
 // Memory on one side with the guard bands written; `host` is its content.
 static void place_side(Entry *entry, int side, const void *host, size_t bytes) {
     const Kernels *kernels = side_kernels(side);
-    char *content = take(bytes + 2 * GUARD);
+    char *content = test_take(bytes + 2 * GUARD);
     memset(content, GUARD_BYTE, bytes + 2 * GUARD);
     memcpy(content + GUARD, host, bytes);
     entry->bytes[side] = bytes;
@@ -128,7 +123,7 @@ static Entry *add_entry(const char *name) {
 static Twin place_twin(const char *name, const float *values, Kind kind, Tensor shape) {
     Entry *entry = add_entry(name);
     int64_t count = tensor_count(shape), whole = (count + 1) / 2 * 2; // bf16 in whole words
-    double *host = take((size_t)whole * sizeof *host), *first = take((size_t)whole * sizeof *first);
+    double *host = test_take((size_t)whole * sizeof *host), *first = test_take((size_t)whole * sizeof *first);
     for (int64_t i = 0; i < count; i++) first[i] = values[i];
     for (int side = 0; side < 2; side++) {
         DType dtype = dtype_on(side, kind);
@@ -150,7 +145,7 @@ static Twin place_twin(const char *name, const float *values, Kind kind, Tensor 
 Twin twin(const char *name, Fill fill, Kind kind, int64_t a, int64_t b, int64_t c) {
     Tensor shape = tensor_3d(NULL, DTYPE_F32, a, b, c);
     int64_t count = tensor_count(shape);
-    float *values = take((size_t)count * sizeof *values);
+    float *values = test_take((size_t)count * sizeof *values);
     philox_normal(values, count, 1, 1, STREAM_TEST, ++fills, 0);
     for (int64_t i = 0; i < count; i++) {
         if (fill == POSITIVE) values[i] = fabsf(values[i]) + 0.01f;
@@ -165,7 +160,7 @@ Twin twin(const char *name, Fill fill, Kind kind, int64_t a, int64_t b, int64_t 
 Twin twin_of_integers(const char *name, const int32_t *values, int64_t a, int64_t b) {
     Tensor shape = tensor_2d(NULL, DTYPE_I32, a, b);
     int64_t count = tensor_count(shape);
-    float *floats = take((size_t)count * sizeof *floats);
+    float *floats = test_take((size_t)count * sizeof *floats);
     for (int64_t i = 0; i < count; i++) floats[i] = (float)values[i];
     Twin made = place_twin(name, floats, INTEGERS, shape);
     free(floats);
@@ -173,7 +168,7 @@ Twin twin_of_integers(const char *name, const int32_t *values, int64_t a, int64_
 }
 
 Twin twin_of_order(const char *name, const int32_t *ids, int64_t count) {
-    int32_t *order = take((size_t)count * sizeof *order), largest = 0;
+    int32_t *order = test_take((size_t)count * sizeof *order), largest = 0;
     int64_t placed = 0;
     for (int64_t i = 0; i < count; i++) largest = ids[i] > largest ? ids[i] : largest;
     for (int32_t id = 0; id <= largest; id++)
@@ -264,7 +259,7 @@ static void check_entry(const Entry *entry, double multiple) {
     void *content[2];
     for (int side = 0; side < 2; side++) {
         size_t bytes = entry->bytes[side] + 2 * GUARD;
-        content[side] = take(bytes);
+        content[side] = test_take(bytes);
         side_kernels(side)->download(content[side], tensor_1d(entry->block[side], DTYPE_I32, (int64_t)(bytes / 4)));
         check_guards(entry, side, content[side]);
     }

@@ -12,14 +12,9 @@
 #include "kernels/checked.h"
 #include "runtime/philox.h"
 #include "tests/reference/reference.h"
+#include "tests/support.h"
 
 enum { THREADS = 2 };
-
-static void *take(int64_t count, size_t size) {
-    void *memory = calloc((size_t)count, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory for a test");
-    return memory;
-}
 
 // ---- networks ----
 
@@ -36,8 +31,8 @@ void network_open(Gpt *gpt, const Kernels *kernels, const GptShape *shape, Netwo
 }
 
 void network_fill(Gpt *gpt, uint64_t seed) {
-    float *normal = take(gpt->params.elements, sizeof *normal);
-    double *values = take(gpt->params.elements, sizeof *values);
+    float *normal = test_take((size_t)gpt->params.elements * sizeof *normal);
+    double *values = test_take((size_t)gpt->params.elements * sizeof *values);
     philox_normal(normal, gpt->params.elements, 1, seed, STREAM_TEST, 0, 0);
     for (int64_t i = 0; i < gpt->params.count; i++) {
         const Param *p = &gpt->params.items[i];
@@ -80,14 +75,14 @@ double network_gradients(Gpt *gpt, const Batch *batch) {
 void batch_open(Batch *batch, int64_t sequences, int64_t length) {
     int64_t count = sequences * length;
     *batch = (Batch){
-        .tokens = tensor_2d(take(count, sizeof(int32_t)), DTYPE_I32, sequences, length),
-        .targets = tensor_2d(take(count, sizeof(int32_t)), DTYPE_I32, sequences, length),
-        .positions = tensor_2d(take(count, sizeof(int32_t)), DTYPE_I32, sequences, length),
-        .weights = tensor_2d(take(count, sizeof(float)), DTYPE_F32, sequences, length),
-        .sequence = tensor_1d(take(sequences, sizeof(int64_t)), DTYPE_I64, sequences),
-        .source = tensor_1d(take(sequences, sizeof(int32_t)), DTYPE_I32, sequences),
-        .token_order = tensor_1d(take(count, sizeof(int32_t)), DTYPE_I32, count),
-        .position_order = tensor_1d(take(count, sizeof(int32_t)), DTYPE_I32, count),
+        .tokens = tensor_2d(test_take((size_t)count * sizeof(int32_t)), DTYPE_I32, sequences, length),
+        .targets = tensor_2d(test_take((size_t)count * sizeof(int32_t)), DTYPE_I32, sequences, length),
+        .positions = tensor_2d(test_take((size_t)count * sizeof(int32_t)), DTYPE_I32, sequences, length),
+        .weights = tensor_2d(test_take((size_t)count * sizeof(float)), DTYPE_F32, sequences, length),
+        .sequence = tensor_1d(test_take((size_t)sequences * sizeof(int64_t)), DTYPE_I64, sequences),
+        .source = tensor_1d(test_take((size_t)sequences * sizeof(int32_t)), DTYPE_I32, sequences),
+        .token_order = tensor_1d(test_take((size_t)count * sizeof(int32_t)), DTYPE_I32, count),
+        .position_order = tensor_1d(test_take((size_t)count * sizeof(int32_t)), DTYPE_I32, count),
     };
     for (int64_t i = 0; i < count; i++) {
         batch_ids(batch->positions)[i] = (int32_t)(i % length);
@@ -98,13 +93,13 @@ void batch_open(Batch *batch, int64_t sequences, int64_t length) {
 
 void batch_add_first_visible(Batch *batch) {
     batch->first_visible = batch->tokens;
-    batch->first_visible.data = take(tensor_count(batch->tokens), sizeof(int32_t));
+    batch->first_visible.data = test_take((size_t)tensor_count(batch->tokens) * sizeof(int32_t));
 }
 
 void batch_sort_ids(Batch *batch, const GptShape *shape) {
     int64_t bound = shape->vocab > shape->context ? shape->vocab : shape->context;
     int64_t count = tensor_count(batch->tokens);
-    int32_t *counts = take(bound + 1, sizeof *counts);
+    int32_t *counts = test_take((size_t)(bound + 1) * sizeof *counts);
     batch_sort(batch_ids(batch->token_order), batch_ids(batch->tokens), count, bound, counts);
     batch_sort(batch_ids(batch->position_order), batch_ids(batch->positions), count, bound, counts);
     free(counts);
@@ -151,8 +146,8 @@ Batch batch_sequence(const Batch *batch, int64_t sequence) {
 
 double *tensor_download(const Kernels *kernels, Tensor tensor) {
     int64_t count = tensor_count(tensor);
-    void *stored = take(count, dtype_bytes(tensor.dtype));
-    double *values = take(count, sizeof *values);
+    void *stored = test_take((size_t)count * dtype_bytes(tensor.dtype));
+    double *values = test_take((size_t)count * sizeof *values);
     kernels->download(stored, tensor);
     dtype_convert(values, DTYPE_F64, stored, tensor.dtype, count);
     free(stored);
@@ -161,7 +156,7 @@ double *tensor_download(const Kernels *kernels, Tensor tensor) {
 
 void tensor_upload(const Kernels *kernels, Tensor tensor, const double *values) {
     int64_t count = tensor_count(tensor);
-    void *stored = take(count, dtype_bytes(tensor.dtype));
+    void *stored = test_take((size_t)count * dtype_bytes(tensor.dtype));
     dtype_convert(stored, tensor.dtype, values, DTYPE_F64, count);
     kernels->upload(tensor, stored);
     free(stored);

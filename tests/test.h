@@ -12,6 +12,8 @@
 
 #include <cmocka.h>
 
+#include "tests/support.h"
+
 enum { TEST_LIMIT = 512 };
 static struct CMUnitTest test_list[TEST_LIMIT];
 static size_t test_count;
@@ -30,15 +32,6 @@ static size_t test_count;
         if (check_a != check_b && !(check_a - check_b <= check_t && check_b - check_a <= check_t))             \
             fail_msg("%s = %.17g, %s = %.17g, further apart than %g", #a, check_a, #b, check_b, check_t);       \
     } while (0)
-
-// A folder for this test program's files, empty at the start: build/tmp/NAME under the current directory.
-const char *test_folder(const char *name);
-
-// A file of the shared data folder, or NULL (the test then calls skip()): $THALWEG_TEST_DATA, default ../shared/data.
-const char *test_shared_data(const char *name);
-
-// Exit status of a child process that makes the call, -1 where a signal ended it, and what it printed to stderr.
-int test_status_of(void (*call)(const void *context), const void *context, char *printed, size_t size);
 
 int main(int argc, char **argv) {
     if (argc > 1) cmocka_set_test_filter(argv[1]);
