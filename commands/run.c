@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "runtime/file.h"
+#include "runtime/integers.h"
 #include "runtime/philox.h"
 
 // ---- plan ----
@@ -97,7 +98,7 @@ static bool plan_steps(Run *run, Errors *errors) {
     if (errors->count > before) return false;
     t->batch_tokens = batch_tokens; // from here on it does not follow train.micro_batch
     run->sequences_per_step = batch_tokens / t->sequence_length;
-    run->steps = t->steps != OPTION_AUTO ? t->steps : (t->tokens + batch_tokens - 1) / batch_tokens;
+    run->steps = t->steps != OPTION_AUTO ? t->steps : divide_up(t->tokens, batch_tokens);
     return true;
 }
 

@@ -119,8 +119,8 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors);
 static inline bool run_stopped(const Run *run) { return run->stop && *run->stop; }
 
 // Appends prompt and continuation as terminal-safe text (ids where no tokenizer is known). `stream`: also to stdout,
-// as it comes.
-void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out);
+// as it comes. False where a logit was not finite: the text ends there.
+bool run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out);
 
 // Floating-point operations per second of a large matrix product on this backend: what tokens/s are judged by.
 double run_gemm_rate(const Kernels *kernels);

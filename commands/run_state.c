@@ -8,6 +8,7 @@
 
 #include "commands/console.h"
 #include "commands/run.h"
+#include "runtime/integers.h"
 #include "runtime/json.h"
 #include "runtime/version.h"
 
@@ -340,7 +341,7 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     if (!run->val)
         return errors_add(errors, EXIT_NO_INPUT,
                           "data.val: no validation shards are named; set it, or give `eval` --data 'DIR/val_*.bin'");
-    int64_t windows = shards_windows(run->val, length), wanted = (run->config.eval.tokens + length - 1) / length;
+    int64_t windows = shards_windows(run->val, length), wanted = divide_up(run->config.eval.tokens, length);
     int64_t sequences = windows < wanted ? windows : wanted;
     LoaderSetup setup = {.shards = run->val, .sampler = {SAMPLER_SEQUENTIAL, 0, windows}, .sequence_length = length,
                          .micro_batch = run->config.train.micro_batch, .sequences_per_step = sequences,

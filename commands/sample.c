@@ -5,12 +5,13 @@
 
 #include "commands/arguments.h"
 #include "commands/command.h"
+#include "commands/console.h"
 #include "commands/run.h"
 
 // What generation tells on the way: text goes to stdout once a character is complete.
 typedef struct {
     const Run *run;
-    bool prints;
+    bool prints, ended;
     Text pending; // bytes that do not make a character yet
 } Stream;
 
@@ -27,16 +28,13 @@ static bool print_pending(Stream *stream) {
 static bool take_token(int32_t id, void *context) {
     enum { LONGEST_CHARACTER = 4 };
     Stream *stream = context;
-    if (!stream->prints) return !run_stopped(stream->run);
-    if (!stream->run->tokenizer) {
-        text_printf(&stream->pending, " %d", id);
-        return print_pending(stream);
-    }
-    size_t bad;
-    tokenizer_decode(stream->run->tokenizer, &id, 1, &stream->pending);
+    size_t bad = 0;
+    if (stream->run->tokenizer) tokenizer_decode(stream->run->tokenizer, &id, 1, &stream->pending);
+    else text_printf(&stream->pending, " %d", id);
     bool incomplete = !text_is_utf8(stream->pending.data, stream->pending.size, &bad) &&
                       stream->pending.size - bad < LONGEST_CHARACTER;
-    return incomplete || print_pending(stream);
+    if (run_stopped(stream->run) || (stream->prints && !incomplete && !print_pending(stream))) stream->ended = true;
+    return !stream->ended;
 }
 
 static void decode(const Run *run, const int32_t *ids, int64_t count, Text *out) {
@@ -63,13 +61,14 @@ static int32_t *prompt_ids(const Run *run, const char *prompt, int64_t more, int
     return ids;
 }
 
-void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out) {
-    int64_t length;
+bool run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out) {
+    int64_t length, context = run->gpt.setup.length;
     int32_t *ids = prompt_ids(run, options->prompt, options->tokens, &length);
     Sampling sampling = {.temperature = options->temperature, .top_k = options->top_k, .seed = seed};
     Stream printed = {.run = run, .prints = stream};
     Text prompt = {0};
     if (*options->prompt) decode(run, ids, length, &prompt);
+    if (length > context) console_note("the prompt has %ld tokens; the model sees the last %ld", length, context);
     if (stream) fputs(text_string(&prompt), stdout);
     int64_t all = gpt_generate(&run->gpt, ids, length, options->tokens, &sampling, take_token, &printed);
     if (stream) print_pending(&printed);
@@ -78,6 +77,7 @@ void run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stre
     text_close(&prompt);
     text_close(&printed.pending);
     free(ids);
+    return printed.ended || all == length + options->tokens;
 }
 
 // ---- the command ----
@@ -115,8 +115,11 @@ int command_sample(int argc, char **argv) {
     Errors errors = {0};
     Text text = {0};
     if (run_open_model(&run, argv[1], &overrides, 0, &errors)) {
-        run_sample(&run, &run.config.sample, (uint64_t)run.config.run.seed, true, &text);
+        bool finite = run_sample(&run, &run.config.sample, (uint64_t)run.config.run.seed, true, &text);
         putchar('\n');
+        if (!finite)
+            errors_add(&errors, EXIT_DIVERGED, "%s: its logits are not finite: the model diverged; sample an older "
+                       "checkpoint", argv[1]);
     }
     run_close(&run);
     text_close(&text);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "model/gpt.h"
+#include "runtime/integers.h"
 #include "runtime/philox.h"
 
 enum { STD_PER_MILLE = 20, POSITION_STD_PER_MILLE = 10 }; // GPT-2's 0.02 and 0.01
@@ -95,7 +96,7 @@ static void add(ParamList *list, Param *items, const GptShape *s, int index, int
     else
         snprintf(p->name, sizeof p->name, "h.%d.%s", layer, row->name);
     int64_t count = p->rows * p->columns;
-    list->elements += (count + PARAM_ALIGNMENT - 1) / PARAM_ALIGNMENT * PARAM_ALIGNMENT;
+    list->elements += round_up(count, PARAM_ALIGNMENT);
 }
 
 static void add_scope(ParamList *list, Param *items, const GptShape *s, Scope scope, int layer) {

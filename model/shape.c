@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "model/gpt.h"
+#include "runtime/integers.h"
 #include "runtime/json.h"
 
 enum { DEFAULT_VOCAB = 50257, DEFAULT_HEAD = 64 };
@@ -35,7 +36,6 @@ static const Activation mlp_activation[] = {ACTIVATION_GELU, ACTIVATION_SWIGLU, 
 
 static int64_t given(int64_t option, int64_t fallback) { return option == OPTION_AUTO ? fallback : option; }
 static int64_t positive(int64_t value, int64_t fallback) { return value > 0 ? value : fallback; }
-static int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 static int preset_find(const char *name, Errors *errors) {
     const char *names[PRESET_COUNT];

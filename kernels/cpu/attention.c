@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/vector_math.h"
+#include "runtime/integers.h"
 
 void attention_require(const AttentionHeads *heads, Tensor out, Tensor lse) {
     Tensor q = heads->q, k = heads->k, v = heads->v;
@@ -104,7 +105,7 @@ static void forward_tile(Tensor out_tensor, float *lse, const QueryTile *tile) {
 void cpu_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
     attention_require(heads, out, lse);
     int64_t sequences = out.shape[0], queries = out.shape[1], query_heads = out.shape[2];
-    int64_t tiles = (queries + QUERY_TILE - 1) / QUERY_TILE;
+    int64_t tiles = divide_up(queries, QUERY_TILE);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(attention_work(heads)))
     for (int64_t i = 0; i < sequences * query_heads * tiles; i++) {
         int64_t head = i / tiles, query = i % tiles * QUERY_TILE;

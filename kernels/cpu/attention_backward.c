@@ -3,6 +3,7 @@
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/vector_math.h"
+#include "runtime/integers.h"
 
 typedef struct {
     const AttentionHeads *dheads;
@@ -93,7 +94,7 @@ void cpu_attention_backward(const AttentionHeads *dheads, Tensor dout, Tensor ou
         int64_t sequence = unit / kv_heads, kv_head = unit % kv_heads;
         fill_head(dheads->k, sequence, kv_head, 0, dheads->k.shape[1]);
         fill_head(dheads->v, sequence, kv_head, 0, dheads->v.shape[1]);
-        for (int64_t i = 0; i < per_kv_head * ((queries + QUERY_TILE - 1) / QUERY_TILE); i++) {
+        for (int64_t i = 0; i < per_kv_head * divide_up(queries, QUERY_TILE); i++) {
             int64_t head = kv_head * per_kv_head + i % per_kv_head, query = i / per_kv_head * QUERY_TILE;
             QueryTile tile = query_tile(heads, mask, sequence, head, query);
             Backward backward = {.dheads = dheads, .dout = dout, .out = out, .tile = &tile,

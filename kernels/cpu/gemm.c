@@ -5,6 +5,7 @@
 #include <omp.h>
 
 #include "kernels/cpu/cpu.h"
+#include "runtime/integers.h"
 
 enum {
     TILE_SIDE = 512, // larger tiles gain nothing; smaller ones pack their operands more often
@@ -24,8 +25,6 @@ void gemm_library(const Gemm *gemm) {
     gemm_product(gemm);
     omp_set_num_threads(1);
 }
-
-static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // The side of `parts` even tiles along `size`.
 static int64_t even_side(int64_t size, int64_t parts) {
