@@ -126,6 +126,50 @@ static bool check_windows(const Shards *shards, const char *key, int64_t length,
         key, shards_tokens(shards), length);
 }
 
+// ---- memory ----
+
+enum { ARENAS = 5 };
+
+// Everything that takes memory, the backend itself last: an arena without memory of its own.
+static void list_arenas(const Run *run, const Arena *list[ARENAS], Arena *backend) {
+    *backend = (Arena){.name = "backend", .used = run->kernels->workspace_bytes()};
+    const Arena *all[ARENAS] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
+                                backend};
+    memcpy(list, all, sizeof all);
+}
+
+size_t run_planned_bytes(const Run *run) {
+    const Arena *list[ARENAS];
+    Arena backend;
+    list_arenas(run, list, &backend);
+    return arena_total(list, ARENAS);
+}
+
+static void report_memory(const Run *run, Text *out) {
+    const Arena *list[ARENAS];
+    Arena backend;
+    list_arenas(run, list, &backend);
+    arena_report(out, list, ARENAS);
+}
+
+static bool check_memory(const Run *run, Errors *errors) {
+    size_t planned = run_planned_bytes(run), there = run->kernels->memory_bytes();
+    if (there == 0 || planned <= there) return true;
+    const Arena *acts = &run->gpt.act_arena;
+    bool by_activations = arena_total(&acts, 1) > planned / 2;
+    char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    Text table = {0};
+    report_memory(run, &table);
+    errors_add(errors, EXIT_USAGE, "not enough memory: this needs %s, and %s has %s\n%s%s",
+               text_bytes(a, (double)planned), run->kernels->name, text_bytes(b, (double)there), text_string(&table),
+               by_activations ? "lower train.micro_batch or train.sequence_length, or raise train.recompute"
+                              : "choose a smaller model: model.depth, model.width or the vocabulary");
+    text_close(&table);
+    return false;
+}
+
+// ---- the whole plan ----
+
 static bool plan_shape(Run *run, Errors *errors) {
     int64_t vocab = run->tokenizer ? tokenizer_vocab(run->tokenizer) : 0;
     bool good = gpt_shape(&run->shape, &run->config.model, vocab, run->config.train.sequence_length, errors);
@@ -171,7 +215,7 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     if (!good || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
-    return true;
+    return check_memory(run, errors);
 }
 
 bool run_open(Run *run, Errors *errors) {
@@ -201,13 +245,6 @@ void run_close(Run *run) {
 
 int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
 
-size_t run_planned_bytes(const Run *run) {
-    const Arena *arenas[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->gpt.act_arena, &run->optim.arena};
-    size_t total = run->kernels->workspace_bytes();
-    for (size_t i = 0; i < sizeof arenas / sizeof arenas[0]; i++)
-        total += arenas[i]->base ? arenas[i]->capacity : arenas[i]->used;
-    return total;
-}
 
 void run_report(const Run *run, Text *out) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
@@ -230,15 +267,9 @@ void run_report(const Run *run, Text *out) {
         text_printf(out, "optim   %s, lr %g for matrices and %g for the rest, warmup %ld steps\n",
                     run->optim.recipe->name, run->optim.hyper[RECIPE_MATRIX].eta, run->optim.hyper[RECIPE_OTHER].eta,
                     run->optim.schedule.warmup);
-    Arena backend = {.name = "backend", .used = run->kernels->workspace_bytes()};
-    const Arena *all[] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
-                          &backend};
-    const Arena *used[sizeof all / sizeof all[0]];
-    int count = 0;
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        if (all[i]->used || all[i]->capacity) used[count++] = all[i];
-    text_printf(out, "memory  on %s\n", run->kernels->name);
-    arena_report(out, used, count);
+    text_printf(out, "memory  on %s, which has %s\n", run->kernels->name,
+                text_bytes(a, (double)run->kernels->memory_bytes()));
+    report_memory(run, out);
 }
 
 double run_gemm_rate(const Kernels *kernels) {

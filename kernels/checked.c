@@ -205,6 +205,7 @@ static void checked_close(void) { inner->close(); }
 static void *checked_take_memory(size_t bytes) { return inner->take_memory(bytes); }
 static void checked_return_memory(void *memory, size_t bytes) { inner->return_memory(memory, bytes); }
 static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
+static size_t checked_memory_bytes(void) { return inner->memory_bytes(); }
 static void checked_finish(void) { inner->finish(); }
 
 // Present, with memory; any dtype. Contiguous where the host is at the other end.

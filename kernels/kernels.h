@@ -85,6 +85,7 @@ typedef struct {
     K(void *, take_memory, (size_t bytes)) /* zeroed; NULL where there is not enough */                                \
     K(void, return_memory, (void *memory, size_t bytes))                                                               \
     K(size_t, workspace_bytes, (void)) /* what the backend holds for itself */                                         \
+    K(size_t, memory_bytes, (void)) /* of the device, as far as this process may use it; 0: not known */               \
     K(void, upload, (Tensor out, const void *host))     /* contiguous; host may be reused on return */                 \
     K(void, download, (void *host, Tensor in))          /* contiguous; waits for queued work */                        \
     K(void, copy, (Tensor out, Tensor in))              /* same shape; converts between float dtypes */                \

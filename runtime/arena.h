@@ -30,5 +30,7 @@ Tensor arena_tensor(Arena *arena, const char *name, Tensor like);
 void arena_begin_placing(Arena *arena, void *base); // after measuring: capacity = used, used = 0
 void arena_close(Arena *arena);                     // forgets; the memory belongs to whoever allocated it
 
-// A table of arenas and their largest takers, largest first: the memory plan, and the out-of-memory message.
+size_t arena_total(const Arena *const *arenas, int count); // bytes measured or placed
+
+// A table of arenas that are not empty and their largest takers, largest first: the memory plan, and the out-of-memory message.
 void arena_report(Text *out, const Arena *const *arenas, int count);

@@ -130,6 +130,16 @@ TEST(arena_measures_what_it_places) {
     free(memory);
 }
 
+TEST(arenas_do_not_wrap) {
+    Arena arena = {.name = "huge"};
+    const Arena *list[] = {&arena};
+    for (int i = 0; i < 40; i++) arena_take(&arena, "piece", SIZE_MAX / 16);
+    assert_true(arena_total(list, 1) >= SIZE_MAX / 4);
+    arena_take(&arena, "piece", SIZE_MAX);
+    assert_true(arena_total(list, 1) >= SIZE_MAX / 4);
+    arena_close(&arena);
+}
+
 TEST(text_numbers) {
     char out[TEXT_NUMBER];
     assert_string_equal(text_bytes(out, 1536), "1.50 KiB");

@@ -3,8 +3,10 @@
 
 #include <cblas.h>
 #include <omp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 const Kernels cpu_kernels = {
     .name = "cpu",
@@ -61,6 +63,23 @@ size_t cpu_workspace_bytes(void) { return scratch_bytes() + (size_t)cpu.threads 
 void cpu_finish(void) {}
 
 // ---- memory ----
+
+// What a control group allows; SIZE_MAX where there is no such file or no limit in it.
+static size_t group_limit(const char *path) {
+    unsigned long long limit;
+    FILE *file = fopen(path, "r");
+    bool limited = file && fscanf(file, "%llu", &limit) == 1;
+    if (file) fclose(file);
+    return limited ? (size_t)limit : SIZE_MAX;
+}
+
+size_t cpu_memory_bytes(void) {
+    static const char *const groups[] = {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    size_t bytes = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+    for (int i = 0; i < 2; i++)
+        if (group_limit(groups[i]) < bytes) bytes = group_limit(groups[i]);
+    return bytes;
+}
 
 static size_t whole_pages(size_t bytes) {
     return bytes == 0 ? PAGE_BYTES : (bytes + PAGE_BYTES - 1) & -(size_t)PAGE_BYTES;

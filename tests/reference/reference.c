@@ -23,6 +23,7 @@ bool reference_open(int64_t threads, Errors *errors) {
 void reference_close(void) {}
 void reference_finish(void) {}
 size_t reference_workspace_bytes(void) { return 0; }
+size_t reference_memory_bytes(void) { return 0; }
 
 void *reference_take_memory(size_t bytes) { return calloc(bytes ? bytes : 1, 1); }
 
