@@ -32,5 +32,6 @@ void arena_close(Arena *arena);                     // forgets; the memory belon
 
 size_t arena_total(const Arena *const *arenas, int count); // bytes measured or placed
 
-// A table of arenas that are not empty and their largest takers, largest first: the memory plan, and the out-of-memory message.
+// A table of arenas that are not empty and their largest takers, largest first: the memory plan, and the
+// out-of-memory message.
 void arena_report(Text *out, const Arena *const *arenas, int count);
