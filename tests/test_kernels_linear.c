@@ -88,6 +88,7 @@ TEST(linear_forward_equals_the_reference) {
         {.b = 1, .t = 129, .in = 31, .out = 140, .variant = ACTIVATION_SWIGLU | PRE},
         {.b = 1, .t = 7, .in = 33, .out = 1, .variant = ACTIVATION_SWIGLU | PRE},
         {.b = 2, .t = 9, .in = 65, .out = 31, .variant = ACTIVATION_RELU2 | PRE | BIAS},
+        {.b = 1, .t = 9, .in = 3100, .out = 21, .variant = ACTIVATION_GELU | PRE | BIAS}, // long sums, in parts
         {.b = 1, .t = 40, .in = 33, .out = 600, .variant = ACTIVATION_GELU | PRE | BIAS}, // tiles side by side
         {.b = 1, .t = 40, .in = 33, .out = 600, .variant = ACTIVATION_SWIGLU | PRE | BIAS},
     };
@@ -101,6 +102,8 @@ TEST(linear_backward_equals_the_reference) {
         {.b = 3, .t = 43, .in = 17, .out = 129, .variant = BIAS},
         {.b = 1, .t = 515, .in = 130, .out = 33, .variant = BIAS},
         {.b = 1, .t = 33, .in = 130, .out = 515},
+        {.b = 1, .t = 3100, .in = 21, .out = 25, .variant = BIAS}, // long sums, in parts
+        {.b = 1, .t = 9, .in = 21, .out = 4700},
         {.b = 1, .t = 33, .in = 600, .out = 530, .variant = BIAS},
     };
     COMPARE_BACKENDS(linear_backward, list, 8);

@@ -8,10 +8,11 @@
 #include "runtime/integers.h"
 
 enum {
-    TILE_SIDE = 512, // larger tiles gain nothing; smaller ones pack their operands more often
+    TILE_SIDE = 1024, // a tile packs (rows + columns) inner numbers for rows columns inner products
     TILE_LEAST = 128,
     TILE_GRAIN = 16, // sides are multiples of the micro-kernels' widths
     TILES_LEAST = 8, // skinny products are cut further until there are so many
+    INNER_BLOCK = 1536, // long sums are taken in parts, whose operands stay in the last-level cache for all tiles
 };
 
 void gemm_product(const Gemm *g) {
@@ -62,17 +63,36 @@ static void tile_product(const Gemm *whole, int64_t group_column, Tile tile) {
     gemm_product(&part);
 }
 
-void gemm_tiled(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),
-                const void *context) {
+typedef struct {
+    void (*call)(const void *context, Tile tile);
+    const void *context;
+} Finish;
+
+// Neighbours in time share the operand that is cut into more tiles, while it is in cache.
+static void product_in_tiles(const Gemm *gemm, int64_t groups, Tile side, Finish finish) {
     int64_t rows = gemm->rows, columns = gemm->columns / groups;
-    Tile side = choose_tile(rows, columns);
     int64_t down = divide_up(rows, side.rows), across = divide_up(columns, side.columns);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(rows * columns * gemm->inner))
     for (int64_t i = 0; i < down * across; i++) {
-        Tile tile = {.row = i / across * side.rows, .column = i % across * side.columns};
+        int64_t r = down < across ? i % down : i / across, c = down < across ? i / down : i % across;
+        Tile tile = {.row = r * side.rows, .column = c * side.columns};
         tile.rows = least(side.rows, rows - tile.row);
         tile.columns = least(side.columns, columns - tile.column);
         for (int64_t group = 0; group < groups; group++) tile_product(gemm, group * columns, tile);
-        if (finish) finish(context, tile);
+        if (finish.call) finish.call(finish.context, tile);
+    }
+}
+
+void gemm_tiled(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),
+                const void *context) {
+    Tile side = choose_tile(gemm->rows, gemm->columns / groups);
+    Gemm part = *gemm;
+    for (int64_t inner = 0; inner < gemm->inner; inner += part.inner) {
+        bool last = gemm->inner - inner < 2 * INNER_BLOCK;
+        part.a = from_column(gemm->a, inner);
+        part.b = from_row(gemm->b, inner);
+        part.inner = last ? gemm->inner - inner : INNER_BLOCK;
+        part.accumulate = gemm->accumulate || inner > 0;
+        product_in_tiles(&part, groups, side, (Finish){last ? finish : NULL, context});
     }
 }
