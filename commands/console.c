@@ -29,7 +29,11 @@ void console_count(Console *c, double seconds) {
 void console_step(const Console *c, const ConsoleStep *s) {
     char rate[TEXT_NUMBER], left[TEXT_NUMBER];
     double seconds = (double)((s->steps - s->step) * c->step_tokens) / c->tokens_per_second;
-    bool terminal = isatty(STDERR_FILENO);
+    static double shown; // when the last plain line was
+    double now = clock_seconds();
+    bool terminal = isatty(STDERR_FILENO), ends = s->step == s->steps || s->skipped;
+    if (!terminal && !ends && now - shown < 1) return;
+    shown = now;
     fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  norm %.3f  %s tok/s  %.0f%% of limit  ETA %s%s%s",
             terminal ? "\r\033[K" : "", s->step, s->steps, s->loss, s->lr, s->grad_norm,
             text_count(rate, c->tokens_per_second), 100 * c->tokens_per_second * c->flops_per_token / c->limit,

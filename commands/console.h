@@ -21,7 +21,8 @@ typedef struct {
     bool skipped;
 } ConsoleStep;
 
-// step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left.
+// step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left. Where there is no terminal at most
+// one line a second; metrics.jsonl has every step.
 void console_step(const Console *console, const ConsoleStep *step);
 
 // On a terminal: "WHAT 12%", where it takes more than a second; the next line replaces it.

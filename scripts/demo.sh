@@ -33,6 +33,6 @@ cat <<END
 
 == the run is in $run; next:
   ./train_gpt sample $run --prompt '#include <' --tokens 200
-  ./train_gpt resume $run train.steps=1800                      # train it longer
+  ./train_gpt resume $run train.steps=2200                      # train it longer
   ./train_gpt bench model.preset=gpt2-124m train.micro_batch=1  # how fast a larger model would be
 END
