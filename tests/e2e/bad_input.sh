@@ -36,6 +36,7 @@ expect 65 'large_ids/train_000000.bin' "$program" train "$tiny" data.train='larg
 cp -r shards other_tokenizer
 sed -Ei 's/("tokenizer_hash": *)"[0-9a-f]*"/\1"00000000000000000000000000000000"/' other_tokenizer/dataset.json
 expect 65 'dataset.json' "$program" train "$tiny" data.train='other_tokenizer/train_*.bin' data.val='shards/val_*.bin'
+expect 65 'other_tokenizer/dataset.json' run data.val='other_tokenizer/val_*.bin'
 expect 66 'nosuchfile' "$program" prepare nosuchfile --tokenizer byte --out none
 expect 2 'tokenizer' "$program" prepare text.txt --out none
 cp -r shards mine
@@ -61,6 +62,16 @@ for file in model.safetensors state-00001-of-00001.safetensors run.json config.j
     expect 74 "$file" "$program" eval damaged
     grep -q 'the one before it is damaged/checkpoints/step_00000010' out.log || fail "the older checkpoint is not named"
 done
+
+echo "== models to look at"
+for tokens in 0 -1 abc 1e12 99999999999999999999 4611686018427387904; do
+    expect 2 "sample.tokens: \"$tokens\"" "$program" sample good --tokens $tokens
+done
+expect 2 'sample.temperature' "$program" sample good --temperature inf
+expect 2 'run.seed' "$program" sample good --seed 99999999999999999999
+expect 2 'model.width=64: the checkpoint says what the model is' "$program" sample good model.width=64
+expect 2 'model.width=64: the checkpoint says what the model is' "$program" eval good model.width=64
+expect 66 "data.val: no validation shards.*--data" "$program" eval good data.val=
 
 echo "== a directory that another process trains in"
 start run.dir=busy train.steps=100000

@@ -17,6 +17,8 @@ expect 0 'validation loss' "$program" eval run --data 'shards/train_*.bin' eval.
 "$program" sample run --prompt 'the river' --tokens 40 --seed 4 >c.txt
 cmp a.txt b.txt || fail "one seed, two samples"
 ! cmp -s a.txt c.txt || fail "two seeds, one sample"
+bytes=$("$program" sample run --tokens=3 | wc -c) # escapes of \xNN may stand for bytes
+[ "$bytes" -ge 4 ] || fail "three tokens gave $bytes bytes"
 grep -q '^the river' a.txt || fail "the prompt is not printed"
 expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
 expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
