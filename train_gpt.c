@@ -16,10 +16,11 @@
 
 // ---- signals ----
 
-static volatile sig_atomic_t stop_signal, save_signal;
+static volatile sig_atomic_t stop_signal, save_signal, interrupted;
 
 static void on_stop(int signal_number) {
-    if (signal_number == SIGINT && stop_signal == SIGINT) _exit(EXIT_INTERRUPTED);
+    if (signal_number == SIGINT && interrupted) _exit(EXIT_INTERRUPTED);
+    interrupted = interrupted || signal_number == SIGINT;
     stop_signal = signal_number;
 }
 
@@ -110,14 +111,15 @@ static void log_step(Run *run, const StepResult *result, const Console *console)
                                          result->skipped});
 }
 
-// A stop in the middle leaves no trace: a resume evaluates again.
-static void evaluate(Run *run) {
+// A stop in the middle leaves no trace, nor does damaged data, whose exit code is returned: a resume evaluates again.
+static int evaluate(Run *run) {
     Errors errors = {0};
     Evaluation result;
-    bool done = run_evaluate(run, &result, &errors);
-    run->state.evaluated = done || errors.count > 0;
+    int exit_code = 0;
+    run->state.evaluated = run_evaluate(run, &result, &errors);
+    if (errors.count) exit_code = errors.exit_code;
     complain(&errors);
-    if (!done) return;
+    if (!run->state.evaluated) return exit_code;
     if (result.loss < run->state.best_val_loss) run->state.best_val_loss = result.loss;
     Text line = {0};
     JsonWriter w = {.out = &line};
@@ -131,6 +133,7 @@ static void evaluate(Run *run) {
     write_metrics(run, &line);
     console_note("step %ld: validation loss %.4f over %ld tokens%s", run->state.step, result.loss, result.tokens,
                  console_bits(&(ConsoleBits){{0}}, result.bits_per_byte));
+    return 0;
 }
 
 static void sample(Run *run) {
@@ -161,26 +164,50 @@ static bool evaluation_due(const Run *run, int64_t step) {
     return due(step, every) || (every > 0 && step == run->steps);
 }
 
-// What the parts of a step took the last time, and since when the process trains: for train.max_seconds.
+// What an evaluation and a checkpoint took the last time, and the exit code of evaluations that failed.
 typedef struct {
-    double started, evaluation, saving;
+    double evaluation, saving;
+    int trouble;
 } Pace;
 
 // Seconds of the call that was just made, which `began`.
 static double since(double began) { return clock_seconds() - began; }
 
-// Whether one more step, with what is due after it and twice the time of a checkpoint, would end too late.
+// A checkpoint is begun before this, so that it is written by train.max_seconds even if it takes twice as long as the
+// last one, or as bytes at 100 MB/s before the first.
+static void set_deadline(Run *run, Pace *pace) {
+    double bytes = 16.0 * (double)run->gpt.params.elements;
+    if (pace->saving == 0) pace->saving = bytes / 100e6;
+    if (run->config.train.max_seconds > 0)
+        run->deadline = run->begun + run->config.train.max_seconds - 2 * pace->saving;
+}
+
+// Whether one more step, with the evaluation that is due before or after it, would pass the deadline.
 static bool is_late(const Run *run, const Pace *pace, double step_seconds) {
-    double next = since(pace->started) + step_seconds + 2 * pace->saving;
+    double next = clock_seconds() + step_seconds;
     if (evaluation_due(run, run->state.step) || evaluation_due(run, run->state.step + 1)) next += pace->evaluation;
-    return run->config.train.max_seconds > 0 && next >= run->config.train.max_seconds;
+    return run->deadline > 0 && next >= run->deadline;
+}
+
+static bool evaluation_pending(const Run *run) {
+    return !run->state.evaluated && evaluation_due(run, run->state.step);
 }
 
 static void evaluate_if_due(Run *run, Pace *pace) {
     double began = clock_seconds();
-    if (run->state.evaluated || !evaluation_due(run, run->state.step)) return;
-    evaluate(run);
-    pace->evaluation = since(began);
+    if (!evaluation_pending(run)) return;
+    int exit_code = evaluate(run);
+    if (exit_code) pace->trouble = exit_code;
+    if (run->state.evaluated) pace->evaluation = since(began);
+}
+
+static bool save_in_time(Run *run, Pace *pace, bool diverged) {
+    double began = clock_seconds();
+    bool saved = save(run, diverged);
+    pace->saving = since(began);
+    set_deadline(run, pace);
+    save_signal = 0;
+    return saved;
 }
 
 static int tell_stopped(const Run *run) {
@@ -188,8 +215,8 @@ static int tell_stopped(const Run *run) {
     text_add(&command, "train_gpt resume ");
     text_add_shell(&command, run->dir);
     if (run->state.step > 0)
-        console_note("stopped at step %ld of %ld; continue with: %s", run->state.step, run->steps,
-                     text_string(&command));
+        console_note("stopped at step %ld of %ld%s; continue with: %s", run->state.step, run->steps,
+                     run->state.step >= run->steps ? ", before its evaluation" : "", text_string(&command));
     else
         console_note("stopped before the first step; nothing was kept");
     text_close(&command);
@@ -223,16 +250,17 @@ static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    Pace pace = {.started = clock_seconds()};
+    Pace pace = {0};
     Errors errors = {0};
     int64_t saved_step = run->state.step;
     bool evaluated_before = run->state.evaluated;
+    set_deadline(run, &pace);
     loader_seek(run->loader, run->state.step);
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out
     if (run->state.step >= run->steps && run->state.evaluated != evaluated_before && !save(run, false))
         return EXIT_CANNOT_WRITE;
 
-    while (run->state.step < run->steps && !stop_signal) {
+    while (run->state.step < run->steps && !(stop_signal && run->state.step == saved_step)) {
         StepResult result;
         if (!train_step(run, &result, &errors)) return give_up(run, saved_step, &errors);
         count_step(&run->state, &result);
@@ -244,22 +272,19 @@ static int train(Run *run) {
         bool stop = stop_signal || diverged || is_late(run, &pace, result.seconds);
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
         if (!stop || last) evaluate_if_due(run, &pace);
-        if (!stop && due(step, c->sample.every)) sample(run);
+        if (!stop && !run_stopped(run) && due(step, c->sample.every)) sample(run);
 
-        stop = stop || stop_signal;
+        stop = stop || run_stopped(run);
         if (due(step, c->checkpoint.every) || last || stop || save_signal) {
-            double began = clock_seconds();
-            bool saved = save(run, diverged);
-            pace.saving = since(began);
-            save_signal = 0;
+            bool saved = save_in_time(run, &pace, diverged);
             if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
             if (saved) saved_step = step;
         }
         if (diverged) return tell_diverged(run);
         if (stop && !last) return tell_stopped(run);
     }
-    bool complete = run->state.step >= run->steps && (run->state.evaluated || !evaluation_due(run, run->state.step));
-    return complete ? 0 : tell_stopped(run);
+    if (pace.trouble) return pace.trouble;
+    return run->state.step >= run->steps && !evaluation_pending(run) ? 0 : tell_stopped(run);
 }
 
 // ---- train and resume ----
@@ -279,6 +304,7 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     Text banner = {0};
     catch_signals();
     run->stop = &stop_signal;
+    run->begun = clock_seconds();
     if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
     if (checkpoint && !run_check_resume(&run->config, checkpoint, &errors)) goto failed;
     if (!run_take_directory(run, resume, &errors)) goto failed;
@@ -289,13 +315,15 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
         console_note("resumed %s at step %ld of %ld%s", checkpoint, run->state.step, run->steps,
-                     run->state.step >= run->steps ? ": there is nothing to do; raise train.steps to go on" : "");
+                     run->state.step >= run->steps && !evaluation_pending(run)
+                         ? ": there is nothing to do; raise train.steps to go on" : "");
     } else {
         gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
         optim_build_weights(&run->optim);
     }
-    if (!set_aside(run, &errors) || !run_write_provenance(run, argc, argv, &errors)) goto failed;
+    if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
+    if (!set_aside(run, &errors)) goto failed;
     complain(&errors);
     int exit_code = train(run);
     if (exit_code == 0) tell_finished(run);
@@ -366,8 +394,9 @@ const Command commands[] = {
 static bool asks_for_help(const char *word) { return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0; }
 
 static int run_command(const Command *command, int argc, char **argv) {
-    for (int i = 1; i < argc; i++)
-        if (asks_for_help(argv[i])) return command_help(2, (char *[]){"help", argv[0], NULL});
+    for (int i = 1; i < argc; i++) // -h behind other words may be the value of an option
+        if (strcmp(argv[i], "--help") == 0 || (i == 1 && asks_for_help(argv[i])))
+            return command_help(2, (char *[]){"help", argv[0], NULL});
     return command->run(argc, argv);
 }
 

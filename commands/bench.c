@@ -171,10 +171,10 @@ static bool measure(Run *run, Result *r, Errors *errors) {
     fill_random(run->kernels, products, (int64_t)(bytes / sizeof(float)));
     for (int i = 0; i < r->layer_count; i++) layer_seconds(run->kernels, &r->layers[i], products);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
+        console_progress("measuring", repeat, REPEATS);
         r->step[repeat] = step_seconds(run, &batch, repeat + 2);
         for (int i = 0; i < r->layer_count; i++)
             r->layers[i].seconds[repeat] = layer_seconds(run->kernels, &r->layers[i], products);
-        console_progress("measuring", repeat + 1, REPEATS);
     }
     console_note("measured %d times", REPEATS);
     run->kernels->return_memory(products, bytes);

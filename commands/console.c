@@ -37,7 +37,7 @@ void console_step(const Console *c, const ConsoleStep *s) {
     fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  norm %.3f  %s tok/s  %.0f%% of limit  ETA %s%s%s",
             terminal ? "\r\033[K" : "", s->step, s->steps, s->loss, s->lr, s->grad_norm,
             text_count(rate, c->tokens_per_second), 100 * c->tokens_per_second * c->flops_per_token / c->limit,
-            text_duration(left, seconds), s->skipped ? "  SKIPPED: not finite" : "", terminal ? "" : "\n");
+            text_duration(left, seconds), s->skipped ? "  SKIPPED" : "", terminal ? "" : "\n");
     live_line = terminal;
     fflush(stderr);
 }
@@ -53,9 +53,13 @@ void console_progress(const char *what, int64_t done, int64_t all) {
     fflush(stderr);
 }
 
-void console_note(const char *format, ...) {
+void console_wipe(void) {
     if (live_line) fputs("\r\033[K", stderr);
     live_line = false;
+}
+
+void console_note(const char *format, ...) {
+    console_wipe();
     va_list arguments;
     va_start(arguments, format);
     Text text = {0};

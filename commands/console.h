@@ -22,11 +22,14 @@ typedef struct {
 } ConsoleStep;
 
 // step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left. Where there is no terminal at most
-// one line a second; metrics.jsonl has every step.
+// one line a second; the metrics have them all.
 void console_step(const Console *console, const ConsoleStep *step);
 
 // On a terminal: "WHAT 12%", where it takes more than a second; the next line replaces it.
 void console_progress(const char *what, int64_t done, int64_t all);
+
+// Takes the live line away, for what follows on standard output.
+void console_wipe(void);
 
 // A line of its own, above the live line.
 void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

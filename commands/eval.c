@@ -50,7 +50,9 @@ int command_eval(int argc, char **argv) {
                 run_evaluate(&run, &result, &errors);
     if (done && json) print_json(argv[1], &result);
     if (done && !json) print_lines(&run, &result);
-    if (done && !isfinite(result.loss)) fprintf(stderr, "%s: the loss is not finite: the model diverged\n", argv[1]);
+    if (done && !isfinite(result.loss))
+        errors_add(&errors, EXIT_DIVERGED, "%s: the loss is not finite: the model diverged; look at an older "
+                   "checkpoint", argv[1]);
     run_close(&run);
     text_close(&val);
     text_list_close(&overrides);

@@ -85,8 +85,16 @@ static void print_summary(const PrepareOptions *options, const Tokenizer *tokeni
     printf("bytes a token   %.3f\n", (double)bytes / (double)tokens);
     printf("bigram entropy  %.3f bits a byte; a model that learns more than byte pairs has a lower loss than %.3f\n",
            counts->bigram_bits, counts->bigram_bits * log(2) * (double)bytes / (double)tokens);
-    printf("next            ./train_gpt train CONFIG.json data.train='%s/train_*.bin' data.val='%s/val_*.bin'\n",
-           options->out, options->out);
+    Text next = {0};
+    for (int split = 0; split < 2; split++) {
+        Text key = {0};
+        text_printf(&key, "data.%s=%s/%s_*.bin", split ? "val" : "train", options->out, split ? "val" : "train");
+        text_add(&next, " ");
+        text_add_shell(&next, text_string(&key));
+        text_close(&key);
+    }
+    printf("next            ./train_gpt train CONFIG.json%s\n", text_string(&next));
+    text_close(&next);
 }
 
 static int prepare(const PrepareOptions *options, const TextList *inputs) {

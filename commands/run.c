@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/file.h"
@@ -300,33 +301,57 @@ double run_gemm_rate(const Kernels *kernels) {
 
 // ---- run directory ----
 
+static bool open_lock(Run *run, const char *path, Errors *errors) {
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    return run->lock >= 0 ||
+           errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
+}
+
+// Whether the file that was locked still has its name: a run that ended before its first step removes it.
+static bool is_lock(const Run *run, const char *path) {
+    struct stat held, named;
+    return fstat(run->lock, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
+}
+
 static bool lock_directory(Run *run, Errors *errors) {
     char path[4096];
-    if (run->lock >= 0) return true;
     path_join(path, run->dir, "lock");
-    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (run->lock < 0)
-        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
-    if (flock(run->lock, LOCK_EX | LOCK_NB) == 0) return true;
-    if (errno != EWOULDBLOCK)
-        return errors_add(errors, EXIT_CANNOT_WRITE,
-                          "%s: locking failed: %s; choose a run.dir on a file system that has locks", path,
-                          strerror(errno));
-    return errors_add(errors, EXIT_USAGE,
-                      "%s: another process is training in this run directory; choose another run.dir", run->dir);
+    while (run->lock < 0) {
+        if (!open_lock(run, path, errors)) return false;
+        if (flock(run->lock, LOCK_EX | LOCK_NB) == 0 && is_lock(run, path)) return true;
+        int error = errno;
+        bool gone = !is_lock(run, path);
+        close(run->lock);
+        run->lock = -1;
+        if (gone && directory_make(run->dir, errors)) continue;
+        if (error != EWOULDBLOCK)
+            return errors_add(errors, EXIT_CANNOT_WRITE,
+                              "%s: locking failed: %s; choose a run.dir on a file system that has locks", path,
+                              strerror(error));
+        return errors_add(errors, EXIT_USAGE,
+                          "%s: another process is training in this run directory; choose another run.dir", run->dir);
+    }
+    return true;
 }
 
 bool run_lock(Run *run, Errors *errors) {
+    static const char *const marks[] = {"checkpoints", "lock"};
     char path[4096];
-    path_join(path, run->dir, "checkpoints");
-    return !path_is_directory(path) || lock_directory(run, errors);
+    for (int i = 0; i < 2; i++) {
+        path_join(path, run->dir, marks[i]);
+        if (path_exists(path)) return lock_directory(run, errors);
+    }
+    return true;
 }
 
-static bool is_empty(const char *path) {
+// Whether it holds nothing, or only the lock where that is held.
+static bool is_empty(const Run *run) {
     Errors ignored = {0};
     TextList names = {0};
-    bool readable = !path_is_directory(path) || directory_list(&names, path, &ignored);
-    bool empty = readable && names.count == 0;
+    bool readable = !path_is_directory(run->dir) || directory_list(&names, run->dir, &ignored);
+    bool only_lock = run->lock >= 0 && names.count == 1 && strcmp(names.items[0], "lock") == 0;
+    bool empty = readable && (names.count == 0 || only_lock);
     text_list_close(&names);
     errors_close(&ignored);
     return empty;
@@ -340,24 +365,32 @@ void run_name_directory(Run *run) {
         snprintf(run->dir, sizeof run->dir, "runs/%s-%06lx", preset, (unsigned long)(config_hash(&run->config) >> 40));
 }
 
-bool run_take_directory(Run *run, bool resume, Errors *errors) {
-    if (!resume && !is_empty(run->dir))
-        return errors_add(errors, EXIT_USAGE,
-                          "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",
-                          run->dir);
-    run->fresh = is_empty(run->dir);
-    return directory_make(run->dir, errors) && lock_directory(run, errors);
+static bool refuse_occupied(const Run *run, Errors *errors) {
+    return errors_add(errors, EXIT_USAGE,
+                      "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",
+                      run->dir);
 }
+
+bool run_take_directory(Run *run, bool resume, Errors *errors) {
+    if (!resume && !is_empty(run)) return refuse_occupied(run, errors); // before anything is made in it
+    run->made = !path_exists(run->dir);
+    if (!directory_make(run->dir, errors) || !lock_directory(run, errors)) return false;
+    run->fresh = is_empty(run);
+    return resume || run->fresh || refuse_occupied(run, errors);
+}
+
+bool run_directory_exists(const Run *run) { return !is_empty(run); }
 
 void run_discard(Run *run) {
     static const char *const names[] = {"config.json", "run.json", "metrics.jsonl", "lock"};
     Errors ignored = {0};
     char path[4096];
+    if (!run->fresh || run->lock < 0) return;
     metrics_close(&run->metrics);
-    for (size_t i = 0; run->fresh && i < sizeof names / sizeof names[0]; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         path_join(path, run->dir, names[i]);
         file_remove(path, &ignored);
     }
-    if (run->fresh) rmdir(run->dir);
+    if (run->made) rmdir(run->dir);
     errors_close(&ignored);
 }

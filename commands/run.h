@@ -18,7 +18,7 @@
 
 typedef struct {
     int64_t step;      // finished
-    int64_t skipped;   // steps whose numbers were not finite
+    int64_t skipped;   // steps whose loss or gradient could not be used (STATUS_SKIP)
     int64_t bad_steps; // consecutive ones, up to now
     double seconds;    // spent training, over all resumes
     bool evaluated;    // at this step, where that is due
@@ -48,8 +48,9 @@ typedef struct {
     RunState state;
     char dir[4096]; // run directory
     int lock;       // descriptor, -1 while not locked
-    bool fresh;     // the directory was made, or was empty
+    bool fresh, made; // the directory held nothing; was not there
     const volatile sig_atomic_t *stop; // not 0: evaluation and samples end early; NULL: never
+    double begun, deadline;            // clock_seconds(): of the process; from it on as if stopped, 0: never
     int parts;
     bool backend_open;
 } Run;
@@ -75,10 +76,11 @@ int64_t run_step_tokens(const Run *run); // of one optimizer step, over all rank
 
 // The run directory: named after the configuration unless run.dir is set.
 void run_name_directory(Run *run);
-// Locks it for its one writer if there is a run in it; what is read from then on stays as it is.
+// Locks it for its one writer if a run is or was in it; what is read from then on stays as it is.
 bool run_lock(Run *run, Errors *errors);
 // Makes it and locks it. `resume`: an existing run is continued; without it a non-empty directory is refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
+bool run_directory_exists(const Run *run); // and is not empty
 void run_discard(Run *run); // removes what a run left that never made a step, if the directory was its own
 
 // RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
@@ -116,7 +118,9 @@ typedef struct {
 // The validation loss over the first eval.tokens tokens of data.val (fewer where there are not so many). False without
 // a message where it was stopped.
 bool run_evaluate(Run *run, Evaluation *result, Errors *errors);
-static inline bool run_stopped(const Run *run) { return run->stop && *run->stop; }
+static inline bool run_stopped(const Run *run) {
+    return (run->stop && *run->stop) || (run->deadline > 0 && clock_seconds() >= run->deadline);
+}
 
 // Appends prompt and continuation as terminal-safe text (ids where no tokenizer is known). `stream`: also to stdout,
 // as it comes. False where a logit was not finite: the text ends there.

@@ -364,6 +364,7 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     run->comm.sum(&run->comm, run->gpt.status);
     run->kernels->download(status, run->gpt.status);
     loader_close(loader);
+    console_wipe();
     if (micro < micro_steps) return false;
     result->tokens = (int64_t)status[STATUS_WEIGHT_SUM];
     result->loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM];

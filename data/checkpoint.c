@@ -285,8 +285,11 @@ static void find_older(const char *checkpoint, char path[4096]) {
     const char *name = cut_last(folder);
     path[0] = 0;
     if (name && step_of(name) >= 0) list_steps(&steps, folder, &ignored);
-    for (int64_t i = 0; i < steps.count && steps.items[i] < step_of(name); i++)
-        step_path(path, folder, steps.items[i], "");
+    for (int64_t i = 0; i < steps.count && steps.items[i] < step_of(name); i++) {
+        char one[4096];
+        step_path(one, folder, steps.items[i], "");
+        if (has_manifest(one)) strcpy(path, one);
+    }
     free(steps.items);
     errors_close(&ignored);
 }

@@ -351,7 +351,7 @@ static bool write_all(Corpus *corpus) {
     corpus->counts->train_tokens = corpus->shards[TRAIN].tokens;
     corpus->counts->val_tokens = corpus->shards[VAL].tokens;
     corpus->counts->bigram_bits = bigram_bits(corpus);
-    return write_descriptions(corpus) && corpus_finish_output(corpus->setup->out, corpus->partial, corpus->errors);
+    return write_descriptions(corpus);
 }
 
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors) {
@@ -373,11 +373,15 @@ bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, Corpus
             shard_writer_open(corpus->partial, names[split], tokenizer_vocab(tokenizer), setup->shard_tokens);
 
     bool good = corpus_find_files(setup->inputs, setup->out, &corpus->files, errors) && spare_inputs(corpus) &&
-                survey(corpus) && corpus_begin_output(setup->out, corpus->partial, errors);
+                survey(corpus);
+    bool made = !path_exists(setup->out);
+    good = good && corpus_begin_output(setup->out, corpus->partial, errors);
     if (good) {
-        good = write_all(corpus);
+        bool written = write_all(corpus);
         clear_progress(corpus);
-        if (!good) corpus_drop_output(setup->out, corpus->partial);
+        if (!written) corpus_drop_output(corpus->partial);
+        if (!written && made) rmdir(setup->out);
+        good = written && corpus_finish_output(setup->out, corpus->partial, errors);
     }
     for (int split = 0; split < SPLITS; split++) shard_writer_close(&corpus->shards[split]);
     token_list_close(&corpus->ids);

@@ -3,6 +3,7 @@
 #include "data/corpus_files.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,7 +134,7 @@ static bool move_output(const char *partial, const char *out, const char *name, 
     return path_rename(from, to, errors);
 }
 
-bool corpus_finish_output(const char *out, const char *partial, Errors *errors) {
+static bool replace_output(const char *out, const char *partial, Errors *errors) {
     TextList old = {0}, new = {0};
     bool good = directory_sync(partial, errors) && list_output(out, &old, errors) &&
                 directory_list(&new, partial, errors) && remove_output(out, DATASET, errors) &&
@@ -149,11 +150,24 @@ bool corpus_finish_output(const char *out, const char *partial, Errors *errors) 
     return good;
 }
 
-void corpus_drop_output(const char *out, const char *partial) {
+bool corpus_finish_output(const char *out, const char *partial, Errors *errors) {
+    sigset_t waiting, before;
+    sigemptyset(&waiting);
+    sigaddset(&waiting, SIGINT);
+    sigaddset(&waiting, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &waiting, &before);
+    bool good = replace_output(out, partial, errors);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (good) return true;
+    return errors_add(errors, EXIT_CANNOT_WRITE,
+                      "%s: the new dataset is complete, but not all of its files are in place; run the same command "
+                      "again, or move those in %s up, dataset.json last", out, partial);
+}
+
+void corpus_drop_output(const char *partial) {
     Errors ignored = {0};
     directory_remove(partial, &ignored);
     errors_close(&ignored);
-    rmdir(out); // only if nothing was there before
 }
 
 // ---- shards ----

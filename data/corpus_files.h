@@ -11,10 +11,11 @@ bool corpus_spare_input(const char *path, const char *out, Errors *errors);
 
 // An output directory keeps what it has until everything new is complete. `begin` refuses one that holds anything but
 // what `prepare` writes and makes the folder `partial` in it; `finish` puts the files of `partial` in the place of the
-// old ones, dataset.json removed first and moved last; `drop` removes `partial`, and a directory that is empty then.
+// old ones, dataset.json removed first and moved last, while SIGINT and SIGTERM wait; if it fails, what was not
+// moved stays in `partial`. `drop` removes `partial`.
 bool corpus_begin_output(const char *out, char partial[4096], Errors *errors);
 bool corpus_finish_output(const char *out, const char *partial, Errors *errors);
-void corpus_drop_output(const char *out, const char *partial);
+void corpus_drop_output(const char *partial);
 
 // One split being written as SPLIT_000000.bin, SPLIT_000001.bin, ...; a shard is gathered in memory, because its header
 // counts its tokens.

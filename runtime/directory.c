@@ -122,7 +122,7 @@ bool path_exchange(const char *a, const char *b, Errors *errors) {
         if (renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0) return true;
         if (errno == EINVAL || errno == ENOSYS) {
             char aside[4096];
-            snprintf(aside, sizeof aside, "%.4000s.exchange", a);
+            snprintf(aside, sizeof aside, "%.4000s.exchange", b);
             if (!path_rename(b, aside, errors)) return false;
             if (path_rename(a, b, errors)) return path_rename(aside, a, errors);
             rename(aside, b); // as it was

@@ -63,7 +63,7 @@ bool directory_make(const char *path, Errors *errors); // with parents
 bool directory_sync(const char *path, Errors *errors); // fsync, so that names in it survive a crash
 bool directory_remove(const char *path, Errors *errors); // with all that is in it, links not followed; true if none
 bool path_rename(const char *from, const char *to, Errors *errors);
-// Swaps two names, atomically where the file system can (RENAME_EXCHANGE), else by three renames over A.exchange.
+// Swaps two names, atomically where the file system can (RENAME_EXCHANGE), else by three renames over B.exchange.
 bool path_exchange(const char *a, const char *b, Errors *errors);
 bool path_exists(const char *path);
 bool path_is_directory(const char *path);

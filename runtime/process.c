@@ -10,8 +10,9 @@
 #include "runtime/error.h"
 
 static void on_lost_page(int signal_number) {
-    static const char message[] = "\ntrain_gpt: a file became shorter while it was read; shards and texts must stay as "
-                                  "they are while a process uses them\n";
+    static const char message[] =
+        "\ntrain_gpt: a file could not be read any more: it became shorter, or its disk failed; shards and texts must "
+        "stay as they are while a process uses them\n";
     (void)signal_number;
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;

@@ -1,8 +1,8 @@
 // What every command of the program begins and ends with.
 #pragma once
 
-// Standard streams that the caller closed are filled, and a mapped file that becomes shorter ends the process with a
-// message and exit code 65 instead of a signal.
+// Standard streams that the caller closed are filled, and a mapped file that becomes shorter or cannot be read ends the
+// process with a message and exit code 65 instead of a signal.
 void process_begin(void);
 
 // The exit code to leave with: a result that could not be written to standard output is no result (73, and a message).

@@ -347,6 +347,8 @@ TEST(every_failure_leaves_a_whole_dataset_or_none) {
         failed = fault_operations() >= operations;
         fault_set(NULL);
         list_folder(first.out, names);
+        char *partial = strstr(names, "prepare.partial "); // may be left, beside whole files or with those to be moved
+        if (partial) memmove(partial, partial + 16, strlen(partial + 16) + 1);
         bool is_whole = strcmp(names, whole) == 0;
         if (strstr(names, "dataset.json") && !is_whole) fail_msg("operation %d leaves %s", operations, names);
         kept += is_whole && !second.good;

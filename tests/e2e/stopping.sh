@@ -30,19 +30,48 @@ done
 [ $met -gt 0 ] || fail "no SIGTERM met the run"
 
 echo "== before the first step: nothing is kept, nothing is in the way"
-for wait in 0 0.01 0.03; do
-    start run.dir=early train.steps=100000 eval.every=0 model.width=256 model.depth=8
-    sleep $wait
-    kill -TERM "$started"
-    status=0 && wait "$started" || status=$?
-    case $status in
-    75) ;;
-    143) echo "(before main)" ;;
-    *) cat start.log; fail "exit $status" ;;
-    esac
-    [ ! -d early ] || [ -d early/checkpoints ] || fail "a run without a step left $(ls early)"
-    rm -rf early
+start run.dir=early eval.every=0 model.width=768 model.depth=8 # initial values take their time
+wait_for_file() { while kill -0 "$started" 2>/dev/null && [ ! -e "$1" ]; do sleep 0.01; done; }
+wait_for_file early/lock
+kill -TERM "$started"
+ends_with 75
+grep -q 'before the first step' start.log || { cat start.log; fail "the signal came too late"; }
+[ ! -e early ] || fail "a run without a step left $(ls early)"
+
+echo "== SIGINT twice, SIGUSR1, SIGUSR2"
+long=(train.steps=100000 eval.every=0 checkpoint.every=0)
+start run.dir=user1 "${long[@]}"
+wait_for_lines user1/metrics.jsonl 5
+kill -USR2 "$started"
+wait_for_file user1/checkpoints
+before=$(wc -l <user1/metrics.jsonl)
+wait_for_lines user1/metrics.jsonl $((before + 5)) # it goes on
+kill -USR1 "$started"
+ends_with 75
+[ "$(ls user1/checkpoints | wc -l)" -eq 2 ] || fail "checkpoints: $(ls user1/checkpoints)"
+start run.dir=twice train.steps=100 eval.every=0 train.batch_tokens=16K model.depth=8 model.width=256 # long steps
+wait_for_lines twice/metrics.jsonl 1
+for signal in INT TERM INT; do kill -$signal "$started"; sleep 0.2; done # whatever comes between
+ends_with 130
+
+echo "== a time limit is kept, whatever is under way"
+expect 75 'stopped at step' "$program" train "$tiny" "${data[@]}" run.dir=timed train.steps=1000000 \
+    train.max_seconds=3 eval.every=0 sample.every=50 sample.tokens=1000000
+expect 0 . "$program" sample timed --tokens 4
+
+echo "== several starts in one directory: one of them trains"
+for i in 1 2 3 4; do
+    "$program" train "$tiny" "${data[@]}" run.dir=shared train.steps=300 eval.every=0 >shared.$i.log 2>&1 &
+    pids[i]=$!
 done
+winners=0
+for i in 1 2 3 4; do
+    status=0 && wait "${pids[i]}" || status=$?
+    [ $status -eq 0 ] && winners=$((winners + 1))
+    [ $status -eq 0 ] || [ $status -eq 2 ] || { cat shared.$i.log; fail "exit $status"; }
+done
+[ $winners -eq 1 ] || { tail -n 2 shared.*.log; fail "$winners of 4 trained"; }
+[ "$(grep -c grad_norm shared/metrics.jsonl)" -eq 300 ] || fail "the metrics are not those of one run"
 
 echo "== while it samples, and by SIGHUP"
 for signal in TERM HUP; do
@@ -73,6 +102,15 @@ mv large elsewhere # the same data in another place
 resume damaged data.train='elsewhere/train_*.bin' data.val='elsewhere/val_*.bin'
 same_run undamaged damaged
 data=(data.train='shards/train_*.bin' data.val='shards/val_*.bin')
+
+echo "== damaged validation data: the run goes on, and says 65 at its end"
+cp -r shards bad_val
+printf '\xff\xff' | dd of=bad_val/val_000000.bin bs=1 seek=1100 conv=notrunc 2>/dev/null
+expect 65 'val_000000.bin: token 38' "$program" train "$tiny" data.train='bad_val/train_*.bin' \
+    data.val='bad_val/val_*.bin' run.dir=bad_val_run
+grep -q 'step 20: checkpoint' out.log || fail "it did not go on"
+resume bad_val_run data.val='shards/val_*.bin' # mended: the evaluation of the last step is made
+grep -q '"step":20,.*"val_loss"' bad_val_run/metrics.jsonl || fail "the evaluation was not made up for"
 
 echo "== a start that fails leaves no directory in the way"
 expect 2 'not enough memory' "$program" train "$tiny" "${data[@]}" run.dir=failed model.vocab=2000000000
