@@ -48,21 +48,16 @@ typedef struct {
 
 // False and a message where the data is damaged: then nothing has moved.
 static bool train_step(Run *run, StepResult *result, Errors *errors) {
-    double status[STATUS_COUNT], begin = clock_seconds();
-    StepScalars scalars = {.inverse_weight = 1.0 / (double)run_step_tokens(run)};
-    optim_scalars(&run->optim, run->state.step + 1, &scalars);
-    gpt_begin_step(&run->gpt, &scalars);
+    double begin = clock_seconds();
+    const double *status = run->status;
+    StepScalars scalars;
+    run_begin_step(run, &scalars, run->state.step + 1); // what changes from step to step
     for (int64_t micro = 0; micro < run->micro_steps; micro++) {
-        const Batch *batch = loader_next(run->loader, errors);
+        const Batch *batch = loader_next(run->loader, errors); // a pure function of (seed, step)
         if (!batch) return false;
-        gpt_load_batch(&run->gpt, batch);
-        gpt_forward(&run->gpt, GPT_TRAIN);
-        gpt_backward(&run->gpt);
+        run_micro_step(run, batch); // forward and backward
     }
-    run->comm.sum(&run->comm, run->gpt.grads);
-    run->comm.sum(&run->comm, run->gpt.status);
-    optim_step(&run->optim);
-    run->kernels->download(status, run->gpt.status);
+    run_end_step(run); // norm, clip, skip decision, update
     *result = (StepResult){.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
                            .grad_norm = status[STATUS_GRAD_NORM],
                            .lr = scalars.recipe[RECIPE_MATRIX].eta,

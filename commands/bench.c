@@ -60,16 +60,10 @@ static Batch random_batch(const Run *run, char *memory) {
 
 static double step_seconds(Run *run, const Batch *batch, int64_t t) {
     double begin = clock_seconds();
-    StepScalars scalars = {.inverse_weight = 1.0 / (double)run_step_tokens(run)};
-    optim_scalars(&run->optim, t, &scalars);
-    gpt_begin_step(&run->gpt, &scalars);
-    for (int64_t micro = 0; micro < run->micro_steps; micro++) {
-        gpt_load_batch(&run->gpt, batch);
-        gpt_forward(&run->gpt, GPT_TRAIN);
-        gpt_backward(&run->gpt);
-    }
-    optim_step(&run->optim);
-    run->kernels->finish();
+    StepScalars scalars;
+    run_begin_step(run, &scalars, t);
+    for (int64_t micro = 0; micro < run->micro_steps; micro++) run_micro_step(run, batch);
+    run_end_step(run);
     return clock_seconds() - begin;
 }
 
@@ -234,9 +228,10 @@ static void print_operations(Run *run) {
     char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
     if (!memory) return;
     Batch batch = random_batch(run, memory);
-    run->gpt.kernels = run->optim.kernels = checked_kernels(run->kernels);
+    const Kernels *plain = run->kernels;
+    run->kernels = run->gpt.kernels = run->optim.kernels = checked_kernels(plain);
     step_seconds(run, &batch, REPEATS + 2);
-    run->gpt.kernels = run->optim.kernels = run->kernels;
+    run->kernels = run->gpt.kernels = run->optim.kernels = plain;
     Text table = {0};
     checked_report(&table);
     printf("\n%s", text_string(&table));

@@ -219,10 +219,14 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     return check_memory(run, errors);
 }
 
+enum { STATUS_BYTES = STATUS_COUNT * sizeof(double) };
+
 bool run_open(Run *run, Errors *errors) {
     if (!gpt_open(&run->gpt, errors)) return false;
     OptimTarget target = {run->gpt.params, run->gpt.weights, run->gpt.grads, run->gpt.status, run->gpt.scalars};
     if ((run->parts & RUN_TRAINING) && !optim_open(&run->optim, &target, errors)) return false;
+    if (run->parts & RUN_TRAINING) run->status = run->kernels->take_host_memory(STATUS_BYTES);
+    if ((run->parts & RUN_TRAINING) && !run->status) DIE(EXIT_INTERNAL, "out of memory: %d numbers", STATUS_COUNT);
     LoaderSetup setup = loader_setup(run);
     if (run->parts & RUN_DATA) run->loader = loader_open(&setup, errors);
     return errors->count == 0;
@@ -236,10 +240,45 @@ void run_close(Run *run) {
     if (run->val) shards_close(run->val);
     if (run->tokenizer) tokenizer_close(run->tokenizer);
     metrics_close(&run->metrics);
+    if (run->status) run->kernels->return_host_memory(run->status, STATUS_BYTES);
     if (run->lock >= 0) close(run->lock);
     if (run->backend_open) run->kernels->close();
     config_close(&run->config);
     *run = RUN_CLOSED;
+}
+
+// ---- one step ----
+
+enum { PROGRAM_MICRO_STEP, PROGRAM_END_STEP };
+
+void run_begin_step(Run *run, StepScalars *scalars, int64_t step) {
+    *scalars = (StepScalars){.inverse_weight = 1.0 / (double)run_step_tokens(run)};
+    optim_scalars(&run->optim, step, scalars);
+    gpt_begin_step(&run->gpt, scalars);
+}
+
+static void queue_micro_step(void *context) {
+    Run *run = context;
+    gpt_forward(&run->gpt, GPT_TRAIN);
+    gpt_backward(&run->gpt);
+}
+
+void run_micro_step(Run *run, const Batch *batch) {
+    gpt_load_batch(&run->gpt, batch);
+    kernels_run(run->kernels, PROGRAM_MICRO_STEP, queue_micro_step, run);
+}
+
+static void queue_end_step(void *context) {
+    Run *run = context;
+    run->comm.sum(&run->comm, run->gpt.grads);
+    run->comm.sum(&run->comm, run->gpt.status);
+    optim_step(&run->optim);
+    run->kernels->download_later(run->status, run->gpt.status);
+}
+
+void run_end_step(Run *run) {
+    kernels_run(run->kernels, PROGRAM_END_STEP, queue_end_step, run);
+    run->kernels->wait(run->kernels->mark());
 }
 
 // ---- report ----

@@ -43,6 +43,7 @@ typedef struct {
 
     Gpt gpt;
     Optim optim;
+    double *status; // (STATUS_COUNT) of the last step, host memory of the backend; only for training
     Loader *loader;
     Metrics metrics;
     RunState state;
@@ -73,6 +74,12 @@ void run_close(Run *run);
 void run_report(const Run *run, Text *out); // model, data, memory plan: what the banner and `check` print
 size_t run_planned_bytes(const Run *run);
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
+
+// One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step, which waits
+// and fills `status`. Nothing of it depends on the step but what run_begin_step and the batches bring to the device.
+void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`
+void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
+void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update
 
 // The run directory: named after the configuration unless run.dir is set.
 void run_name_directory(Run *run);

@@ -207,6 +207,14 @@ static void checked_return_memory(void *memory, size_t bytes) { inner->return_me
 static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
 static size_t checked_memory_bytes(void) { return inner->memory_bytes(); }
 static void checked_finish(void) { inner->finish(); }
+static void *checked_take_host_memory(size_t bytes) { return inner->take_host_memory(bytes); }
+static void checked_return_host_memory(void *memory, size_t bytes) { inner->return_host_memory(memory, bytes); }
+static int64_t checked_mark(void) { return inner->mark(); }
+static void checked_wait(int64_t mark) { inner->wait(mark); }
+// Calls are checked as they are made: none may be kept for later.
+static bool checked_record(int64_t program) { return (void)program, false; }
+static void checked_record_end(void) {}
+static bool checked_replay(int64_t program) { return (void)program, false; }
 
 // Present, with memory; any dtype. Contiguous where the host is at the other end.
 static void require_memory(const char *operation, const char *role, Tensor t, bool contiguous) {
@@ -232,6 +240,12 @@ static void checked_download(void *host, Tensor in) {
     require_memory("download", "in", in, true);
     REQUIRE(host, "download: host is NULL");
     TIMED(download, (host, in));
+}
+
+static void checked_download_later(void *host, Tensor in) {
+    require_memory("download_later", "in", in, true);
+    REQUIRE(host, "download_later: host is NULL");
+    TIMED(download_later, (host, in));
 }
 
 static void checked_fill_zero(Tensor out) {

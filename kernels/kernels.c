@@ -2,6 +2,15 @@
 
 #include <string.h>
 
+void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *context), void *context) {
+    if (kernels->replay(program)) return;
+    bool recording = kernels->record(program);
+    queue(context);
+    if (!recording) return;
+    kernels->record_end();
+    REQUIRE(kernels->replay(program), "program %ld was recorded and is not there", (long)program);
+}
+
 const Kernels *kernels_find(const char *device, Errors *errors) {
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) return &cpu_kernels;
     if (strcmp(device, "cuda") == 0)

@@ -91,6 +91,18 @@ typedef struct {
     K(void, copy, (Tensor out, Tensor in))              /* same shape; converts between float dtypes */                \
     K(void, fill_zero, (Tensor out))                                                                                   \
     K(void, finish, (void)) /* waits for all queued work */                                                            \
+    /* host memory for copies that nobody waits for, page-locked where that matters; zeroed; NULL: not enough */       \
+    K(void *, take_host_memory, (size_t bytes))                                                                        \
+    K(void, return_host_memory, (void *memory, size_t bytes))                                                          \
+    /* a download that is only queued: `host`, memory of the backend, holds it once a mark behind it is reached */     \
+    K(void, download_later, (void *host, Tensor in))                                                                   \
+    K(int64_t, mark, (void)) /* the place behind all work queued so far */                                             \
+    K(void, wait, (int64_t mark))                                                                                      \
+    /* calls that are the same in every step: `record` keeps those up to `record_end` under a number without running   \
+       them, or is false where the backend keeps none and they run as ever. `replay` runs what was kept, or is false */\
+    K(bool, record, (int64_t program))                                                                                 \
+    K(void, record_end, (void))                                                                                        \
+    K(bool, replay, (int64_t program))                                                                                 \
                                                                                                                        \
     /* embeddings: out (N, C) = table[ids] + positions_table[positions]; the second table or none */                   \
     K(void, embedding_forward, (Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions))        \
@@ -152,6 +164,9 @@ extern const Kernels cpu_kernels;
 
 // The backend for a device name (auto, cpu, cuda); NULL and a message when this build has none of that name.
 const Kernels *kernels_find(const char *device, Errors *errors);
+
+// The calls of `queue`, which are the same every time: recorded once where the backend records, then replayed.
+void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *context), void *context);
 
 // Width of what an activation reads, per column of what it writes.
 static inline int64_t activation_inputs(Activation activation) { return activation == ACTIVATION_SWIGLU ? 2 : 1; }

@@ -60,7 +60,13 @@ float *cpu_scratch(void) { return cpu.scratch + (int64_t)omp_get_thread_num() * 
 
 size_t cpu_workspace_bytes(void) { return scratch_bytes() + (size_t)cpu.threads * BLAS_THREAD_BYTES; }
 
+// Work is done when a call returns: nothing is queued, no mark is ever ahead, and there is nothing to record.
 void cpu_finish(void) {}
+int64_t cpu_mark(void) { return 0; }
+void cpu_wait(int64_t mark) { (void)mark; }
+bool cpu_record(int64_t program) { return (void)program, false; }
+void cpu_record_end(void) {}
+bool cpu_replay(int64_t program) { return (void)program, false; }
 
 // ---- memory ----
 
@@ -97,6 +103,10 @@ void *cpu_take_memory(size_t bytes) {
 void cpu_return_memory(void *memory, size_t bytes) {
     if (memory) munmap(memory, whole_pages(bytes));
 }
+
+void *cpu_take_host_memory(size_t bytes) { return cpu_take_memory(bytes); }
+void cpu_return_host_memory(void *memory, size_t bytes) { cpu_return_memory(memory, bytes); }
+void cpu_download_later(void *host, Tensor in) { cpu_download(host, in); }
 
 void cpu_upload(Tensor out, const void *host) {
     REQUIRE(tensor_contiguous(out), "strided upload");

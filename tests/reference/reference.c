@@ -22,6 +22,11 @@ bool reference_open(int64_t threads, Errors *errors) {
 
 void reference_close(void) {}
 void reference_finish(void) {}
+int64_t reference_mark(void) { return 0; }
+void reference_wait(int64_t mark) { (void)mark; }
+bool reference_record(int64_t program) { return (void)program, false; }
+void reference_record_end(void) {}
+bool reference_replay(int64_t program) { return (void)program, false; }
 size_t reference_workspace_bytes(void) { return 0; }
 size_t reference_memory_bytes(void) { return 0; }
 
@@ -31,6 +36,10 @@ void reference_return_memory(void *memory, size_t bytes) {
     (void)bytes;
     free(memory);
 }
+
+void *reference_take_host_memory(size_t bytes) { return reference_take_memory(bytes); }
+void reference_return_host_memory(void *memory, size_t bytes) { reference_return_memory(memory, bytes); }
+void reference_download_later(void *host, Tensor in) { reference_download(host, in); }
 
 void reference_upload(Tensor out, const void *host) {
     REQUIRE(tensor_contiguous(out), "strided upload");
