@@ -173,8 +173,8 @@ static double since(double began) { return clock_seconds() - began; }
 static void set_deadline(Run *run, Pace *pace) {
     double bytes = 16.0 * (double)run->gpt.params.elements;
     if (pace->saving == 0) pace->saving = bytes / 100e6;
-    if (run->config.train.max_seconds > 0)
-        run->deadline = run->begun + run->config.train.max_seconds - 2 * pace->saving;
+    if (run->config.train.max_seconds > 0) // 0 would be never, and the clock may be young
+        run->deadline = fmax(1e-9, run->begun + run->config.train.max_seconds - 2 * pace->saving);
 }
 
 // Whether one more step, with the evaluation that is due before or after it, would pass the deadline.
