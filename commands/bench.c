@@ -181,8 +181,10 @@ static void print_lines(const Run *run, const Result *r) {
     Text model = {0};
     gpt_print(&run->shape, &model);
     printf("model            %s\n", text_string(&model));
-    printf("a step           %ld tokens, %ld micro-batches of %ld x %ld, random, on %s\n", run_step_tokens(run),
-           run->micro_steps, run->gpt.setup.batch, run->gpt.setup.length, run->kernels->name);
+    const Gpt *gpt = &run->gpt;
+    printf("a step           %ld tokens, %ld micro-batch%s of %ld x %ld, random, on %s\n", run_step_tokens(run),
+           run->micro_steps, run->micro_steps == 1 ? "" : "es", gpt->setup.batch, gpt->setup.length,
+           run->kernels->name);
     text_close(&model);
     double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;

@@ -299,8 +299,8 @@ void run_report(const Run *run, Text *out) {
         text_printf(out, "        dataset.json counts %s: data.train does not name all of its shards\n",
                     text_count(a, (double)run->facts.train_tokens));
     if (run->train)
-        text_printf(out, "train   %ld steps of %s tokens (%ld micro-batches of %ld x %ld), %s in all\n", run->steps,
-                    text_count(a, (double)run_step_tokens(run)), run->micro_steps,
+        text_printf(out, "train   %ld steps of %s tokens (%ld micro-batch%s of %ld x %ld), %s in all\n", run->steps,
+                    text_count(a, (double)run_step_tokens(run)), run->micro_steps, run->micro_steps == 1 ? "" : "es",
                     run->config.train.micro_batch, run->config.train.sequence_length,
                     text_count(b, (double)(run->steps * run_step_tokens(run))));
     if (run->optim.recipe)
