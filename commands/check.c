@@ -34,7 +34,7 @@ int command_check(int argc, char **argv) {
         printf("time    about %s at %.0f%% of this machine's %.0f GFLOP/s, evaluation apart\n",
                text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE, limit * 1e-9);
         printf("run     %s%s\nThe configuration is good; start it with: train_gpt train%s\n", run.dir,
-               run_directory_exists(&run) ? ": there is a run in it, which --resume would continue" : "",
+               run_directory_used(&run) ? ": there is a run in it, which --resume would continue" : "",
                text_string(&command));
         text_close(&command);
     }

@@ -418,7 +418,7 @@ bool run_take_directory(Run *run, bool resume, Errors *errors) {
     return resume || run->fresh || refuse_occupied(run, errors);
 }
 
-bool run_directory_exists(const Run *run) { return !is_empty(run); }
+bool run_directory_used(const Run *run) { return !is_empty(run); }
 
 void run_discard(Run *run) {
     static const char *const names[] = {"config.json", "run.json", "metrics.jsonl", "lock"};

@@ -87,7 +87,7 @@ void run_name_directory(Run *run);
 bool run_lock(Run *run, Errors *errors);
 // Makes it and locks it. `resume`: an existing run is continued; without it a non-empty directory is refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
-bool run_directory_exists(const Run *run); // and is not empty
+bool run_directory_used(const Run *run); // it is there and not empty
 void run_discard(Run *run); // removes what a run left that never made a step, if the directory was its own
 
 // RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
