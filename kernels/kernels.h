@@ -57,26 +57,78 @@ typedef struct {
     const StepScalars *scalars; // device pointer
 } CrossEntropy;
 
-// Which recipe moves which part of the flat buffers. What lies between segments counts nowhere and stays.
+// What is done with a gradient before it moves a parameter: d = direction(g, slots). g is the clipped gradient, m, v
+// and so on are slots in the order of the list; hats are divided by their corrections; a / 0 is 0 and sign(0) is 0.
+#define DIRECTIONS(D)                                                                                                  \
+    D(GIVEN, 0)             /* d comes from Update.directions */                                                       \
+    D(GRADIENT, 0)          /* g */                                                                                    \
+    D(MOMENTUM, 1)          /* m = momentum m + feed g; mix_momentum m + mix_gradient g */                             \
+    D(SIGNUM, 1)            /* its sign */                                                                             \
+    D(LION, 1)              /* sign(beta1 m + (1 - beta1) g), then m = beta2 m + (1 - beta2) g */                      \
+    D(ADAM, 2)              /* m^ / (sqrt(v^) + epsilon) */                                                            \
+    D(ADAM_WITHOUT_MEAN, 1) /* slot v: g / (sqrt(v^) + epsilon) */                                                     \
+    D(ADEMAMIX, 3)          /* slots m, slow, v: (m^ + alpha slow) / (sqrt(v^) + epsilon); slow decays by beta3 */     \
+    D(ADAMX, 3)             /* slots m, v, v_max = max(rescale v_max, v): m^ / (sqrt(v_max^) + epsilon) */             \
+    D(MARS, 3)              /* slots m, v, g_previous: adam of u = g + gamma (g - g_previous), cut to norm 1 */
+
+typedef enum {
+#define D(name, slots) DIRECTION_##name,
+    DIRECTIONS(D)
+#undef D
+    DIRECTION_COUNT
+} Direction;
+
+typedef enum { DECAY_AT_Z, DECAY_AT_Y, DECAY_AFTER } DecayPoint;
+
+// One matrix or vector in the flat buffers, where its state lies and how it moves. What lies between segments counts
+// nowhere and stays.
+enum { SEGMENT_SLOTS = 6 };
 typedef struct {
-    int64_t offset, count; // elements
-    int32_t route;         // RECIPE_MATRIX or RECIPE_OTHER
-    float lr_scale;        // multiplies eta
-    float decay_scale;     // multiplies decay: 0 exempts
+    int64_t offset, count;       // elements of the flat buffers
+    int64_t gap;                 // x - z: first element of `state`; -1: the route does not average, x = z
+    int64_t slot[SEGMENT_SLOTS]; // of the direction: first elements of `state`, -1 where there is none
+    int32_t route;               // RECIPE_MATRIX or RECIPE_OTHER
+    int32_t direction;           // Direction
+    int32_t decay_at;            // DecayPoint
+    float lr_scale;              // multiplies eta
+    float decay_scale;           // multiplies decay: 0 exempts
+    float move_scale;            // multiplies d, and not decay
 } Segment;
 typedef struct {
     const Segment *items; // device pointer; sorted, without overlap
     int64_t count;
 } Segments;
 
+// One step of the segments, which nothing but `readout` and `interpolate` needs all at once:
+//   move = eta lr_scale move_scale d
+//   z'   = z - (move + eta lr_scale decay decay_scale P), P = z or z + b gap; or after: (z - move) (1 - eta ... decay)
+//   gap' = t - c t with t = stretch gap + (z - z')
+//   weights = z' + b_next gap'
 typedef struct {
-    Tensor weights;           // flat, compute: what forward reads
-    Tensor z;                 // flat, wide; may be `weights` itself where the dtypes agree
-    Tensor grads, m, v;       // flat, wide
+    Tensor weights;             // flat, compute: what forward reads
+    Tensor z;                   // flat, wide; may be `weights` itself where the dtypes agree and nothing is averaged
+    Tensor state;               // flat, wide
+    Tensor grads;               // flat, wide
+    Tensor directions;          // (segments, rows, columns) of DIRECTION_GIVEN, any float dtype; or none
+    Tensor norms;               // (segments) f64, of DIRECTION_MARS; or none
     Segments segments;
     const StepScalars *scalars; // device pointer
     Tensor status;              // (STATUS_COUNT) f64
-} AdamwUpdate;
+} Update;
+
+// x target / max(factor |x|, epsilon) of each matrix, |x| its Frobenius norm; or target / (factor |x| + epsilon).
+typedef struct {
+    double target, factor, epsilon;
+    bool add_epsilon;
+} MatrixNorm;
+
+// out (K, M, N) = alpha a b + beta c; each of a and b may be read transposed. c is none where beta is 0. out is none of
+// the others. All of one float dtype, accumulated in no less than fp32.
+typedef struct {
+    Tensor out, a, b, c;
+    bool a_transposed, b_transposed;
+    double alpha, beta;
+} MatrixProduct;
 
 #define KERNELS(K)                                                                                                     \
     /* the device: `threads` 0 means all cores; false and a message where it cannot run */                             \
@@ -91,6 +143,7 @@ typedef struct {
     K(void, copy, (Tensor out, Tensor in))              /* same shape; converts between float dtypes */                \
     K(void, fill_zero, (Tensor out))                                                                                   \
     K(void, finish, (void)) /* waits for all queued work */                                                            \
+    K(bool, is_host, (void)) /* whether device memory is host memory */                                                \
     /* host memory for copies that nobody waits for, page-locked where that matters; zeroed; NULL: not enough */       \
     K(void *, take_host_memory, (size_t bytes))                                                                        \
     K(void, return_host_memory, (void *memory, size_t bytes))                                                          \
@@ -150,7 +203,26 @@ typedef struct {
     /* the step: squares of the flat gradient, then norm, clip factor and skip flag, then the update */                \
     K(void, sum_squares, (Tensor out, Tensor values, Segments segments)) /* out (1) f64; values (E) wide */            \
     K(void, step_decide, (Tensor status, const StepScalars *scalars))                                                  \
-    K(void, adamw_update, (const AdamwUpdate *update)) /* Loshchilov and Hutter 2019; z' = z - eta (d + decay z) */
+    /* every segment by its direction, in one pass; a skipped step only writes weights = z + b_next gap */             \
+    K(void, update, (const Update *update))                                                                            \
+    /* norms (segments) f64 = |u| of DIRECTION_MARS */                                                                 \
+    K(void, corrected_norms, (Tensor norms, const Update *update))                                                     \
+    /* out = z + share[route] gap, in the segments: share 0 is z, 1 is x, b is y */                                    \
+    K(void, interpolate, (Tensor out, const Update *update, const double share[RECIPE_ROUTES]))                        \
+    /* readout (E) wide: e += readout (x - e) in the segments; not in a skipped step */                                \
+    K(void, readout_add, (Tensor readout, const Update *update))                                                       \
+    /* matrices of one shape: slot 0 of the segments moves as in DIRECTION_MOMENTUM; out (segments, R, C), any float   \
+       dtype, is the mix. A skipped step leaves the slot and makes out 0 */                                            \
+    K(void, momentum_mix, (Tensor out, const Update *update))                                                          \
+    K(void, matrix_normalise, (Tensor matrices, const MatrixNorm *norm)) /* (K, R, C), each in place */                \
+    K(void, matrix_product, (const MatrixProduct *product))                                                            \
+    /* matrices o (segments, R, C): slot 1, v (R), = beta2 v + (1 - beta2) mean of each row's squares; n = o / (sqrt(v)\
+       + epsilon); o becomes n |o| / (|n| + epsilon), or n sqrt(R C) / max(|n|, 1e-12) where it is `unit`. A skipped   \
+       step does nothing */                                                                                            \
+    K(void, neuron_normalise, (Tensor matrices, bool unit, const Update *update))                                      \
+    /* for `bench`: passes once over flat wide tensors of one size, as an update does: reads all before                \
+       `first_overwritten`, writes all from `first_updated` on */                                                      \
+    K(void, stream, (const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten))
 
 typedef struct {
     const char *name;

@@ -6,19 +6,30 @@
 
 enum { RECIPE_MATRIX, RECIPE_OTHER, RECIPE_ROUTES }; // routes: which parameters a recipe serves
 
+// Of one route. What its recipe does not read is 0, or 1 where it multiplies.
 typedef struct {
-    double eta;         // learning rate of this step
-    double decay;       // decoupled weight decay, before eta
-    double beta1, beta2;
-    double epsilon;     // may be 0; 0 / 0 counts as 0
-    double correction1; // 1 - beta1^t
-    double correction2; // 1 - beta2^t
+    double eta;     // learning rate of this step
+    double decay;   // decoupled weight decay, before eta
+    double c;       // averaging weight: x' = x + c (z' - x); 1 where nothing is averaged
+    double b;       // the gradient was taken at y = z + b gap
+    double b_next;  // and the next one will be at z' + b_next gap'
+    double stretch; // of gap before the step; 1 but in AMUSE as released
+
+    double momentum, feed;             // m = momentum m + feed g
+    double mix_momentum, mix_gradient; // what is used of it: mix_momentum m + mix_gradient g
+    double beta1, beta2, beta3;        // decay of mean, square and slow mean
+    double correction1, correction2;   // 1 - beta^t, or 1
+    double epsilon;                    // may be 0; 0 / 0 counts as 0
+    double alpha;                      // of the slow mean
+    double gamma;                      // of the gradient's change: g + gamma (g - g_previous)
+    double rescale;                    // of the largest square so far
 } RecipeScalars;
 
 typedef struct {
     int64_t t;             // attempted step, from 1
     double inverse_weight; // 1 / total weight of the step's tokens, over all ranks
     double clip;           // largest global gradient norm; 0: no clipping
+    double readout;        // e += readout (x - e)
     RecipeScalars recipe[RECIPE_ROUTES];
 } StepScalars;
 
