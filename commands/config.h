@@ -15,6 +15,7 @@ typedef struct {
     DataOptions data;
     TrainOptions train;
     OptimOptions optim;
+    RouteOptions route_matrix, route_other;        // optim.matrix.*, optim.other.*
     HyperOptions hyper, hyper_matrix, hyper_other; // optim.*, optim.matrix.*, optim.other.*
     EvalOptions eval;
     CheckpointOptions checkpoint;

@@ -4,112 +4,198 @@
 #include <stdlib.h>
 #include <string.h>
 
-// ---- recipes ----
+#include "optim/routes.h"
+#include "optim/soap.h"
+#include "runtime/integers.h"
 
-static const Recipe recipes[] = {
-    {.name = "adamw",
-     .formula = "m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; z -= lr (m/c1 / (sqrt(v/c2) + eps) + decay z)",
-     .slots = {"m", "v"},
-     .lr = 6e-4, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8,
-     .origin = "Loshchilov and Hutter 2019; settings of Brown et al. 2020 for 125M parameters"},
-};
-enum { RECIPE_COUNT = sizeof recipes / sizeof recipes[0] };
+enum { CHUNK_ELEMENTS = 1 << 25 }; // of the matrices that are orthogonalised by the same calls
 
-const Recipe *recipe_find(const char *name, Errors *errors) {
-    const char *names[RECIPE_COUNT];
-    for (int i = 0; i < RECIPE_COUNT; i++) {
-        names[i] = recipes[i].name;
-        if (strcmp(name, names[i]) == 0) return &recipes[i];
+// ---- pieces ----
+
+static const Route *route_of(const Optim *optim, const Piece *piece) { return &optim->routes[piece->segment.route]; }
+
+static bool is_whole(const Route *route) { // moves matrices as such
+    return route->recipe->direction->move == MOVE_ORTHOGONAL || route->recipe->direction->move == MOVE_SOAP;
+}
+
+static int slot_count(const Route *route) {
+    int count = 0;
+    while (count < SEGMENT_SLOTS && route->recipe->direction->slots[count].name) count++;
+    return count;
+}
+
+static Piece piece_of(const Param *p, const ParamPart *part) {
+    bool vector = p->kind == PARAM_VECTOR;
+    Piece piece = {.param = p, .part = part, .rows = vector ? 1 : part->rows, .columns = vector ? part->rows : p->columns};
+    piece.segment = (Segment){.offset = p->offset + part->row * (vector ? 1 : p->columns),
+                              .count = piece.rows * piece.columns,
+                              .gap = -1,
+                              .slot = {-1, -1, -1, -1, -1, -1},
+                              .route = p->kind == PARAM_MATRIX ? RECIPE_MATRIX : RECIPE_OTHER,
+                              .lr_scale = 1,
+                              .decay_scale = 1,
+                              .move_scale = 1};
+    return piece;
+}
+
+static void *take(size_t count, size_t bytes) {
+    void *memory = calloc(count, bytes);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu pieces", count);
+    return memory;
+}
+
+static void list_pieces(Optim *optim) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < optim->params.count; i++) count += optim->params.items[i].part_count;
+    optim->pieces = take((size_t)count, sizeof *optim->pieces);
+    for (int64_t i = 0; i < optim->params.count; i++)
+        for (int part = 0; part < optim->params.items[i].part_count; part++)
+            optim->pieces[optim->piece_count++] =
+                piece_of(&optim->params.items[i], &optim->params.items[i].part[part]);
+}
+
+// Gap and slots one behind the other; the length of all.
+static int64_t lay_out_state(Optim *optim) {
+    int64_t end = 0;
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        Piece *piece = &optim->pieces[i];
+        const Route *route = route_of(optim, piece);
+        const DirectionPart *direction = route->recipe->direction;
+        piece->segment.direction = direction->kernel;
+        piece->segment.decay_at = route->recipe->decay_at;
+        piece->segment.move_scale = (float)route_move_scale(route, piece->rows, piece->columns);
+        if (route->recipe->average->averages) {
+            piece->segment.gap = end;
+            end += round_up(piece->segment.count, PARAM_ALIGNMENT);
+        }
+        for (int slot = 0; slot < slot_count(route); slot++) {
+            int64_t elements = slot_elements(direction->slots[slot].shape, piece->rows, piece->columns, &route->hyper);
+            if (elements == 0) continue;
+            piece->segment.slot[slot] = end;
+            end += round_up(elements, PARAM_ALIGNMENT);
+        }
     }
-    const char *nearest = text_nearest(name, names, RECIPE_COUNT);
-    errors_add(errors, EXIT_USAGE, "optim.name: there is no \"%s\"; %s \"%s\"; `train_gpt help optim` lists them", name,
-               nearest ? "did you mean" : "try", nearest ? nearest : recipes[0].name);
-    return NULL;
+    return end;
 }
 
-void recipes_print(Text *out) {
-    for (int i = 0; i < RECIPE_COUNT; i++) {
-        const Recipe *r = &recipes[i];
-        text_printf(out, "  %s: %s\n", r->name, r->formula);
-        text_printf(out, "    lr %g, weight_decay %g, beta1 %g, beta2 %g, epsilon %g (%s)\n", r->lr, r->weight_decay,
-                    r->beta1, r->beta2, r->epsilon, r->origin);
+// ---- groups ----
+
+static bool belongs(const Optim *optim, const Group *group, const Piece *piece) {
+    const Route *route = route_of(optim, piece);
+    if (!is_whole(route)) return !group->route;
+    return group->route == route && group->rows == piece->rows && group->columns == piece->columns;
+}
+
+static Group *group_of(Optim *optim, const Piece *piece) {
+    const Route *route = route_of(optim, piece);
+    for (int i = 0; i < optim->group_count; i++)
+        if (belongs(optim, &optim->groups[i], piece)) return &optim->groups[i];
+    REQUIRE(optim->group_count < OPTIM_GROUPS, "more than %d shapes of matrices", OPTIM_GROUPS);
+    Group *group = &optim->groups[optim->group_count++];
+    *group = is_whole(route) ? (Group){.route = route, .rows = piece->rows, .columns = piece->columns} : (Group){0};
+    return group;
+}
+
+static void list_groups(Optim *optim) {
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        group_of(optim, &optim->pieces[i])->count++;
+        optim->matrices += route_of(optim, &optim->pieces[i])->recipe->direction->move == MOVE_ORTHOGONAL;
     }
-}
-
-// ---- options ----
-
-// The most particular section that sets a value wins; the recipe's default comes last.
-static double choose(const OptimSetup *setup, int route, size_t field, double fallback) {
-    for (int section = 1 + route; section >= 0; section -= 1 + route) { // optim.matrix or optim.other, then optim
-        double value = *(const double *)((const char *)setup->hyper[section] + field);
-        if (!isnan(value)) return value;
+    int64_t next = optim->piece_count;
+    for (int i = 0; i < optim->group_count; i++) {
+        Group *group = &optim->groups[i];
+        group->first = next;
+        next += group->count;
+        if (!group->route) continue;
+        int64_t most = CHUNK_ELEMENTS / (group->rows * group->columns);
+        if (group->route->recipe->direction->move == MOVE_SOAP || most < 1) most = 1;
+        group->chunk = group->count < most ? group->count : most;
     }
-    return fallback;
-}
-
-static RecipeScalars choose_hyper(const Recipe *r, const OptimSetup *setup, int route) {
-    return (RecipeScalars){
-        .eta = choose(setup, route, offsetof(HyperOptions, lr), r->lr),
-        .decay = choose(setup, route, offsetof(HyperOptions, weight_decay), r->weight_decay),
-        .beta1 = choose(setup, route, offsetof(HyperOptions, beta1), r->beta1),
-        .beta2 = choose(setup, route, offsetof(HyperOptions, beta2), r->beta2),
-        .epsilon = choose(setup, route, offsetof(HyperOptions, epsilon), r->epsilon),
-    };
-}
-
-static Schedule choose_schedule(const OptimOptions *o, int64_t steps) {
-    int64_t warmup = steps / 50 < 2000 ? steps / 50 : 2000;
-    return (Schedule){.kind = o->schedule == OPTION_AUTO ? SCHEDULE_COSINE : (ScheduleKind)o->schedule,
-                      .warmup = o->warmup_steps == OPTION_AUTO ? warmup : o->warmup_steps,
-                      .steps = steps,
-                      .final = o->final_lr,
-                      .decay_fraction = o->decay_fraction};
 }
 
 // ---- memory ----
 
-static void place(Optim *optim, DType wide, DType compute) {
-    Tensor flat = tensor_1d(NULL, wide, optim->params.elements);
-    if (wide != compute) optim->z = arena_tensor(&optim->arena, "z", flat);
-    for (int i = 0; i < OPTIM_SLOTS; i++)
-        if (optim->recipe->slots[i]) optim->slots[i] = arena_tensor(&optim->arena, optim->recipe->slots[i], flat);
-    optim->segments.count = optim->params.count;
-    optim->segments.items = arena_take(&optim->arena, "segments", (size_t)optim->params.count * sizeof(Segment));
+static DType wide_of(const Optim *optim) { return optim->z.dtype; }
+
+static bool averages(const Optim *optim) {
+    for (int route = 0; route < RECIPE_ROUTES; route++)
+        if (optim->routes[route].recipe->average->averages) return true;
+    return false;
+}
+
+// Whether the network can read z itself: nothing else is ever shown to it.
+static bool is_shared(const Optim *optim, DType compute) {
+    return wide_of(optim) == compute && !averages(optim) && optim->readout == READOUT_NONE;
+}
+
+// Groups work one after the other, in the same room.
+static void place_rooms(Optim *optim) {
+    size_t most = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        void *base = pass ? arena_take(&optim->arena, "Newton-Schulz", most) : NULL;
+        for (int i = 0; i < optim->group_count; i++) {
+            Group *group = &optim->groups[i];
+            if (!group->route) continue;
+            Arena room = {.name = "room", .base = base, .capacity = most};
+            newton_schulz_place(&group->room, &room, wide_of(optim), &group->route->polynomial,
+                                (int64_t[]){group->chunk, group->rows, group->columns});
+            if (group->route->recipe->direction->move == MOVE_SOAP)
+                group->room.gram[0] = arena_tensor(&room, "room", group->room.x[0]);
+            if (room.used > most) most = room.used;
+            arena_close(&room);
+        }
+    }
+}
+
+static void place(Optim *optim, int64_t state, DType compute) {
+    Tensor flat = tensor_1d(NULL, wide_of(optim), optim->params.elements);
+    if (!is_shared(optim, compute)) optim->z = arena_tensor(&optim->arena, "z", flat);
+    if (state > 0) optim->state = arena_tensor(&optim->arena, "gap and slots", tensor_1d(NULL, wide_of(optim), state));
+    if (optim->readout != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
+    optim->table = arena_take(&optim->arena, "segments", (size_t)optim->piece_count * 2 * sizeof(Segment));
+    optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
+    place_rooms(optim);
+}
+
+static bool check_host(const Optim *optim, Errors *errors) {
+    for (int route = 0; route < RECIPE_ROUTES; route++) {
+        const Recipe *r = optim->routes[route].recipe;
+        if (r->direction->move == MOVE_SOAP && !optim->kernels->is_host())
+            return errors_add(errors, EXIT_USAGE, "optim.name: %s runs on the CPU only; set device=cpu or choose another "
+                              "recipe", r->name);
+    }
+    return true;
 }
 
 bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, DType compute, const OptimSetup *setup,
                 Errors *errors) {
-    *optim = (Optim){.kernels = kernels, .params = *params, .clip = setup->options->clip,
-                     .schedule = choose_schedule(setup->options, setup->steps), .arena = {.name = "optimizer state"}};
-    optim->recipe = recipe_find(setup->options->name, errors);
-    if (!optim->recipe) return false;
-    for (int route = 0; route < RECIPE_ROUTES; route++) optim->hyper[route] = choose_hyper(optim->recipe, setup, route);
-    optim->z = tensor_1d(NULL, setup->wide, params->elements);
-    place(optim, setup->wide, compute);
+    const OptimOptions *o = setup->options;
+    *optim = (Optim){.kernels = kernels, .params = *params, .clip = o->clip, .readout = o->readout,
+                     .readout_start = o->readout_start, .readout_every = o->readout_every,
+                     .readout_decay = o->readout_decay, .arena = {.name = "optimizer state"},
+                     .z = tensor_1d(NULL, setup->wide, params->elements)};
+    if (!routes_choose(optim->routes, setup, errors) || !check_host(optim, errors)) return false;
+    list_pieces(optim);
+    if (!groups_apply(&o->groups, optim->pieces, optim->piece_count, errors)) return false;
+    list_groups(optim);
+    place(optim, lay_out_state(optim), compute);
     return true;
 }
 
-// Matrices go one route, everything else the other; vectors are not decayed.
-static Segment segment_of(const Param *p) {
-    return (Segment){.offset = p->offset,
-                     .count = p->rows * p->columns,
-                     .route = p->kind == PARAM_MATRIX ? RECIPE_MATRIX : RECIPE_OTHER,
-                     .lr_scale = 1,
-                     .decay_scale = p->kind == PARAM_VECTOR ? 0 : 1};
-}
-
-static void upload_segments(Optim *optim) {
-    size_t bytes = (size_t)optim->params.count * sizeof(Segment);
-    Segment *host = malloc(bytes);
-    if (!host) DIE(EXIT_INTERNAL, "out of memory: %ld segments", optim->params.count);
-    for (int64_t i = 0; i < optim->params.count; i++) host[i] = segment_of(&optim->params.items[i]);
-    Tensor items = tensor_1d((void *)optim->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t)));
-    optim->kernels->upload(items, host);
+// Every piece in memory order, then again group by group.
+static void upload_table(Optim *optim) {
+    Segment *host = take((size_t)optim->piece_count * 2, sizeof *host);
+    int64_t filled[OPTIM_GROUPS] = {0};
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        Group *group = group_of(optim, &optim->pieces[i]);
+        host[i] = host[group->first + filled[group - optim->groups]++] = optim->pieces[i].segment;
+    }
+    int64_t bytes = optim->piece_count * 2 * (int64_t)sizeof *host;
+    optim->kernels->upload(tensor_1d(optim->table, DTYPE_I64, bytes / (int64_t)sizeof(int64_t)), host);
     free(host);
 }
 
 bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors) {
-    DType wide = optim->z.dtype;
     optim->weights = target->weights;
     optim->grads = target->grads;
     optim->status = target->status;
@@ -121,69 +207,171 @@ bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors) {
                           optim->kernels->name, text_bytes(number, (double)optim->arena.used));
     }
     arena_begin_placing(&optim->arena, optim->memory);
-    place(optim, wide, optim->weights.dtype);
-    if (wide == optim->weights.dtype) optim->z = optim->weights;
-    upload_segments(optim);
+    place(optim, tensor_count(optim->state), optim->weights.dtype);
+    if (is_shared(optim, optim->weights.dtype)) optim->z = optim->weights;
+    upload_table(optim);
     return true;
 }
 
 void optim_close(Optim *optim) {
     if (optim->memory) optim->kernels->return_memory(optim->memory, optim->arena.capacity);
     arena_close(&optim->arena);
+    free(optim->pieces);
     *optim = (Optim){0};
+}
+
+// ---- scalars ----
+
+// e = x up to the start; then the mean of all x behind it, or every so many steps a step towards x.
+static double readout_weight(const Optim *optim, int64_t t) {
+    int64_t behind = t - optim->readout_start;
+    if (behind <= 0 || t == 1) return 1;
+    if (optim->readout == READOUT_TAIL) return 1 / (double)behind;
+    return behind % optim->readout_every == 0 ? 1 - optim->readout_decay : 0;
+}
+
+void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
+    scalars->t = t;
+    scalars->clip = optim->clip;
+    scalars->readout = readout_weight(optim, t);
+    for (int route = 0; route < RECIPE_ROUTES; route++) route_scalars(&optim->routes[route], t, &scalars->recipe[route]);
 }
 
 // ---- steps ----
 
-void optim_scalars(const Optim *optim, int64_t t, StepScalars *scalars) {
-    double factor = schedule_factor(&optim->schedule, t);
-    scalars->t = t;
-    scalars->clip = optim->clip;
-    for (int route = 0; route < RECIPE_ROUTES; route++) {
-        RecipeScalars r = optim->hyper[route];
-        r.eta *= factor;
-        r.correction1 = 1 - pow(r.beta1, (double)t);
-        r.correction2 = 1 - pow(r.beta2, (double)t);
-        scalars->recipe[route] = r;
+static Update update_of(const Optim *optim, int64_t first, int64_t count) {
+    return (Update){.weights = optim->weights, .z = optim->z, .state = optim->state, .grads = optim->grads,
+                    .norms = tensor_slice(optim->norms, 0, 0, count), .segments = {optim->table + first, count},
+                    .scalars = optim->scalars, .status = optim->status};
+}
+
+static void move_elements(Optim *optim, const Group *group) {
+    const Kernels *k = optim->kernels;
+    Update update = update_of(optim, group->first, group->count);
+    bool normed = false;
+    for (int route = 0; route < RECIPE_ROUTES; route++)
+        normed = normed || optim->routes[route].recipe->direction->move == MOVE_NORMED;
+    if (normed) k->corrected_norms(update.norms, &update);
+    else update.norms = TENSOR_NONE;
+    k->update(&update);
+}
+
+static void move_orthogonal(Optim *optim, const Group *group) {
+    const Kernels *k = optim->kernels;
+    const Route *route = group->route;
+    NewtonSchulzWay way = {.official = route->hyper.compat == COMPAT_OFFICIAL, .match = route->hyper.ns_match == 1};
+    for (int64_t begin = 0; begin < group->count; begin += group->chunk) {
+        int64_t count = group->count - begin < group->chunk ? group->count - begin : group->chunk;
+        Update update = update_of(optim, group->first + begin, count);
+        update.norms = TENSOR_NONE;
+        k->momentum_mix(tensor_slice(group->room.x[0], 0, 0, count), &update);
+        update.directions = newton_schulz(k, &route->polynomial, &group->room, count, way);
+        optim->orthogonalised += count;
+        const char *neurons = route->recipe->direction->neurons;
+        if (neurons) k->neuron_normalise(update.directions, strcmp(neurons, "unit") == 0, &update);
+        k->update(&update);
+    }
+}
+
+static void move_soap(Optim *optim, const Group *group) {
+    for (int64_t i = 0; i < group->count; i++) {
+        Update update = update_of(optim, group->first + i, 1);
+        update.norms = TENSOR_NONE;
+        update.directions = group->room.x[0];
+        if (soap_direction(optim->kernels, &update, &group->route->hyper, (SoapRoom){group->room.x[1], group->room.gram[0]}))
+            optim->kernels->update(&update);
     }
 }
 
 void optim_step(Optim *optim) {
+    static void (*const moves[])(Optim *, const Group *) = {[MOVE_ELEMENTS] = move_elements,
+                                                            [MOVE_NORMED] = move_elements,
+                                                            [MOVE_ORTHOGONAL] = move_orthogonal,
+                                                            [MOVE_SOAP] = move_soap};
     const Kernels *k = optim->kernels;
-    k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, optim->segments);
+    Update all = update_of(optim, 0, optim->piece_count);
+    k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, all.segments);
     k->step_decide(optim->status, optim->scalars);
-    k->adamw_update(&(AdamwUpdate){.weights = optim->weights,
-                                   .z = optim->z,
-                                   .grads = optim->grads,
-                                   .m = optim->slots[0],
-                                   .v = optim->slots[1],
-                                   .segments = optim->segments,
-                                   .scalars = optim->scalars,
-                                   .status = optim->status});
+    optim->orthogonalised = 0;
+    for (int i = 0; i < optim->group_count; i++) {
+        const Group *group = &optim->groups[i];
+        moves[group->route ? group->route->recipe->direction->move : MOVE_ELEMENTS](optim, group);
+    }
+    REQUIRE(optim->orthogonalised == optim->matrices, "%ld of %ld matrices were orthogonalised",
+            (long)optim->orthogonalised, (long)optim->matrices);
+    if (tensor_present(optim->average)) k->readout_add(optim->average, &all);
 }
 
-void optim_build_weights(Optim *optim) {
-    if (optim->z.data != optim->weights.data) optim->kernels->copy(optim->weights, optim->z);
+// ---- what the network sees ----
+
+bool optim_has(const Optim *optim, Iterate iterate) {
+    return iterate != ITERATE_READOUT || optim->readout != READOUT_NONE;
+}
+
+void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
+    if (iterate == ITERATE_SHOWN) iterate = optim->readout != READOUT_NONE ? ITERATE_READOUT : ITERATE_X;
+    if (optim->z.data == optim->weights.data) return;
+    if (iterate == ITERATE_READOUT) {
+        optim->kernels->copy(optim->weights, optim->average);
+        return;
+    }
+    double share[RECIPE_ROUTES];
+    for (int route = 0; route < RECIPE_ROUTES; route++) {
+        route_advance(&optim->routes[route], steps);
+        share[route] = iterate == ITERATE_Y ? optim->routes[route].averages.b_next : iterate == ITERATE_X;
+    }
+    Update all = update_of(optim, 0, optim->piece_count);
+    optim->kernels->interpolate(optim->weights, &all, share);
+}
+
+void optim_begin(Optim *optim) {
+    if (tensor_present(optim->average)) optim->kernels->copy(optim->average, optim->z);
+    optim_load_weights(optim, ITERATE_Y, 0);
 }
 
 // ---- state ----
 
-static void name_parts(NamedTensors *out, const char *buffer, const Param *p, Tensor flat) {
-    Tensor whole = tensor_slice(flat, 0, p->offset, p->rows * p->columns);
-    if (p->kind != PARAM_VECTOR) whole = tensor_reshape(whole, p->rows, p->columns, 0, 0);
-    for (int i = 0; i < p->part_count; i++) {
-        const ParamPart *part = &p->part[i];
-        const char *dot = *part->suffix && p->part_count > 1 ? "." : "";
-        named_tensors_add(out, tensor_slice(whole, 0, part->row, part->rows), "%s.%s%s%s", buffer, p->name, dot,
-                          *dot ? part->suffix : "");
-    }
+// A vector, or a matrix (rows, columns), at `offset` of a flat tensor, under "PREFIX.NAME".
+static void add_state(NamedTensors *out, const char *prefix, const Piece *piece, Tensor flat, int64_t offset,
+                      const int64_t shape[2]) {
+    Text name = {0};
+    piece_name(piece, &name);
+    Tensor view = tensor_slice(flat, 0, offset, shape[0] * shape[1]);
+    if (piece->param->kind != PARAM_VECTOR && shape[1] > 1) view = tensor_reshape(view, shape[0], shape[1], 0, 0);
+    named_tensors_add(out, view, "%s.%s", prefix, text_string(&name));
+    text_close(&name);
+}
+
+static void add_slot(NamedTensors *out, const Optim *optim, const Piece *piece, int slot) {
+    const Slot *row = &route_of(optim, piece)->recipe->direction->slots[slot];
+    int64_t r = piece->rows, c = piece->columns;
+    const int64_t shapes[][2] = {[SLOT_LIKE] = {r, c}, [SLOT_ROWS] = {r, 1}, [SLOT_LEFT] = {r, r}, [SLOT_RIGHT] = {c, c}};
+    if (piece->segment.slot[slot] >= 0)
+        add_state(out, row->name, piece, optim->state, piece->segment.slot[slot], shapes[row->shape]);
 }
 
 void optim_state(const Optim *optim, NamedTensors *out) {
-    for (int64_t i = 0; i < optim->params.count; i++) {
-        const Param *p = &optim->params.items[i];
-        name_parts(out, "z", p, optim->z);
-        for (int slot = 0; slot < OPTIM_SLOTS; slot++)
-            if (optim->recipe->slots[slot]) name_parts(out, optim->recipe->slots[slot], p, optim->slots[slot]);
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        const Piece *piece = &optim->pieces[i];
+        const int64_t whole[2] = {piece->rows, piece->columns};
+        add_state(out, "z", piece, optim->z, piece->segment.offset, whole);
+        if (piece->segment.gap >= 0) add_state(out, "gap", piece, optim->state, piece->segment.gap, whole);
+        for (int slot = 0; slot < slot_count(route_of(optim, piece)); slot++) add_slot(out, optim, piece, slot);
+        if (tensor_present(optim->average)) add_state(out, "readout", piece, optim->average, piece->segment.offset, whole);
     }
+}
+
+// ---- for people ----
+
+void optim_print(const Optim *optim, Text *out) {
+    const Route *matrix = &optim->routes[RECIPE_MATRIX], *other = &optim->routes[RECIPE_OTHER];
+    if (matrix->recipe == other->recipe) text_printf(out, "%s", matrix->recipe->name);
+    else text_printf(out, "%s for matrices, %s for the rest", matrix->recipe->name, other->recipe->name);
+    text_printf(out, ", lr %g and %g, warmup %ld steps", matrix->hyper.lr, other->hyper.lr, matrix->schedule.warmup);
+    if (optim->matrices > 0)
+        text_printf(out, "\n        %ld matrices are orthogonalised in each step, by %s", optim->matrices,
+                    matrix->hyper.ns);
+    if (averages(optim)) text_add(out, "\n        checkpoints and evaluations are of x, the average");
+    if (optim->readout != READOUT_NONE) text_add(out, "\n        checkpoints and evaluations are of the readout of x");
+    text_add(out, "\n");
 }

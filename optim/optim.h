@@ -1,33 +1,39 @@
-// Optim: how parameters move. A recipe is a row; every parameter is served by exactly one, chosen by its kind. The
-// fast iterate z is stored in the wide dtype; the network sees only the compute weights built from it. Scalars are pure
-// functions of the attempted step and the options; a skipped step leaves all state untouched.
+// Optim: how parameters move. Three iterates per parameter: z (fast), x (average; evaluated and saved) and y = (1 - b) z
+// + b x, where the gradient is taken and which the network sees. Stored are z and, where a recipe averages, gap = x - z,
+// both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe, chosen by its kind.
+// Scalars are pure functions of the attempted step and the options; a skipped step leaves all state untouched.
 #pragma once
 
 #include "kernels/kernels.h"
-#include "optim/schedule.h"
+#include "optim/recipes.h"
 #include "runtime/arena.h"
 #include "runtime/named_tensor.h"
 #include "runtime/param.h"
 
-enum { OPTIM_SLOTS = 2 };
-
-typedef struct {
-    const char *name;
-    const char *formula;
-    const char *slots[OPTIM_SLOTS]; // names in files, wide, of the parameter's shape
-    double lr, weight_decay, beta1, beta2, epsilon; // defaults
-    const char *origin;                             // of the defaults
-} Recipe;
-
-const Recipe *recipe_find(const char *name, Errors *errors); // NULL and the nearest name
-void recipes_print(Text *out);
-
 typedef struct {
     const OptimOptions *options;
+    const RouteOptions *route[RECIPE_ROUTES];     // optim.matrix.*, optim.other.*
     const HyperOptions *hyper[1 + RECIPE_ROUTES]; // optim.*, optim.matrix.*, optim.other.*
-    int64_t steps;                                // of the run, for schedules
-    DType wide;                                   // of z and slots
+    int64_t steps, step_tokens;                   // of the run, for schedules
+    DType wide;                                   // of z and state
 } OptimSetup;
+
+// A part of a parameter that moves on its own: q, k, v; gate, up; a whole matrix, table or vector (one row).
+typedef struct {
+    const Param *param;
+    const ParamPart *part;
+    int64_t rows, columns;
+    Segment segment;
+} Piece;
+
+// Pieces that are moved by the same calls: all that move by element; matrices of one shape that are orthogonalised.
+typedef struct {
+    const Route *route; // NULL: of every route that moves by element
+    int64_t first, count; // in the second half of Optim.table
+    int64_t rows, columns, chunk; // of matrices, and how many at a time
+    NewtonSchulz room;
+} Group;
+enum { OPTIM_GROUPS = 24 };
 
 typedef struct {
     const Kernels *kernels;
@@ -35,16 +41,25 @@ typedef struct {
     Tensor weights, grads, status;
     const StepScalars *scalars; // on the device
 
-    const Recipe *recipe;
-    RecipeScalars hyper[RECIPE_ROUTES]; // eta holds the base learning rate
-    Schedule schedule;
+    Route routes[RECIPE_ROUTES];
     double clip;
+    int64_t readout, readout_start, readout_every; // which further average, from which step, how often
+    double readout_decay;
 
-    Tensor z; // `weights` itself where the dtypes agree
-    Tensor slots[OPTIM_SLOTS];
-    Segments segments;
+    Piece *pieces; // in memory order
+    int64_t piece_count;
+    Group groups[OPTIM_GROUPS];
+    int group_count;
+    int64_t matrices; // orthogonalised in each step
+
+    Tensor z; // `weights` itself where the dtypes agree and nothing is averaged
+    Tensor state;
+    Tensor average;  // e, of the readout; or none
+    Segment *table;  // on the device: every piece in memory order, then again group by group
+    Tensor norms;    // (pieces) f64
     Arena arena;
     void *memory;
+    int64_t orthogonalised; // in the last step
 } Optim;
 
 // What the network lends.
@@ -54,15 +69,23 @@ typedef struct {
     const StepScalars *scalars;
 } OptimTarget;
 
-// Routes parameters and measures memory. False and messages (exit 2) for unknown names.
+// Chooses recipes, routes parameters and measures memory. False and messages (exit 2) for unknown names, options that no
+// chosen part reads, and combinations that cannot be.
 bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, DType compute, const OptimSetup *setup,
                 Errors *errors);
 bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors);
 void optim_close(Optim *optim);
+void optim_print(const Optim *optim, Text *out); // a few lines for people
 
-void optim_scalars(const Optim *optim, int64_t t, StepScalars *scalars); // t, clip and recipes; not the loss weight
-void optim_step(Optim *optim);          // norm, clip, skip decision, update; gradients stay
-void optim_build_weights(Optim *optim); // compute weights from z, after z was filled
+void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars); // t, clip, readout, recipes; not the loss weight
+void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients stay
 
-// z and slots by parameter name, parts apart, without padding: "z.h.0.qkv_w.q".
+// What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a checkpoint
+// holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored, bit for bit.
+typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
+bool optim_has(const Optim *optim, Iterate iterate);
+void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);
+void optim_begin(Optim *optim); // z was filled: weights and readout follow
+
+// z, gap, slots and readout by parameter name, parts apart, without padding: "z.h.0.qkv_w.q".
 void optim_state(const Optim *optim, NamedTensors *out);

@@ -16,5 +16,13 @@ static const OptionRow hyper_rows[] = {
 };
 #undef OPTION_STRUCT
 
+#define OPTION_STRUCT RouteOptions
+#define OPTION OPTION_ROW
+static const OptionRow route_rows[] = {
+#include "optim/route_options.def"
+};
+#undef OPTION_STRUCT
+
 const OptionRows optim_option_rows = {optim_rows, sizeof optim_rows / sizeof optim_rows[0]};
 const OptionRows hyper_option_rows = {hyper_rows, sizeof hyper_rows / sizeof hyper_rows[0]};
+const OptionRows route_option_rows = {route_rows, sizeof route_rows / sizeof route_rows[0]};

@@ -1,5 +1,5 @@
 // The options of the optimizer: OptimOptions stands in `optim`; HyperOptions in `optim`, `optim.matrix` and
-// `optim.other`.
+// `optim.other`; RouteOptions in the last two.
 #pragma once
 
 #include "runtime/options.h"
@@ -16,7 +16,22 @@ typedef struct {
 #include "optim/hyper_options.def"
 } HyperOptions;
 
-extern const OptionRows optim_option_rows, hyper_option_rows;
+typedef struct {
+#define OPTION OPTION_FIELD
+#include "optim/route_options.def"
+} RouteOptions;
+
+extern const OptionRows optim_option_rows, hyper_option_rows, route_option_rows;
+
+// Hyperparameters by number, and sets of them.
+typedef enum {
+#define OPTION(type, field, ...) HYPER_##field,
+#define CHOICE(field, ...) HYPER_##field,
+#include "optim/hyper_options.def"
+    HYPER_COUNT
+} Hyper;
+typedef uint64_t HyperSet;
+_Static_assert(HYPER_COUNT <= 64, "a set is 64 bits");
 
 // Values of optim.schedule.
 typedef enum {
@@ -24,5 +39,14 @@ typedef enum {
     SCHEDULE_LINEAR,
     SCHEDULE_COSINE,
     SCHEDULE_WSD,
+    SCHEDULE_TRAPEZOID,
     SCHEDULE_INVERSE_SQRT
 } ScheduleKind;
+// Of optim.decay_shape.
+typedef enum { SHAPE_LINEAR, SHAPE_SQRT, SHAPE_1_SQRT, SHAPE_SQUARE, SHAPE_COSINE, SHAPE_EXP } DecayShape;
+// Of optim.readout, and of hyperparameters.
+enum { READOUT_NONE, READOUT_EMA, READOUT_TAIL };
+enum { COMPAT_EXACT, COMPAT_OFFICIAL };
+enum { BETA_FORMULA, BETA_WEIGHTSUM, BETA_CONST };
+enum { BY_NOW, BY_LARGEST };
+typedef enum { SCALE_KELLER, SCALE_MOONLIGHT, SCALE_SPECTRAL, SCALE_RMS } ScaleKind;

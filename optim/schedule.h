@@ -10,7 +10,8 @@ typedef struct {
     int64_t warmup;        // steps of linear warmup
     int64_t steps;         // of the run
     double final;          // last value of a decaying curve
-    double decay_fraction; // share of the run in which wsd decays
+    double decay_fraction; // share of the run in which wsd and trapezoid decay
+    DecayShape shape;      // of wsd's decay
 } Schedule;
 
 // What step t = 1, 2, ... multiplies the learning rate by: t / warmup up to t = warmup, then the curve, which reaches

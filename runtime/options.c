@@ -236,6 +236,7 @@ void option_print(const OptionRow *row, const void *options, Text *out) {
 bool option_is_auto(const OptionRow *row, const void *options) {
     if (!allows_auto(row)) return false;
     const void *place = (const char *)options + row->offset;
+    if (row->type == OPTION_TEXT) return strcmp(*(const char *const *)place, "auto") == 0;
     return kinds[row->type].integral ? *(const int64_t *)place == OPTION_AUTO : isnan(*(const double *)place);
 }
 

@@ -1,0 +1,155 @@
+#include "optim/routes.h"
+
+#include <math.h>
+#include <string.h>
+
+static const char *const sections[] = {"optim", "optim.matrix", "optim.other"};
+
+// ---- recipes ----
+
+static bool serves_matrices_only(const Recipe *r) {
+    return r->direction->move == MOVE_ORTHOGONAL || r->direction->move == MOVE_SOAP;
+}
+
+static bool is_auto(const char *text) { return strcmp(text, "auto") == 0; }
+
+// Matrices: optim.matrix.name, or optim.name. The rest: optim.other.name, or what the rest of optim.name is.
+static bool choose_recipes(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
+    const Recipe *both = recipe_find("optim.name", setup->options->name, errors);
+    if (!both) return false;
+    const char *names[RECIPE_ROUTES] = {[RECIPE_MATRIX] = both->name, [RECIPE_OTHER] = both->rest ? both->rest : both->name};
+    for (int route = 0; route < RECIPE_ROUTES; route++) {
+        const char *own = setup->route[route]->name;
+        Text key = {0};
+        text_printf(&key, "%s.name", sections[1 + route]);
+        routes[route].recipe = recipe_find(text_string(&key), is_auto(own) ? names[route] : own, errors);
+        text_close(&key);
+    }
+    if (!routes[RECIPE_MATRIX].recipe || !routes[RECIPE_OTHER].recipe) return false;
+    const Recipe *other = routes[RECIPE_OTHER].recipe;
+    if (!serves_matrices_only(other)) return true;
+    return errors_add(errors, EXIT_USAGE, "optim.other.name: %s moves matrices only, embeddings and vectors are none; "
+                      "choose another, such as %s", other->name, other->rest);
+}
+
+// ---- hyperparameters ----
+
+static const void *field_of(const OptionRow *row, const HyperOptions *options) {
+    return (const char *)options + row->offset;
+}
+
+// The most particular section that sets a value wins; the recipe's default comes last. Every field has 8 bytes.
+static void resolve_hyper(Route *route, const OptimSetup *setup, int which) {
+    for (int i = 0; i < HYPER_COUNT; i++) {
+        const OptionRow *row = &hyper_option_rows.rows[i];
+        const HyperOptions *from = &route->recipe->hyper;
+        if (!option_is_auto(row, setup->hyper[0])) from = setup->hyper[0];
+        if (!option_is_auto(row, setup->hyper[1 + which])) from = setup->hyper[1 + which];
+        memcpy((char *)&route->hyper + row->offset, field_of(row, from), sizeof(int64_t));
+    }
+    if (route->hyper.ramp_steps == OPTION_AUTO) route->hyper.ramp_steps = setup->steps;
+}
+
+static void list_reads(Text *out, HyperSet reads) {
+    const char *separator = "";
+    for (int i = 0; i < HYPER_COUNT; i++) {
+        if (!(reads >> i & 1)) continue;
+        text_printf(out, "%s%s", separator, hyper_option_rows.rows[i].name);
+        separator = ", ";
+    }
+}
+
+// An option that nobody reads is a mistake of its user, who thinks that it does something. `who` reads `set`.
+static void refuse_unread(const OptimSetup *setup, int section, HyperSet set, const char *who, Errors *errors) {
+    for (int i = 0; i < HYPER_COUNT; i++) {
+        const OptionRow *row = &hyper_option_rows.rows[i];
+        if (set >> i & 1 || option_is_auto(row, setup->hyper[section])) continue;
+        Text list = {0};
+        list_reads(&list, set);
+        errors_add(errors, EXIT_USAGE, "%s.%s: not read by %s (%s); leave it out", sections[section], row->name, who,
+                   text_string(&list));
+        text_close(&list);
+    }
+}
+
+static bool check_reads(const Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
+    const Recipe *matrix = routes[RECIPE_MATRIX].recipe, *other = routes[RECIPE_OTHER].recipe;
+    int before = errors->count;
+    Text both = {0};
+    text_printf(&both, matrix == other ? "%s" : "%s or %s", matrix->name, other->name);
+    refuse_unread(setup, 0, recipe_reads(matrix) | recipe_reads(other), text_string(&both), errors);
+    refuse_unread(setup, 1 + RECIPE_MATRIX, recipe_reads(matrix), matrix->name, errors);
+    refuse_unread(setup, 1 + RECIPE_OTHER, recipe_reads(other), other->name, errors);
+    text_close(&both);
+    return errors->count == before;
+}
+
+// ---- schedules ----
+
+// At least two steps: where the interpolation rises, it does so from the end of warmup.
+static int64_t warmup_steps(const OptimSetup *setup) {
+    const OptimOptions *o = setup->options;
+    int64_t share = setup->steps / 50 < 2000 ? setup->steps / 50 : 2000;
+    if (o->warmup_tokens != OPTION_AUTO) return (o->warmup_tokens + setup->step_tokens - 1) / setup->step_tokens;
+    return o->warmup_steps != OPTION_AUTO ? o->warmup_steps : share > 2 ? share : 2;
+}
+
+static void set_schedule(Route *route, const OptimSetup *setup) {
+    const OptimOptions *o = setup->options;
+    route->schedule = (Schedule){
+        .kind = o->schedule == OPTION_AUTO ? route->recipe->schedule : (ScheduleKind)o->schedule,
+        .warmup = warmup_steps(setup),
+        .steps = setup->steps,
+        .final = o->final_lr,
+        .decay_fraction = o->decay_fraction,
+        .shape = (DecayShape)o->decay_shape,
+    };
+}
+
+static bool check_schedule(const OptimSetup *setup, Errors *errors) {
+    const OptimOptions *o = setup->options;
+    if (o->warmup_steps == OPTION_AUTO || o->warmup_tokens == OPTION_AUTO) return true;
+    return errors_add(errors, EXIT_USAGE, "optim.warmup_tokens: optim.warmup_steps is set too; leave one of them out");
+}
+
+// ---- combinations ----
+
+static bool reads(const Recipe *r, Hyper field) { return recipe_reads(r) >> field & 1; }
+
+static bool check_combination(const Route *route, const char *section, Errors *errors) {
+    const Recipe *r = route->recipe;
+    const HyperOptions *h = &route->hyper;
+    int before = errors->count;
+    bool rises = reads(r, HYPER_beta_schedule) && h->beta_schedule != BETA_CONST;
+    if (rises && route->schedule.warmup < 2)
+        errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from the "
+                   "end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name, section);
+    if (r->average->averages && reads(r, HYPER_compat) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
+        errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
+                   "compat=exact", section);
+    return errors->count == before;
+}
+
+static bool set_polynomial(Route *route, const char *section, Errors *errors) {
+    const HyperOptions *h = &route->hyper;
+    if (route->recipe->direction->move != MOVE_ORTHOGONAL) return true;
+    Text key = {0};
+    text_printf(&key, "%s.ns", section);
+    bool good = polynomial_make(&route->polynomial, text_string(&key),
+                                &(PolynomialSpec){h->ns, h->ns_steps, h->ns_coefficients, h->ns_safety}, errors);
+    text_close(&key);
+    return good;
+}
+
+bool routes_choose(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
+    int before = errors->count;
+    if (!choose_recipes(routes, setup, errors) || !check_reads(routes, setup, errors) || !check_schedule(setup, errors))
+        return false;
+    for (int i = 0; i < RECIPE_ROUTES; i++) {
+        resolve_hyper(&routes[i], setup, i);
+        set_schedule(&routes[i], setup);
+        check_combination(&routes[i], sections[1 + i], errors);
+        set_polynomial(&routes[i], sections[1 + i], errors);
+    }
+    return errors->count == before;
+}
