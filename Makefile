@@ -117,7 +117,7 @@ define stamp
 @mkdir -p $(@D)
 @printf '%s\n' '$(text)' | cmp -s - $@ || printf '%s\n' '$(text)' > $@
 endef
-$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_update) $(found)
+$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found)
 $(BUILD)/commit: text = $(commit)
 $(BUILD)/flags $(BUILD)/commit: FORCE
 	$(stamp)
@@ -127,7 +127,7 @@ $(BUILD)/flags $(BUILD)/commit: FORCE
 # Flags of one file, by its name. exp and tanh vectorise only with -ffast-math: nowhere else, and never at link. Roots
 # in loops vectorise where errno is not asked for. The commit is in one object, so that a new one compiles one file.
 flags_vector_math := -ffast-math
-flags_update      := -fno-math-errno
+flags_directions  := -fno-math-errno
 flags_version      = -DTHALWEG_COMMIT='"$(commit)"' -DTHALWEG_VARIANT='"$(VARIANT) $(MARCH)"'
 
 $(BUILD)/%.o: %.c $(BUILD)/flags

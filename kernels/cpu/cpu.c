@@ -62,6 +62,7 @@ size_t cpu_workspace_bytes(void) { return scratch_bytes() + (size_t)cpu.threads 
 
 // Work is done when a call returns: nothing is queued, no mark is ever ahead, and there is nothing to record.
 void cpu_finish(void) {}
+bool cpu_is_host(void) { return true; }
 int64_t cpu_mark(void) { return 0; }
 void cpu_wait(int64_t mark) { (void)mark; }
 bool cpu_record(int64_t program) { return (void)program, false; }

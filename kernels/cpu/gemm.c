@@ -32,9 +32,9 @@ static int64_t even_side(int64_t size, int64_t parts) {
     return divide_up(divide_up(size, parts), TILE_GRAIN) * TILE_GRAIN;
 }
 
-static Tile choose_tile(int64_t rows, int64_t columns) {
+Tile gemm_tile(int64_t rows, int64_t columns, int64_t tiles) {
     int64_t down = divide_up(rows, TILE_SIDE), across = divide_up(columns, TILE_SIDE);
-    while (down * across < TILES_LEAST) {
+    while (down * across < tiles) {
         int64_t height = rows / down, width = columns / across;
         if (height < 2 * TILE_LEAST && width < 2 * TILE_LEAST) break;
         if (height > width) down *= 2;
@@ -85,7 +85,7 @@ static void product_in_tiles(const Gemm *gemm, int64_t groups, Tile side, Finish
 
 void gemm_tiled(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),
                 const void *context) {
-    Tile side = choose_tile(gemm->rows, gemm->columns / groups);
+    Tile side = gemm_tile(gemm->rows, gemm->columns / groups, TILES_LEAST);
     Gemm part = *gemm;
     for (int64_t inner = 0; inner < gemm->inner; inner += part.inner) {
         bool last = gemm->inner - inner < 2 * INNER_BLOCK;

@@ -31,6 +31,9 @@ typedef struct {
     int64_t row, rows, column, columns;
 } Tile;
 
+// The sides of even tiles of a matrix: at least so many of them, as far as they are worth it.
+Tile gemm_tile(int64_t rows, int64_t columns, int64_t tiles);
+
 // On all threads. The columns of out are `groups` parts of equal width, and a tile is the same place in each of them:
 // once it is done in all, `finish` (or NULL) is called with the place in the first one, while the tile is hot.
 void gemm_tiled(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),

@@ -1,13 +1,16 @@
-// The step: gradient norm, the decision to move, and AdamW over the flat buffers in one pass.
-#include "kernels/cpu/cpu.h"
-
+// The step over the flat buffers: gradient norm, the decision to move, and the update in one pass over memory.
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/directions.h"
+
 enum {
-    BLOCK = 1 << 16,   // elements of the flat buffer that one thread moves at a time
+    PIECE = 1024,      // elements whose direction stays in the first cache until it is applied
     SUM_CHUNKS = 1024, // of sum_squares
+    NORM_CHUNKS = 64,  // of one segment's norm
 };
+
+// ---- sums, and the decision ----
 
 static double squares(const float *x, int64_t n) {
     double sum = 0;
@@ -16,37 +19,10 @@ static double squares(const float *x, int64_t n) {
     return sum;
 }
 
-// The first segment that ends after `offset`.
-static int64_t find_segment(Segments segments, int64_t offset) {
-    int64_t low = 0, high = segments.count;
-    while (low < high) {
-        int64_t middle = (low + high) / 2;
-        const Segment *segment = &segments.items[middle];
-        if (segment->offset + segment->count > offset) high = middle;
-        else low = middle + 1;
-    }
-    return low;
-}
-
-// The part of a segment that lies in [begin, end).
-typedef struct {
-    const Segment *segment;
-    int64_t begin, count;
-} Part;
-
-// The next one, from segment *next on; false after the last.
-static bool next_part(Part *part, Segments segments, int64_t *next, int64_t begin, int64_t end) {
-    if (*next == segments.count || segments.items[*next].offset >= end) return false;
-    const Segment *segment = &segments.items[(*next)++];
-    int64_t from = segment->offset > begin ? segment->offset : begin;
-    *part = (Part){segment, from, least(segment->offset + segment->count, end) - from};
-    return true;
-}
-
 static double range_squares(const float *x, Segments segments, int64_t begin, int64_t end) {
     double sum = 0;
-    int64_t next = find_segment(segments, begin);
-    for (Part part; next_part(&part, segments, &next, begin, end);) sum += squares(x + part.begin, part.count);
+    int64_t next = segments_find(segments, begin);
+    for (Part part; segments_next(&part, segments, &next, begin, end);) sum += squares(x + part.begin, part.count);
     return sum;
 }
 
@@ -71,62 +47,201 @@ void cpu_step_decide(Tensor status_tensor, const StepScalars *scalars) {
     status[STATUS_SKIP] = usable ? 0 : 1;
 }
 
-typedef struct {
-    float clip_factor;
-    float beta1, rest1, inverse_correction1; // rest = 1 - beta
-    float beta2, rest2, inverse_correction2;
-    float epsilon, eta, decay; // decay includes eta
-} AdamwScalars;
+static double corrected_squares(const DirectionPiece *piece, DirectionScalars s) {
+    const float *g = piece->gradient, *previous = piece->slot[2];
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < piece->count; i++) {
+        float gradient = s.clip * g[i], corrected = gradient + s.gamma * (gradient - previous[i]);
+        sum += (double)corrected * corrected;
+    }
+    return sum;
+}
 
-static AdamwScalars segment_scalars(const Segment *segment, const AdamwUpdate *update) {
+static double corrected_norm(const Update *update, Part whole) {
+    DirectionScalars scalars = direction_scalars(update, &whole);
+    double partial[NORM_CHUNKS], sum = 0;
+#pragma omp parallel for num_threads(cpu_team(whole.count))
+    for (int64_t i = 0; i < NORM_CHUNKS; i++) {
+        int64_t begin = i * whole.count / NORM_CHUNKS, end = (i + 1) * whole.count / NORM_CHUNKS;
+        DirectionPiece piece = direction_piece(update, &whole, begin, end - begin);
+        partial[i] = corrected_squares(&piece, scalars);
+    }
+    for (int64_t i = 0; i < NORM_CHUNKS; i++) sum += partial[i];
+    return sqrt(sum);
+}
+
+void cpu_corrected_norms(Tensor norms_tensor, const Update *update) {
+    Update own = *update;
+    double *norms = cpu_doubles(norms_tensor);
+    own.norms = norms_tensor; // read, and of no effect, before they are known
+    for (int64_t i = 0; i < update->segments.count; i++) {
+        const Segment *segment = &update->segments.items[i];
+        norms[i] = 0;
+        if (segment->direction == DIRECTION_MARS)
+            norms[i] = corrected_norm(&own, (Part){segment, i, segment->offset, segment->count, 0});
+    }
+}
+
+// ---- the iterates ----
+
+static void require_flat(const Update *update, Tensor flat, const char *name) {
+    REQUIRE(tensor_count(flat) == tensor_count(update->z), "%ld %s of %ld", (long)tensor_count(flat), name,
+            (long)tensor_count(update->z));
+}
+
+static bool skipped(const Update *update) { return cpu_doubles(update->status)[STATUS_SKIP] != 0; }
+
+// The part's elements of x - z, or NULL where its route does not average.
+static float *part_gap(const Update *update, const Part *part) {
+    int64_t first = part->segment->gap;
+    return first < 0 ? NULL : cpu_floats(update->state) + first + part->from;
+}
+
+// out may be z where there is no gap.
+static void between(float *out, const float *z, const float *gap, float share, int64_t n) {
+    if (!gap) {
+        if (out != z) memcpy(out, z, (size_t)n * sizeof *out);
+        return;
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < n; i++) out[i] = z[i] + share * gap[i];
+}
+
+typedef struct {
+    Tensor out;
+    const Update *update;
+    float share[RECIPE_ROUTES];
+} Interpolation;
+
+static void interpolate_part(const void *context, Part part) {
+    const Interpolation *c = context;
+    between(cpu_floats(c->out) + part.begin, cpu_floats(c->update->z) + part.begin, part_gap(c->update, &part),
+            c->share[part.segment->route], part.count);
+}
+
+void cpu_interpolate(Tensor out, const Update *update, const double share[RECIPE_ROUTES]) {
+    Interpolation context = {.out = out, .update = update};
+    for (int i = 0; i < RECIPE_ROUTES; i++) context.share[i] = (float)share[i];
+    require_flat(update, out, "outputs");
+    segments_visit(update->segments, tensor_count(out), interpolate_part, &context);
+}
+
+typedef struct {
+    Tensor readout;
+    const Update *update;
+} Readout;
+
+static void readout_part(const void *context, Part part) {
+    const Readout *c = context;
+    float *e = cpu_floats(c->readout) + part.begin, share = (float)c->update->scalars->readout;
+    const float *z = cpu_floats(c->update->z) + part.begin, *gap = part_gap(c->update, &part);
+    if (gap) {
+#pragma omp simd
+        for (int64_t i = 0; i < part.count; i++) e[i] += share * (z[i] + gap[i] - e[i]);
+    } else {
+#pragma omp simd
+        for (int64_t i = 0; i < part.count; i++) e[i] += share * (z[i] - e[i]);
+    }
+}
+
+void cpu_readout_add(Tensor readout, const Update *update) {
+    require_flat(update, readout, "averages");
+    if (!skipped(update))
+        segments_visit(update->segments, tensor_count(readout), readout_part, &(Readout){readout, update});
+}
+
+// ---- the update ----
+
+typedef struct {
+    float step, decay; // of d and of P; both include eta
+    float b;           // P = z + b gap
+    float stretch, c, b_next;
+} MoveScalars;
+
+static MoveScalars move_scalars(const Update *update, const Segment *segment) {
     const RecipeScalars *r = &update->scalars->recipe[segment->route];
     double eta = r->eta * segment->lr_scale;
-    return (AdamwScalars){
-        .clip_factor = (float)cpu_doubles(update->status)[STATUS_CLIP_FACTOR],
-        .beta1 = (float)r->beta1, .rest1 = (float)(1 - r->beta1), .inverse_correction1 = (float)(1 / r->correction1),
-        .beta2 = (float)r->beta2, .rest2 = (float)(1 - r->beta2), .inverse_correction2 = (float)(1 / r->correction2),
-        .epsilon = (float)r->epsilon, .eta = (float)eta, .decay = (float)(eta * r->decay * segment->decay_scale),
+    return (MoveScalars){
+        .step = (float)(eta * segment->move_scale), .decay = (float)(eta * r->decay * segment->decay_scale),
+        .b = segment->decay_at == DECAY_AT_Y ? (float)r->b : 0,
+        .stretch = (float)r->stretch, .c = (float)r->c, .b_next = (float)r->b_next,
     };
 }
 
 typedef struct {
-    float *z, *m, *v;
-    const float *grads;
-} AdamwState;
+    float *z, *gap, *weights; // weights may be z where there is no gap
+} Iterates;
 
-static void move(AdamwState p, int64_t n, AdamwScalars s) {
+// One loop for each kind of segment: `gapped` and `after` are constants wherever this is called.
+__attribute__((always_inline)) static inline void move(Iterates p, const float *d, int64_t n, MoveScalars s,
+                                                       bool gapped, bool after) {
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {
-        float g = p.grads[i] * s.clip_factor;
-        float m = s.beta1 * p.m[i] + s.rest1 * g;
-        float v = s.beta2 * p.v[i] + s.rest2 * g * g;
-        float root = sqrtf(v * s.inverse_correction2) + s.epsilon;
-        float direction = m * s.inverse_correction1 / (root == 0 ? INFINITY : root); // x / 0 = 0, without a branch
-        p.m[i] = m;
-        p.v[i] = v;
-        p.z[i] -= s.eta * direction + s.decay * p.z[i];
+        float z = p.z[i], gap = gapped ? p.gap[i] : 0, at = gapped ? z + s.b * gap : z;
+        float stepped = z - s.step * d[i];
+        float moved = after ? stepped - s.decay * stepped : z - (s.step * d[i] + s.decay * at);
+        float stretched = s.stretch * gap + (z - moved), rest = stretched - s.c * stretched;
+        p.z[i] = moved;
+        if (gapped) p.gap[i] = rest;
+        p.weights[i] = gapped ? moved + s.b_next * rest : moved;
     }
 }
 
-static void move_range(const AdamwUpdate *update, int64_t begin, int64_t end) {
-    int64_t next = find_segment(update->segments, begin);
-    for (Part part; next_part(&part, update->segments, &next, begin, end);) {
-        AdamwState state = {.z = cpu_floats(update->z) + part.begin, .m = cpu_floats(update->m) + part.begin,
-                            .v = cpu_floats(update->v) + part.begin, .grads = cpu_floats(update->grads) + part.begin};
-        move(state, part.count, segment_scalars(part.segment, update));
+static void move_piece(Iterates p, const float *d, int64_t n, const MoveScalars *s, bool after) {
+    if (p.gap && after) move(p, d, n, *s, true, true);
+    else if (p.gap) move(p, d, n, *s, true, false);
+    else if (after) move(p, d, n, *s, false, true);
+    else move(p, d, n, *s, false, false);
+}
+
+static void update_part(const void *context, Part part) {
+    const Update *update = context;
+    const Segment *segment = part.segment;
+    DirectionScalars scalars = direction_scalars(update, &part);
+    MoveScalars moves = move_scalars(update, segment);
+    float *room = cpu_scratch(), *z = cpu_floats(update->z) + part.begin, *gap = part_gap(update, &part);
+    float *weights = cpu_floats(update->weights) + part.begin;
+    for (int64_t from = 0; from < part.count; from += PIECE) {
+        int64_t count = least(PIECE, part.count - from);
+        DirectionPiece piece = direction_piece(update, &part, from, count);
+        const float *d = direction_take(segment->direction, room, &piece, &scalars);
+        Iterates iterates = {z + from, gap ? gap + from : NULL, weights + from};
+        move_piece(iterates, d, count, &moves, segment->decay_at == DECAY_AFTER);
     }
 }
 
-void cpu_adamw_update(const AdamwUpdate *update) {
-    int64_t count = tensor_count(update->z);
-    float *z = cpu_floats(update->z), *weights = cpu_floats(update->weights);
-    bool skip = cpu_doubles(update->status)[STATUS_SKIP] != 0;
-    REQUIRE(tensor_count(update->weights) == count, "%ld weights of %ld", (long)tensor_count(update->weights),
-            (long)count);
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(count))
-    for (int64_t begin = 0; begin < count; begin += BLOCK) {
-        int64_t end = least(begin + BLOCK, count);
-        if (!skip) move_range(update, begin, end);
-        if (weights != z) memcpy(weights + begin, z + begin, (size_t)(end - begin) * sizeof *z);
+void cpu_update(const Update *update) {
+    require_flat(update, update->weights, "weights");
+    if (skipped(update)) {
+        const RecipeScalars *r = update->scalars->recipe;
+        const double share[RECIPE_ROUTES] = {r[RECIPE_MATRIX].b_next, r[RECIPE_OTHER].b_next};
+        cpu_interpolate(update->weights, update, share);
+    } else {
+        segments_visit(update->segments, tensor_count(update->z), update_part, update);
     }
+}
+
+// ---- a pass to compare with ----
+
+static void stream_piece(float *mean, const Tensor *tensors, int64_t count, int64_t first_updated,
+                         int64_t first_overwritten, int64_t begin, int64_t n) {
+    float share = first_overwritten > 0 ? 1.0f / (float)first_overwritten : 0;
+    memset(mean, 0, (size_t)n * sizeof *mean);
+    for (int64_t t = 0; t < first_overwritten; t++) {
+        const float *in = cpu_floats(tensors[t]) + begin;
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) mean[i] += share * in[i];
+    }
+    for (int64_t t = first_updated; t < count; t++)
+        memcpy(cpu_floats(tensors[t]) + begin, mean, (size_t)n * sizeof *mean);
+}
+
+// What is written is the mean of what was read.
+void cpu_stream(const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten) {
+    int64_t elements = tensor_count(tensors[0]);
+#pragma omp parallel for schedule(dynamic, 64) num_threads(cpu_team(elements))
+    for (int64_t begin = 0; begin < elements; begin += PIECE)
+        stream_piece(cpu_scratch(), tensors, count, first_updated, first_overwritten, begin,
+                     least(PIECE, elements - begin));
 }
