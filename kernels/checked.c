@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/checked_segments.h"
+
 // ---- calls ----
 
 enum {
@@ -207,6 +209,7 @@ static void checked_return_memory(void *memory, size_t bytes) { inner->return_me
 static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
 static size_t checked_memory_bytes(void) { return inner->memory_bytes(); }
 static void checked_finish(void) { inner->finish(); }
+static bool checked_is_host(void) { return inner->is_host(); }
 static void *checked_take_host_memory(size_t bytes) { return inner->take_host_memory(bytes); }
 static void checked_return_host_memory(void *memory, size_t bytes) { inner->return_host_memory(memory, bytes); }
 static int64_t checked_mark(void) { return inner->mark(); }
@@ -409,12 +412,8 @@ static void checked_loss_add(Tensor status, Tensor losses, Tensor targets, Tenso
          OUT(status, "S", F64), IN(losses, "N", WIDE), IN(targets, "N", I32), IN(weights, "N", F32));
 }
 
-static void require_segments(const char *operation, Segments segments) {
-    REQUIRE(segments.items || segments.count == 0, "%s: segments are missing", operation);
-}
-
 static void checked_sum_squares(Tensor out, Tensor values, Segments segments) {
-    require_segments("sum_squares", segments);
+    REQUIRE(segments.items || segments.count == 0, "sum_squares: segments are missing");
     CALL(sum_squares, (out, values, segments), OUT(out, "1", F64), IN(values, "E", WIDE));
 }
 
@@ -423,12 +422,79 @@ static void checked_step_decide(Tensor status, const StepScalars *scalars) {
     CALL(step_decide, (status, scalars), OUT(status, "S", F64));
 }
 
-static void checked_adamw_update(const AdamwUpdate *update) {
-    REQUIRE(update->scalars, "adamw_update: scalars are missing");
-    require_segments("adamw_update", update->segments);
-    CALL(adamw_update, (update),
-         OUT(update->weights, "E", COMPUTE), OUT(update->z, "E", WIDE), IN(update->grads, "E", WIDE),
-         OUT(update->m, "E", WIDE), OUT(update->v, "E", WIDE), IN(update->status, "S", F64));
+// ---- the optimizer ----
+
+static void checked_update(const Update *u) {
+    require_segments("update", u, u->z, inner->is_host());
+    require_directions("update", u, inner->is_host());
+    CALL(update, (u),
+         OUT(u->weights, "E", COMPUTE), OUT(u->z, "E", WIDE), OUT_OR_NONE(u->state, "X", WIDE),
+         IN(u->grads, "E", WIDE), IN_OR_NONE(u->directions, "KRC", FLOATS), IN_OR_NONE(u->norms, "K", F64),
+         IN(u->status, "S", F64));
+}
+
+static void checked_corrected_norms(Tensor norms, const Update *u) {
+    require_segments("corrected_norms", u, u->grads, inner->is_host());
+    require_count("corrected_norms", u, norms, "norms");
+    CALL(corrected_norms, (norms, u),
+         OUT(norms, "K", F64), IN(u->grads, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
+}
+
+static void checked_interpolate(Tensor out, const Update *u, const double share[RECIPE_ROUTES]) {
+    require_segments("interpolate", u, u->z, inner->is_host());
+    REQUIRE(share, "interpolate: shares are missing");
+    CALL(interpolate, (out, u, share),
+         OUT(out, "E", FLOATS), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE));
+}
+
+static void checked_readout_add(Tensor readout, const Update *u) {
+    require_segments("readout_add", u, u->z, inner->is_host());
+    CALL(readout_add, (readout, u),
+         OUT(readout, "E", WIDE), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
+}
+
+static void checked_momentum_mix(Tensor out, const Update *u) {
+    require_segments("momentum_mix", u, u->grads, inner->is_host());
+    require_matrices("momentum_mix", u, out, (MatrixSlot){.slot = 0}, inner->is_host());
+    CALL(momentum_mix, (out, u),
+         OUT(out, "KRC", FLOATS), IN(u->grads, "E", WIDE), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
+}
+
+static void checked_matrix_normalise(Tensor matrices, const MatrixNorm *norm) {
+    REQUIRE(norm->epsilon >= 0 && norm->factor >= 0, "matrix_normalise: factor %g, epsilon %g", norm->factor,
+            norm->epsilon);
+    CALL(matrix_normalise, (matrices, norm), OUT(matrices, "KRC", FLOATS));
+}
+
+static void checked_matrix_product(const MatrixProduct *p) {
+    REQUIRE(tensor_present(p->c) == (p->beta != 0), "matrix_product: c and beta %g", p->beta);
+    REQUIRE(p->out.data != p->a.data && p->out.data != p->b.data && p->out.data != p->c.data,
+            "matrix_product: out is one of the others");
+    const Tensor all[] = {p->a, p->b, tensor_present(p->c) ? p->c : p->out};
+    for (int i = 0; i < 3; i++)
+        REQUIRE(all[i].dtype == p->out.dtype, "matrix_product: %s from %s", dtype_name(p->out.dtype),
+                dtype_name(all[i].dtype));
+    CALL(matrix_product, (p),
+         OUT(p->out, "KMN", FLOATS), IN(p->a, p->a_transposed ? "KIM" : "KMI", FLOATS),
+         IN(p->b, p->b_transposed ? "KNI" : "KIN", FLOATS), IN_OR_NONE(p->c, "KMN", FLOATS));
+}
+
+static void checked_neuron_normalise(Tensor matrices, bool unit, const Update *u) {
+    require_matrices("neuron_normalise", u, matrices, (MatrixSlot){.slot = 1, .by_row = true}, inner->is_host());
+    CALL(neuron_normalise, (matrices, unit, u),
+         OUT(matrices, "KRC", FLOATS), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
+}
+
+static void checked_stream(const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten) {
+    REQUIRE(count > 0 && 0 <= first_updated && first_updated <= first_overwritten && first_overwritten <= count,
+            "stream: %ld tensors, updated from %ld, overwritten from %ld", (long)count, (long)first_updated,
+            (long)first_overwritten);
+    for (int64_t i = 0; i < count; i++) {
+        require_memory("stream", "a tensor", tensors[i], true);
+        REQUIRE(tensor_same_shape(tensors[i], tensors[0]) && tensors[i].dtype == tensors[0].dtype,
+                "stream: tensor %ld is not of the first one's size", (long)i);
+    }
+    CALL(stream, (tensors, count, first_updated, first_overwritten), IN(tensors[0], "E", WIDE));
 }
 
 // ---- the table ----

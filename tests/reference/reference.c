@@ -1,4 +1,4 @@
-// The reference backend's table, and all of its operations but those on attention heads.
+// The reference backend's table, and all of its operations but those on attention heads and those of the step.
 #include "tests/reference/reference.h"
 
 #include <stdlib.h>
@@ -22,6 +22,7 @@ bool reference_open(int64_t threads, Errors *errors) {
 
 void reference_close(void) {}
 void reference_finish(void) {}
+bool reference_is_host(void) { return true; }
 int64_t reference_mark(void) { return 0; }
 void reference_wait(int64_t mark) { (void)mark; }
 bool reference_record(int64_t program) { return (void)program, false; }
@@ -317,44 +318,4 @@ void reference_loss_add(Tensor status, Tensor losses, Tensor targets, Tensor wei
         add(status, AT(STATUS_LOSS_SUM), get(weights, AT(n)) * get(losses, AT(n)));
         add(status, AT(STATUS_WEIGHT_SUM), get(weights, AT(n)));
     }
-}
-
-// ---- the step ----
-
-void reference_sum_squares(Tensor out, Tensor values, Segments segments) {
-    double sum = 0;
-    for (int64_t s = 0; s < segments.count; s++)
-        for (int64_t i = 0; i < segments.items[s].count; i++)
-            sum += pow(get(values, AT(segments.items[s].offset + i)), 2);
-    set(out, AT(0), sum);
-}
-
-void reference_step_decide(Tensor status, const StepScalars *scalars) {
-    double norm = sqrt(get(status, AT(STATUS_GRAD_SQUARES)));
-    double factor = scalars->clip > 0 && norm > scalars->clip ? scalars->clip / norm : 1;
-    bool finite = isfinite(norm) && isfinite(get(status, AT(STATUS_LOSS_SUM)));
-    set(status, AT(STATUS_GRAD_NORM), norm);
-    set(status, AT(STATUS_CLIP_FACTOR), factor);
-    set(status, AT(STATUS_SKIP), !finite || norm * factor > GRAD_NORM_LIMIT);
-}
-
-static void adamw_element(const AdamwUpdate *u, const Segment *segment, int64_t i) {
-    const RecipeScalars *r = &u->scalars->recipe[segment->route];
-    double g = get(u->grads, AT(i)) * get(u->status, AT(STATUS_CLIP_FACTOR));
-    double m = r->beta1 * get(u->m, AT(i)) + (1 - r->beta1) * g;
-    double v = r->beta2 * get(u->v, AT(i)) + (1 - r->beta2) * g * g;
-    double root = sqrt(v / r->correction2) + r->epsilon, direction = root == 0 ? 0 : m / r->correction1 / root;
-    double z = get(u->z, AT(i)), eta = r->eta * segment->lr_scale;
-    set(u->m, AT(i), m);
-    set(u->v, AT(i), v);
-    set(u->z, AT(i), z - (eta * direction + eta * r->decay * segment->decay_scale * z));
-}
-
-void reference_adamw_update(const AdamwUpdate *update) {
-    bool skip = get(update->status, AT(STATUS_SKIP)) != 0;
-    for (int64_t s = 0; s < update->segments.count && !skip; s++) {
-        const Segment *segment = &update->segments.items[s];
-        for (int64_t i = 0; i < segment->count; i++) adamw_element(update, segment, segment->offset + i);
-    }
-    for (int64_t i = 0; i < update->weights.shape[0]; i++) set(update->weights, AT(i), get(update->z, AT(i)));
 }

@@ -1,0 +1,22 @@
+// What an Update's segments must be. `readable`: the segments lie in the host's memory, so that they can be looked at.
+#pragma once
+
+#include "kernels/kernels.h"
+
+// Sorted, apart, within the flat buffer; slots of their directions and gaps within the state.
+void require_segments(const char *operation, const Update *update, Tensor flat, bool readable);
+
+// What `update` needs besides: directions, norms, and weights of their own where there is a gap.
+void require_directions(const char *operation, const Update *update, bool readable);
+
+// One of them for each segment.
+void require_count(const char *operation, const Update *update, Tensor tensor, const char *name);
+
+// A slot with one number for each element of a matrix, or for each of its rows.
+typedef struct {
+    int slot;
+    bool by_row;
+} MatrixSlot;
+
+// One matrix for each segment, and the slot that moves with it.
+void require_matrices(const char *operation, const Update *update, Tensor matrices, MatrixSlot slot, bool readable);
