@@ -111,7 +111,9 @@ static int evaluate(Run *run) {
     Errors errors = {0};
     Evaluation result;
     int exit_code = 0;
+    run_show(run, ITERATE_SHOWN);
     run->state.evaluated = run_evaluate(run, &result, &errors);
+    run_show(run, ITERATE_Y);
     if (errors.count) exit_code = errors.exit_code;
     complain(&errors);
     if (!run->state.evaluated) return exit_code;
@@ -133,7 +135,9 @@ static int evaluate(Run *run) {
 
 static void sample(Run *run) {
     Text text = {0};
+    run_show(run, ITERATE_SHOWN);
     run_sample(run, &run->config.sample, (uint64_t)run->config.run.seed + (uint64_t)run->state.step, false, &text);
+    run_show(run, ITERATE_Y);
     console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
     text_close(&text);
 }
@@ -314,7 +318,7 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
                          ? ": there is nothing to do; raise train.steps to go on" : "");
     } else {
         gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
-        optim_build_weights(&run->optim);
+        optim_begin(&run->optim);
     }
     if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;

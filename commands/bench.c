@@ -150,7 +150,7 @@ static bool measure(Run *run, Result *r, Errors *errors) {
     if (!memory) DIE(EXIT_INTERNAL, "out of memory: a batch of %ld tokens", n);
     Batch batch = random_batch(run, memory);
     gpt_fill(&run->gpt, run->optim.z, 1);
-    optim_build_weights(&run->optim);
+    optim_begin(&run->optim);
     step_seconds(run, &batch, 1); // warms up
     r->peak_bytes = peak_resident(); // before the products take memory of their own
     r->layer_count = list_layers(run, r->layers);

@@ -48,7 +48,7 @@ static void write_sections(JsonWriter *writer, const Config *config, bool identi
     for (int i = 0; i < config_section_count; i++) {
         const ConfigSection *section = &config_sections[i];
         const void *options = config_options_read(config, section);
-        bool part_of_another = strchr(section->prefix, '.') != NULL;
+        bool part_of_another = strchr(section->prefix, '.') && section->rows != &route_option_rows;
         if ((identity_only && !section->identity) || (part_of_another && is_all_auto(config, section))) continue;
         enter(writer, &open, section->prefix);
         for (int r = 0; r < section->rows->count; r++) {

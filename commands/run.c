@@ -173,8 +173,17 @@ static bool check_memory(const Run *run, Errors *errors) {
 
 static bool plan_shape(Run *run, Errors *errors) {
     int64_t vocab = run->tokenizer ? tokenizer_vocab(run->tokenizer) : 0;
-    bool good = gpt_shape(&run->shape, &run->config.model, vocab, run->config.train.sequence_length, errors);
-    return recipe_find(run->config.optim.name, errors) && good;
+    return gpt_shape(&run->shape, &run->config.model, vocab, run->config.train.sequence_length, errors);
+}
+
+static OptimSetup optim_setup(const Run *run) {
+    const Config *c = &run->config;
+    return (OptimSetup){.options = &c->optim,
+                        .route = {&c->route_matrix, &c->route_other},
+                        .hyper = {&c->hyper, &c->hyper_matrix, &c->hyper_other},
+                        .steps = run->steps,
+                        .step_tokens = run->config.train.batch_tokens,
+                        .wide = run->wide};
 }
 
 static bool plan_network(Run *run, Errors *errors) {
@@ -184,9 +193,7 @@ static bool plan_network(Run *run, Errors *errors) {
                       .recompute = (int)t->recompute, .training = training};
     gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
     if (!training) return true;
-    OptimSetup optim = {.options = &run->config.optim,
-                        .hyper = {&run->config.hyper, &run->config.hyper_matrix, &run->config.hyper_other},
-                        .steps = run->steps, .wide = run->wide};
+    OptimSetup optim = optim_setup(run);
     return optim_plan(&run->optim, run->kernels, &run->gpt.params, run->compute, &optim, errors);
 }
 
@@ -281,6 +288,10 @@ void run_end_step(Run *run) {
     run->kernels->wait(run->kernels->mark());
 }
 
+void run_show(Run *run, Iterate iterate) {
+    if (run->parts & RUN_TRAINING) optim_load_weights(&run->optim, iterate, run->state.step);
+}
+
 // ---- report ----
 
 int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
@@ -303,10 +314,10 @@ void run_report(const Run *run, Text *out) {
                     text_count(a, (double)run_step_tokens(run)), run->micro_steps, run->micro_steps == 1 ? "" : "es",
                     run->config.train.micro_batch, run->config.train.sequence_length,
                     text_count(b, (double)(run->steps * run_step_tokens(run))));
-    if (run->optim.recipe)
-        text_printf(out, "optim   %s, lr %g for matrices and %g for the rest, warmup %ld steps\n",
-                    run->optim.recipe->name, run->optim.hyper[RECIPE_MATRIX].eta, run->optim.hyper[RECIPE_OTHER].eta,
-                    run->optim.schedule.warmup);
+    if (run->optim.kernels) {
+        text_add(out, "optim   ");
+        optim_print(&run->optim, out);
+    }
     text_printf(out, "memory  on %s, which has %s\n", run->kernels->name,
                 text_bytes(a, (double)run->kernels->memory_bytes()));
     report_memory(run, out);

@@ -81,6 +81,10 @@ void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `sca
 void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
 void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update
 
+// What the network sees from here on: ITERATE_SHOWN to evaluate, sample and save, ITERATE_Y to train. A run without an
+// optimizer has one set of weights.
+void run_show(Run *run, Iterate iterate);
+
 // The run directory: named after the configuration unless run.dir is set.
 void run_name_directory(Run *run);
 // Locks it for its one writer if a run is or was in it; what is read from then on stays as it is.

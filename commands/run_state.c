@@ -117,6 +117,7 @@ bool run_save(Run *run, Errors *errors) {
                                    {"tokenizer.json", text_string(&text[TOKENIZER_JSON])},
                                    {"tokenizer_config.json", text_string(&text[TOKENIZER_CONFIG])}};
     NamedTensors model = {0}, state = {0};
+    run_show(run, ITERATE_SHOWN);
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
     optim_state(&run->optim, &state);
     CheckpointTensors tensors[] = {{MODEL_FILE, model.items, model.count, dtype},
@@ -125,6 +126,7 @@ bool run_save(Run *run, Errors *errors) {
                                  .text_files = run->tokenizer ? TEXTS : TOKENIZER_JSON};
     metrics_sync(&run->metrics, errors); // before the checkpoint that counts on them
     bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors);
+    run_show(run, ITERATE_Y);
     named_tensors_close(&model);
     named_tensors_close(&state);
     for (int i = 0; i < TEXTS; i++) text_close(&text[i]);
@@ -217,7 +219,7 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
     optim_state(&run->optim, &state);
     good = read_tensors(checkpoint, STATE_FILE, run->kernels, &state, errors);
     named_tensors_close(&state);
-    if (good) optim_build_weights(&run->optim);
+    if (good) run_show(run, ITERATE_Y);
     return good;
 }
 
@@ -238,7 +240,7 @@ static const char *const changeable[] = {
     "device",      "threads",   "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.max_bad_steps",
     "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.",
     "sample.",     "optim.",    NULL};
-static const char *const exceptions[] = {"optim.name", NULL};
+static const char *const exceptions[] = {"optim.name", "optim.matrix.name", "optim.other.name", "optim.readout", NULL};
 
 static bool is_listed(const char *const *list, const char *key) {
     for (; *list; list++) {
