@@ -313,7 +313,9 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     if (!run_open(run, &errors)) goto failed;
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
-        console_note("resumed %s at step %ld of %ld%s", checkpoint, run->state.step, run->steps,
+        if (run->origin) run->state.metrics_bytes = 0;
+        console_note("%s %s at step %ld of %ld%s", run->origin ? "branched off" : "resumed", checkpoint,
+                     run->state.step, run->steps,
                      run->state.step >= run->steps && !evaluation_pending(run)
                          ? ": there is nothing to do; raise train.steps to go on" : "");
     } else {
@@ -323,6 +325,7 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
     if (!set_aside(run, &errors)) goto failed;
+    if (run->origin && !run_save(run, &errors)) goto failed; // from here on it can be resumed
     complain(&errors);
     int exit_code = train(run);
     if (exit_code == 0) tell_finished(run);
@@ -330,7 +333,7 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
     run_close(run);
     return exit_code;
 failed:
-    if (run->state.step == 0) run_discard(run);
+    if (run->state.step == 0 || run->origin) run_discard(run);
     run_close(run);
     errors_exit_if_any(&errors);
     return EXIT_INTERNAL;
@@ -353,18 +356,33 @@ int command_train(int argc, char **argv) {
     return start(&run, resume, *checkpoint ? checkpoint : NULL, argc, argv);
 }
 
+// A branch: a new run that begins with a checkpoint of another one, which stays as it is.
+static int branch(Run *run, const char *into, int argc, char **argv) {
+    Errors errors = {0};
+    static char checkpoint[4096];
+    if (run_find(argv[1], checkpoint, &errors))
+        run_config_from(checkpoint, &run->config, argv + 2, argc - 2, &errors);
+    errors_exit_if_any(&errors);
+    run->config.run.dir = into;
+    run->origin = checkpoint;
+    run_name_directory(run);
+    return start(run, false, checkpoint, argc, argv);
+}
+
 int command_resume(int argc, char **argv) {
     Run run = RUN_CLOSED;
     Errors errors = {0};
     char checkpoint[4096];
-    const Argument none[] = {{0}};
-    argc = arguments_take(argc, argv, none, 1, "resume RUN_OR_CHECKPOINT [key=value ...]");
+    const char *into = NULL;
+    const Argument arguments[] = {{"--into", .text = &into}, {0}};
+    argc = arguments_take(argc, argv, arguments, 1, "resume RUN_OR_CHECKPOINT [--into NEW_RUN] [key=value ...]");
     if (argc == 0) return EXIT_USAGE;
     for (int i = 2; i < argc; i++)
         if (strncmp(argv[i], "run.dir=", 8) == 0)
-            errors_add(&errors, EXIT_USAGE, "%s: a run is continued in its own directory; to move it, rename that",
-                       argv[i]);
+            errors_add(&errors, EXIT_USAGE, "%s: a run is continued in its own directory; to move it, rename that, "
+                       "to branch it use --into NEW_RUN", argv[i]);
     errors_exit_if_any(&errors);
+    if (into) return branch(&run, into, argc, argv);
     if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) && run_find(argv[1], checkpoint, &errors))
         run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
@@ -375,8 +393,10 @@ int command_resume(int argc, char **argv) {
 
 const Command commands[] = {
     {"train", command_train, "CONFIG.json [key=value ...] [--resume]", "start a run (--resume: continue it if it exists)"},
-    {"resume", command_resume, "RUN_OR_CHECKPOINT [key=value ...]", "continue a run from its newest checkpoint"},
-    {"eval", command_eval, "MODEL [--data SHARDS] [--json] [key=value ...]", "validation loss, perplexity, bits per byte"},
+    {"resume", command_resume, "RUN_OR_CHECKPOINT [--into NEW_RUN] [key=value ...]",
+     "continue a run from its newest checkpoint; --into: branch it into another one"},
+    {"eval", command_eval, "MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]",
+     "validation loss, perplexity, bits per byte"},
     {"sample", command_sample, "MODEL [--prompt TEXT] [--tokens N] [--temperature X] [--top-k K] [--seed S]",
      "generate text"},
     {"prepare", command_prepare,

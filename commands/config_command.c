@@ -15,7 +15,8 @@ int command_config(int argc, char **argv) {
     Errors errors = {0};
     Text text = {0};
     GptShape shape;
-    if (config_load(&config, argv[1], argv + 2, argc - 2, &errors) && recipe_find("optim.name", config.optim.name, &errors) &&
+    if (config_load(&config, argv[1], argv + 2, argc - 2, &errors) &&
+        recipe_find("optim.name", config.optim.name, &errors) &&
         gpt_shape(&shape, &config.model, 0, config.train.sequence_length, &errors)) {
         config_json(&config, true, &text);
         fputs(text_string(&text), stdout);

@@ -32,12 +32,33 @@ static void print_lines(const Run *run, const Evaluation *e) {
         printf("                 %.4f is the byte-bigram entropy of the corpus\n", run->facts.bigram_bits);
 }
 
+// Which weights of a checkpoint are asked for.
+static const struct {
+    const char *name;
+    Iterate iterate;
+} iterates[] = {{"shown", ITERATE_SHOWN}, {"x", ITERATE_X}, {"y", ITERATE_Y}, {"z", ITERATE_Z},
+                {"ema", ITERATE_READOUT}};
+enum { ITERATES = sizeof iterates / sizeof iterates[0] };
+
+static bool read_iterate(const char *name, Iterate *iterate) {
+    for (int i = 0; i < ITERATES; i++) {
+        *iterate = iterates[i].iterate;
+        if (strcmp(name, iterates[i].name) == 0) return true;
+    }
+    fprintf(stderr, "train_gpt: --weights %s: expected x, y, z, ema, or shown, which is what the checkpoint's model "
+            "holds\n", name);
+    return false;
+}
+
 int command_eval(int argc, char **argv) {
+    static const char usage[] = "eval MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]";
     bool json = false;
-    const char *data = NULL;
-    const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {0}};
-    argc = arguments_take(argc, argv, arguments, 1, "eval MODEL [--data SHARDS] [--json] [key=value ...]");
-    if (argc == 0) return EXIT_USAGE;
+    const char *data = NULL, *weights = "shown";
+    Iterate iterate;
+    const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {"--weights", .text = &weights},
+                                  {0}};
+    argc = arguments_take(argc, argv, arguments, 1, usage);
+    if (argc == 0 || !read_iterate(weights, &iterate)) return EXIT_USAGE;
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text val = {0};
@@ -46,7 +67,7 @@ int command_eval(int argc, char **argv) {
     if (data) text_printf(&val, "data.val=%s", data);
     if (data) text_list_add(&overrides, text_string(&val));
     Evaluation result;
-    bool done = run_open_model(&run, argv[1], &overrides, RUN_VALIDATION, &errors) &&
+    bool done = run_open_model(&run, &(ModelRequest){argv[1], &overrides, RUN_VALIDATION, iterate}, &errors) &&
                 run_evaluate(&run, &result, &errors);
     if (done && json) print_json(argv[1], &result);
     if (done && !json) print_lines(&run, &result);

@@ -436,6 +436,8 @@ void run_discard(Run *run) {
     Errors ignored = {0};
     char path[4096];
     if (!run->fresh || run->lock < 0) return;
+    path_join(path, run->dir, "checkpoints");
+    if (rmdir(path) != 0 && errno != ENOENT) return; // there is one: that is to be kept
     metrics_close(&run->metrics);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         path_join(path, run->dir, names[i]);

@@ -50,6 +50,7 @@ typedef struct {
     char dir[4096]; // run directory
     int lock;       // descriptor, -1 while not locked
     bool fresh, made; // the directory held nothing; was not there
+    const char *origin; // the checkpoint that a branch begins with; NULL for all other runs
     const volatile sig_atomic_t *stop; // not 0: evaluation and samples end early; NULL: never
     double begun, deadline;            // clock_seconds(): of the process; from it on as if stopped, 0: never
     int parts;
@@ -95,7 +96,7 @@ bool run_directory_used(const Run *run); // it is there and not empty
 void run_discard(Run *run); // removes what a run left that never made a step, if the directory was its own
 
 // RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
-// machine, data): how it came about.
+// machine, data, the checkpoint that a branch begins with): how it came about.
 bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors);
 
 // The newest checkpoint of a run, or the one of this path, with every file checked against its manifest: nothing in it
@@ -116,8 +117,15 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);
 
 // A model from a run or checkpoint directory, ready for forward passes; its tokenizer included, and RUN_VALIDATION
-// if `parts` says so. The overrides may change anything but the model.
-bool run_open_model(Run *run, const char *model, const TextList *overrides, int parts, Errors *errors);
+// if `parts` says so. The overrides may change anything but the model. SHOWN is what model.safetensors holds; any other
+// iterate is made from the optimizer's state, which takes the memory of training.
+typedef struct {
+    const char *path;
+    const TextList *overrides;
+    int parts;
+    Iterate iterate;
+} ModelRequest;
+bool run_open_model(Run *run, const ModelRequest *request, Errors *errors);
 
 typedef struct {
     double loss;   // nats per token

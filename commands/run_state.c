@@ -71,7 +71,7 @@ static void write_run_json(const Run *run, Text *out) {
 bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors) {
     char path[4096], host[256] = "", name[64] = "run.json";
     Text text = {0};
-    if (run->state.step > 0) snprintf(name, sizeof name, "run.%ld.json", run->state.step);
+    if (run->state.step > 0 && !run->origin) snprintf(name, sizeof name, "run.%ld.json", run->state.step);
     config_json(&run->config, true, &text);
     path_join(path, run->dir, "config.json");
     bool written = file_replace(path, text_string(&text), text.size, errors);
@@ -83,6 +83,7 @@ bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *e
     json_begin(&w, "command", '[');
     for (int i = 0; i < argc; i++) json_string(&w, NULL, argv[i]);
     json_end(&w, ']');
+    if (run->origin) json_string(&w, "branched_from", run->origin);
     json_string(&w, "host", host);
     json_string(&w, "device", run->kernels->name);
     json_integer(&w, "started", (int64_t)time(NULL));
@@ -193,6 +194,15 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
     return true;
 }
 
+static bool read_optimizer(Run *run, const char *checkpoint, Errors *errors) {
+    NamedTensors state = {0};
+    optim_state(&run->optim, &state);
+    bool good = read_tensors(checkpoint, STATE_FILE, run->kernels, &state, errors);
+    named_tensors_close(&state);
+    if (good) run_show(run, ITERATE_Y);
+    return good;
+}
+
 static bool same_text(const cJSON *root, const char *key, const char *expected) {
     const cJSON *node = json_member(root, key);
     return cJSON_IsString(node) && strcmp(node->valuestring, expected) == 0;
@@ -214,13 +224,7 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
                           "the shards, or start another run",
                           checkpoint);
     json_close(json);
-    if (!good) return false;
-    NamedTensors state = {0};
-    optim_state(&run->optim, &state);
-    good = read_tensors(checkpoint, STATE_FILE, run->kernels, &state, errors);
-    named_tensors_close(&state);
-    if (good) run_show(run, ITERATE_Y);
-    return good;
+    return good && read_optimizer(run, checkpoint, errors);
 }
 
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
@@ -304,9 +308,24 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 
 // ---- a model to look at ----
 
-bool run_open_model(Run *run, const char *model, const TextList *overrides, int parts, Errors *errors) {
+// Weights of one iterate, from the optimizer's state.
+static bool load_iterate(Run *run, const char *checkpoint, Iterate iterate, Errors *errors) {
+    if (!optim_has(&run->optim, iterate))
+        return errors_add(errors, EXIT_USAGE, "%s: this run keeps no such average (optim.readout is none); ask "
+                          "for x, y or z", checkpoint);
+    Json *json = open_run_json(checkpoint, errors);
+    bool good = json && read_state(run, checkpoint, json_root(json), errors) &&
+                read_optimizer(run, checkpoint, errors);
+    json_close(json);
+    if (good) run_show(run, iterate);
+    return good;
+}
+
+bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
+    const TextList *overrides = request->overrides;
+    bool shown = request->iterate == ITERATE_SHOWN;
     char checkpoint[4096], path[4096];
-    if (!run_find(model, checkpoint, errors)) return false;
+    if (!run_find(request->path, checkpoint, errors)) return false;
     for (int64_t i = 0; i < overrides->count; i++)
         if (strncmp(overrides->items[i], "model.", 6) == 0)
             errors_add(errors, EXIT_USAGE, "%s: the checkpoint says what the model is; leave it out",
@@ -325,7 +344,8 @@ bool run_open_model(Run *run, const char *model, const TextList *overrides, int 
     json_close(json);
     if (!good) return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"vocab\" must be a count", checkpoint);
     if (!run->tokenizer && run->config.model.vocab == OPTION_AUTO) run->config.model.vocab = vocab;
-    return run_plan(run, parts, errors) && run_open(run, errors) && run_load_weights(run, checkpoint, errors);
+    if (!run_plan(run, request->parts | (shown ? 0 : RUN_TRAINING), errors) || !run_open(run, errors)) return false;
+    return shown ? run_load_weights(run, checkpoint, errors) : load_iterate(run, checkpoint, request->iterate, errors);
 }
 
 // ---- evaluation ----

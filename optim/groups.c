@@ -75,8 +75,8 @@ bool groups_apply(const TextList *rules, Piece *pieces, int64_t count, Errors *e
         text_escape(&shown, rules->items[i], strlen(rules->items[i]));
         piece_name(&pieces[count - 1], &example);
         if (!read_rule(&rule, rules->items[i]))
-            errors_add(errors, EXIT_USAGE, "optim.groups: \"%s\" is no rule; expected WHICH lr=X weight_decay=Y (one of "
-                       "them or both, 0..1000), as \"wte lr=0.5\" or \"vector weight_decay=0\"", text_string(&shown));
+            errors_add(errors, EXIT_USAGE, "optim.groups: \"%s\" is no rule; expected WHICH lr=X weight_decay=Y (one "
+                       "or both, 0..1000), as \"wte lr=0.5\" or \"vector weight_decay=0\"", text_string(&shown));
         else if (apply(&rule, pieces, count) == 0)
             errors_add(errors, EXIT_USAGE, "optim.groups: \"%s\" is for no parameter of this model; there are matrix, "
                        "table, vector and names such as h.0.qkv_w.q, h.*.mlp_in_w or %s", text_string(&shown),

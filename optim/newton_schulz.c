@@ -155,8 +155,9 @@ bool polynomial_make(Polynomial *p, const char *key, const PolynomialSpec *spec,
     bool custom = strcmp(spec->name, "custom") == 0;
     bool given = strcmp(spec->coefficients, "auto") != 0;
     if (custom != given)
-        return errors_add(errors, EXIT_USAGE, custom ? "%s: custom needs ns_coefficients, as \"3.4445 -4.775 2.0315; "
-                          "...\", one polynomial for each step" : "%s: ns_coefficients stand only beside ns=custom", key);
+        return errors_add(errors, EXIT_USAGE, custom ? "%s: custom needs ns_coefficients, one polynomial for each step, "
+                                                       "as \"3.4445 -4.775 2.0315; ...\""
+                                                     : "%s: ns_coefficients stand only beside ns=custom", key);
     if (custom && !use_custom(p, spec->coefficients))
         return errors_add(errors, EXIT_USAGE, "%s: ns_coefficients \"%s\" are not %d at most polynomials of 2 to %d "
                           "numbers each, all of one length, with ; between them", key, spec->coefficients,
@@ -172,7 +173,7 @@ void polynomials_print(Text *out) {
     for (int i = 0; i < LISTS; i++)
         text_printf(out, "  %-10s %d steps of degree %d, divisor %g: %s\n", lists[i].name, lists[i].steps,
                     2 * lists[i].terms - 1, lists[i].safety, lists[i].origin);
-    text_add(out, "  taylor:K   5 steps of degree 2 K + 1, K = 1..7: Taylor series of s^(-1/2); Kim and Oh, 2601.19156\n"
+    text_add(out, "  taylor:K   5 steps of degree 2 K + 1, K = 1..7: Taylor series of s^(-1/2); Kim and Oh 2026\n"
                   "  exact      18 steps of keller5, then 5 of taylor:2: the polar factor to rounding\n"
                   "  custom     ns_coefficients\n");
 }

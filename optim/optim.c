@@ -26,7 +26,9 @@ static int slot_count(const Route *route) {
 
 static Piece piece_of(const Param *p, const ParamPart *part) {
     bool vector = p->kind == PARAM_VECTOR;
-    Piece piece = {.param = p, .part = part, .rows = vector ? 1 : part->rows, .columns = vector ? part->rows : p->columns};
+    Piece piece = {.param = p, .part = part};
+    piece.rows = vector ? 1 : part->rows;
+    piece.columns = vector ? part->rows : p->columns;
     piece.segment = (Segment){.offset = p->offset + part->row * (vector ? 1 : p->columns),
                               .count = piece.rows * piece.columns,
                               .gap = -1,
@@ -161,8 +163,8 @@ static bool check_host(const Optim *optim, Errors *errors) {
     for (int route = 0; route < RECIPE_ROUTES; route++) {
         const Recipe *r = optim->routes[route].recipe;
         if (r->direction->move == MOVE_SOAP && !optim->kernels->is_host())
-            return errors_add(errors, EXIT_USAGE, "optim.name: %s runs on the CPU only; set device=cpu or choose another "
-                              "recipe", r->name);
+            return errors_add(errors, EXIT_USAGE, "optim.name: %s runs on the CPU only; set device=cpu or choose "
+                              "another recipe", r->name);
     }
     return true;
 }
@@ -234,7 +236,7 @@ void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
     scalars->t = t;
     scalars->clip = optim->clip;
     scalars->readout = readout_weight(optim, t);
-    for (int route = 0; route < RECIPE_ROUTES; route++) route_scalars(&optim->routes[route], t, &scalars->recipe[route]);
+    for (int i = 0; i < RECIPE_ROUTES; i++) route_scalars(&optim->routes[i], t, &scalars->recipe[i]);
 }
 
 // ---- steps ----
@@ -278,8 +280,8 @@ static void move_soap(Optim *optim, const Group *group) {
         Update update = update_of(optim, group->first + i, 1);
         update.norms = TENSOR_NONE;
         update.directions = group->room.x[0];
-        if (soap_direction(optim->kernels, &update, &group->route->hyper, (SoapRoom){group->room.x[1], group->room.gram[0]}))
-            optim->kernels->update(&update);
+        SoapRoom room = {group->room.x[1], group->room.gram[0]};
+        if (soap_direction(optim->kernels, &update, &group->route->hyper, room)) optim->kernels->update(&update);
     }
 }
 
@@ -345,7 +347,8 @@ static void add_state(NamedTensors *out, const char *prefix, const Piece *piece,
 static void add_slot(NamedTensors *out, const Optim *optim, const Piece *piece, int slot) {
     const Slot *row = &route_of(optim, piece)->recipe->direction->slots[slot];
     int64_t r = piece->rows, c = piece->columns;
-    const int64_t shapes[][2] = {[SLOT_LIKE] = {r, c}, [SLOT_ROWS] = {r, 1}, [SLOT_LEFT] = {r, r}, [SLOT_RIGHT] = {c, c}};
+    const int64_t shapes[][2] = {
+        [SLOT_LIKE] = {r, c}, [SLOT_ROWS] = {r, 1}, [SLOT_LEFT] = {r, r}, [SLOT_RIGHT] = {c, c}};
     if (piece->segment.slot[slot] >= 0)
         add_state(out, row->name, piece, optim->state, piece->segment.slot[slot], shapes[row->shape]);
 }
@@ -357,7 +360,8 @@ void optim_state(const Optim *optim, NamedTensors *out) {
         add_state(out, "z", piece, optim->z, piece->segment.offset, whole);
         if (piece->segment.gap >= 0) add_state(out, "gap", piece, optim->state, piece->segment.gap, whole);
         for (int slot = 0; slot < slot_count(route_of(optim, piece)); slot++) add_slot(out, optim, piece, slot);
-        if (tensor_present(optim->average)) add_state(out, "readout", piece, optim->average, piece->segment.offset, whole);
+        if (tensor_present(optim->average))
+            add_state(out, "readout", piece, optim->average, piece->segment.offset, whole);
     }
 }
 

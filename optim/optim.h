@@ -1,7 +1,7 @@
-// Optim: how parameters move. Three iterates per parameter: z (fast), x (average; evaluated and saved) and y = (1 - b) z
-// + b x, where the gradient is taken and which the network sees. Stored are z and, where a recipe averages, gap = x - z,
-// both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe, chosen by its kind.
-// Scalars are pure functions of the attempted step and the options; a skipped step leaves all state untouched.
+// Optim: how parameters move. Three iterates per parameter: z (fast), x (average; evaluated and saved) and
+// y = (1 - b) z + b x, where the gradient is taken and which the network sees. Stored are z and, where a recipe averages,
+// gap = x - z, both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe, chosen by
+// its kind. Scalars are pure functions of the attempted step and the options; a skipped step leaves all state untouched.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -69,8 +69,8 @@ typedef struct {
     const StepScalars *scalars;
 } OptimTarget;
 
-// Chooses recipes, routes parameters and measures memory. False and messages (exit 2) for unknown names, options that no
-// chosen part reads, and combinations that cannot be.
+// Chooses recipes, routes parameters and measures memory. False and messages (exit 2) for unknown names, options that
+// no chosen part reads, and combinations that cannot be.
 bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, DType compute, const OptimSetup *setup,
                 Errors *errors);
 bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors);
@@ -80,8 +80,9 @@ void optim_print(const Optim *optim, Text *out); // a few lines for people
 void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars); // t, clip, readout, recipes; not the loss weight
 void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients stay
 
-// What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a checkpoint
-// holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored, bit for bit.
+// What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a
+// checkpoint holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored, bit
+// for bit.
 typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
 bool optim_has(const Optim *optim, Iterate iterate);
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);

@@ -94,12 +94,12 @@ static void set_soap(RecipeScalars *s, const HyperOptions *h, int64_t t) { // th
 
 static const DirectionPart
     gradient = {"g", DIRECTION_GRADIENT, MOVE_ELEMENTS, NULL, {{NULL, SLOT_LIKE}}, 0, set_nothing},
-    momentum = {"m = mu m + g; d = m, or g + mu m (nesterov)", DIRECTION_MOMENTUM, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}},
-                MOMENTUM, set_summed},
+    momentum = {"m = mu m + g; d = m, or g + mu m (nesterov)", DIRECTION_MOMENTUM, MOVE_ELEMENTS, NULL,
+                {{"m", SLOT_LIKE}}, MOMENTUM, set_summed},
     signum = {"m = mu m + (1-mu) g; d = sign(m), or sign((1-mu) g + mu m) (nesterov)", DIRECTION_SIGNUM, MOVE_ELEMENTS,
               NULL, {{"m", SLOT_LIKE}}, MOMENTUM, set_averaged},
-    lion = {"d = sign(b1 m + (1-b1) g), then m = b2 m + (1-b2) g", DIRECTION_LION, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}},
-            MEAN | READS(beta2), set_betas},
+    lion = {"d = sign(b1 m + (1-b1) g), then m = b2 m + (1-b2) g", DIRECTION_LION, MOVE_ELEMENTS, NULL,
+            {{"m", SLOT_LIKE}}, MEAN | READS(beta2), set_betas},
     adam = {"m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; d = m^ / (sqrt(v^) + eps)", DIRECTION_ADAM, MOVE_ELEMENTS,
             NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}}, MEAN | SQUARE, set_adam},
     adam_without_mean = {"v = b2 v + (1-b2) g^2; d = g / (sqrt(v^) + eps)", DIRECTION_ADAM_WITHOUT_MEAN, MOVE_ELEMENTS,
@@ -107,11 +107,12 @@ static const DirectionPart
     ademamix = {"adam with a slow mean: d = (m^ + alpha slow) / (sqrt(v^) + eps), slow decays by b3; alpha and b3 grow",
                 DIRECTION_ADEMAMIX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"slow", SLOT_LIKE}, {"v", SLOT_LIKE}},
                 MEAN | SQUARE | READS(beta3) | READS(alpha) | READS(ramp_steps), set_ademamix},
-    adamx = {"m by b1_t = b1 b1_decay^(t-1); v_max = max(((1-b1_t)/(1-b1_(t-1)))^2 v_max, v); d = m / (sqrt(v_max) + eps)",
-             DIRECTION_ADAMX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"v_max", SLOT_LIKE}},
+    adamx = {"m by b1_t = b1 b1_decay^(t-1); v_max = max(((1-b1_t)/(1-b1_(t-1)))^2 v_max, v); "
+             "d = m / (sqrt(v_max) + eps)", DIRECTION_ADAMX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"v_max", SLOT_LIKE}},
              MEAN | SQUARE | READS(beta1_decay) | READS(bias_correction), set_adamx},
     mars = {"adam of u = g + gamma b1/(1-b1) (g - g_previous), cut to norm 1 per matrix", DIRECTION_MARS, MOVE_NORMED,
-            NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"g_previous", SLOT_LIKE}}, MEAN | SQUARE | READS(gamma), set_mars},
+            NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"g_previous", SLOT_LIKE}}, MEAN | SQUARE | READS(gamma),
+            set_mars},
     muon = {"m = mu m + (1-mu) g; d = orthogonal factor of (1-mu) g + mu m (nesterov) or m", DIRECTION_GIVEN,
             MOVE_ORTHOGONAL, NULL, {{"m", SLOT_LIKE}}, ORTHOGONAL, set_averaged},
     normuon = {"o = muon; v = b2 v + (1-b2) rowmean(o^2); n = o / (sqrt(v) + eps); d = n |o| / |n|", DIRECTION_GIVEN,
@@ -120,7 +121,8 @@ static const DirectionPart
                     {{"m", SLOT_LIKE}, {"v", SLOT_ROWS}}, ORTHOGONAL | SQUARE, set_neurons},
     soap = {"adam in the eigenbases of L0 = mean g g' and L1 = mean g' g; the first step only builds them",
             DIRECTION_GIVEN, MOVE_SOAP, NULL,
-            {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"L0", SLOT_LEFT}, {"Q0", SLOT_LEFT}, {"L1", SLOT_RIGHT}, {"Q1", SLOT_RIGHT}},
+            {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"L0", SLOT_LEFT}, {"Q0", SLOT_LEFT}, {"L1", SLOT_RIGHT},
+             {"Q1", SLOT_RIGHT}},
             MEAN | SQUARE | READS(shampoo_beta) | READS(precondition_every) | READS(precondition_max) |
                 READS(precondition_shift), set_soap};
 
@@ -163,8 +165,8 @@ static double rate_of(const Route *route, int64_t t) {
     return route->hyper.lr * schedule_factor(&route->schedule, t);
 }
 
-// AMUSE (2605.22432): constant until warmup ends at T0, then 1 - left^rho (1 - b), where `left` falls from 1. y_{t+1} is
-// built with b_{t+1}; the released code builds it with b_t.
+// AMUSE (2605.22432): constant until warmup ends at T0, then 1 - left^rho (1 - b), where `left` falls from 1. y_{t+1}
+// is built with b_{t+1}; the released code builds it with b_t.
 static double blend_amuse(const Route *route, const Averages *a) {
     const HyperOptions *h = &route->hyper;
     bool official = h->compat == COMPAT_OFFICIAL;
@@ -203,7 +205,8 @@ static const Recipe recipes[] = {
     {"adam", "Kingma and Ba 2015", &adam, PLAIN,
      .hyper = {.lr = 1e-3, ADAM_BETAS(0.9, 0.999)}, .origin = "torch"},
     {"adamw", "Loshchilov and Hutter 2019", &adam, PLAIN,
-     .hyper = {.lr = 6e-4, .weight_decay = 0.1, ADAM_BETAS(0.9, 0.95)}, .origin = "Brown et al. 2020 for 125M parameters"},
+     .hyper = {.lr = 6e-4, .weight_decay = 0.1, ADAM_BETAS(0.9, 0.95)},
+     .origin = "Brown et al. 2020 for 125M parameters"},
     {"signum", "Bernstein et al. 2018", &signum, PLAIN,
      .hyper = {.lr = 1e-3, .weight_decay = 0.1, .momentum = 0.9}, .origin = "epfml benchmark, 124M"},
     {"lion", "Chen et al. 2023", &lion, PLAIN,
@@ -223,7 +226,8 @@ static const Recipe recipes[] = {
      .hyper = {.lr = 2e-3, .weight_decay = 0.1, .momentum = 0.95, .nesterov = 1, MOONLIGHT_NS},
      .origin = "d-Muon of the epfml benchmark, 124M"},
     {"muon_rest", "what muon and normuon leave", &adam, PLAIN,
-     .hyper = {.lr = 2e-3, .weight_decay = 0.1, ADAM_BETAS(0.8, 0.999)}, .origin = "d-Muon of the epfml benchmark, 124M"},
+     .hyper = {.lr = 2e-3, .weight_decay = 0.1, ADAM_BETAS(0.8, 0.999)},
+     .origin = "d-Muon of the epfml benchmark, 124M"},
     {"normuon", "Li et al. 2025", &normuon, PLAIN, .rest = "muon_rest",
      .hyper = {.lr = 2e-3, .weight_decay = 0.1, .momentum = 0.95, .nesterov = 1, .beta2 = 0.95, .epsilon = 1e-10,
                MOONLIGHT_NS}, .origin = "as muon; beta2 and epsilon of the released code"},
@@ -325,8 +329,9 @@ static double scale_spectral(double rows, double columns) { return sqrt(rows / c
 static double scale_rms(double rows, double columns) { return (void)rows, (void)columns, 0.2; }
 
 double route_move_scale(const Route *route, int64_t rows, int64_t columns) {
-    static double (*const scales[])(double, double) = {[SCALE_KELLER] = scale_keller, [SCALE_MOONLIGHT] = scale_moonlight,
-                                                       [SCALE_SPECTRAL] = scale_spectral, [SCALE_RMS] = scale_rms};
+    static double (*const scales[])(double, double) = {
+        [SCALE_KELLER] = scale_keller, [SCALE_MOONLIGHT] = scale_moonlight, [SCALE_SPECTRAL] = scale_spectral,
+        [SCALE_RMS] = scale_rms};
     if (!(route->recipe->direction->reads & READS(scale))) return 1;
     return scales[route->hyper.scale]((double)rows, (double)columns);
 }
@@ -362,7 +367,8 @@ static void print_defaults(Text *out, const Recipe *r) {
 
 static void print_recipe(Text *out, const Recipe *r) {
     static const char *const points[] = {[DECAY_AT_Z] = "z", [DECAY_AT_Y] = "y", [DECAY_AFTER] = "the moved z"};
-    static const char *const shards[] = {[MOVE_ELEMENTS] = "element", [MOVE_NORMED] = "element, after one norm a matrix",
+    static const char *const shards[] = {[MOVE_ELEMENTS] = "element",
+                                         [MOVE_NORMED] = "element, after one norm a matrix",
                                          [MOVE_ORTHOGONAL] = "matrix", [MOVE_SOAP] = "matrix"};
     text_printf(out, "  %s: %s\n", r->name, r->what);
     text_printf(out, "      %s%s\n", strstr(r->direction->formula, "d = ") ? "" : "d = ", r->direction->formula);
@@ -379,7 +385,8 @@ void recipes_print(Text *out) {
     text_add(out, "Recipes (optim.name; optim.matrix.name and optim.other.name override it). Each step:\n\n"
                   "  d = direction(g) with g taken at y     z' = z - lr (scale d + weight_decay P)\n"
                   "  x' = x + c (z' - x)                    y' = (1-b) z' + b x'\n\n"
-                  "x is what is evaluated and saved; hats are bias-corrected; defaults stand last, with their origin.\n\n");
+                  "x is what is evaluated and saved; hats are bias-corrected; defaults stand last, with their "
+                  "origin.\n\n");
     for (int i = 0; i < RECIPE_COUNT; i++) print_recipe(out, &recipes[i]);
     polynomials_print(out);
 }

@@ -17,7 +17,7 @@ static bool is_auto(const char *text) { return strcmp(text, "auto") == 0; }
 static bool choose_recipes(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
     const Recipe *both = recipe_find("optim.name", setup->options->name, errors);
     if (!both) return false;
-    const char *names[RECIPE_ROUTES] = {[RECIPE_MATRIX] = both->name, [RECIPE_OTHER] = both->rest ? both->rest : both->name};
+    const char *names[RECIPE_ROUTES] = {both->name, both->rest ? both->rest : both->name};
     for (int route = 0; route < RECIPE_ROUTES; route++) {
         const char *own = setup->route[route]->name;
         Text key = {0};
@@ -122,8 +122,8 @@ static bool check_combination(const Route *route, const char *section, Errors *e
     int before = errors->count;
     bool rises = reads(r, HYPER_beta_schedule) && h->beta_schedule != BETA_CONST;
     if (rises && route->schedule.warmup < 2)
-        errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from the "
-                   "end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name, section);
+        errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from "
+                   "the end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name, section);
     if (r->average->averages && reads(r, HYPER_compat) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
         errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
                    "compat=exact", section);
