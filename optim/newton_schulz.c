@@ -155,9 +155,9 @@ bool polynomial_make(Polynomial *p, const char *key, const PolynomialSpec *spec,
     bool custom = strcmp(spec->name, "custom") == 0;
     bool given = strcmp(spec->coefficients, "auto") != 0;
     if (custom != given)
-        return errors_add(errors, EXIT_USAGE, custom ? "%s: custom needs ns_coefficients, one polynomial for each step, "
-                                                       "as \"3.4445 -4.775 2.0315; ...\""
-                                                     : "%s: ns_coefficients stand only beside ns=custom", key);
+        return errors_add(errors, EXIT_USAGE,
+                          custom ? "%s: custom needs ns_coefficients, as \"3.4445 -4.775 2.0315; ...\": a polynomial a step"
+                                 : "%s: ns_coefficients stand only beside ns=custom", key);
     if (custom && !use_custom(p, spec->coefficients))
         return errors_add(errors, EXIT_USAGE, "%s: ns_coefficients \"%s\" are not %d at most polynomials of 2 to %d "
                           "numbers each, all of one length, with ; between them", key, spec->coefficients,

@@ -1,7 +1,8 @@
 // Optim: how parameters move. Three iterates per parameter: z (fast), x (average; evaluated and saved) and
-// y = (1 - b) z + b x, where the gradient is taken and which the network sees. Stored are z and, where a recipe averages,
-// gap = x - z, both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe, chosen by
-// its kind. Scalars are pure functions of the attempted step and the options; a skipped step leaves all state untouched.
+// y = (1 - b) z + b x, where the gradient is taken and which the network sees. Stored are z and, where a recipe
+// averages, gap = x - z, both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe,
+// chosen by its kind. Scalars are pure functions of the attempted step and the options; a skipped step leaves all state
+// untouched.
 #pragma once
 
 #include "kernels/kernels.h"
@@ -81,8 +82,8 @@ void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars); // t, clip, r
 void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients stay
 
 // What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a
-// checkpoint holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored, bit
-// for bit.
+// checkpoint holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored,
+// bit for bit.
 typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
 bool optim_has(const Optim *optim, Iterate iterate);
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);

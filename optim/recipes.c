@@ -108,7 +108,8 @@ static const DirectionPart
                 DIRECTION_ADEMAMIX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"slow", SLOT_LIKE}, {"v", SLOT_LIKE}},
                 MEAN | SQUARE | READS(beta3) | READS(alpha) | READS(ramp_steps), set_ademamix},
     adamx = {"m by b1_t = b1 b1_decay^(t-1); v_max = max(((1-b1_t)/(1-b1_(t-1)))^2 v_max, v); "
-             "d = m / (sqrt(v_max) + eps)", DIRECTION_ADAMX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"v_max", SLOT_LIKE}},
+             "d = m / (sqrt(v_max) + eps)", DIRECTION_ADAMX, MOVE_ELEMENTS, NULL,
+             {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"v_max", SLOT_LIKE}},
              MEAN | SQUARE | READS(beta1_decay) | READS(bias_correction), set_adamx},
     mars = {"adam of u = g + gamma b1/(1-b1) (g - g_previous), cut to norm 1 per matrix", DIRECTION_MARS, MOVE_NORMED,
             NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"g_previous", SLOT_LIKE}}, MEAN | SQUARE | READS(gamma),

@@ -123,7 +123,8 @@ static bool check_combination(const Route *route, const char *section, Errors *e
     bool rises = reads(r, HYPER_beta_schedule) && h->beta_schedule != BETA_CONST;
     if (rises && route->schedule.warmup < 2)
         errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from "
-                   "the end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name, section);
+                   "the end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name,
+                   section);
     if (r->average->averages && reads(r, HYPER_compat) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
         errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
                    "compat=exact", section);

@@ -6,7 +6,8 @@
 //     CHOICE(norm, "auto", "layernorm|rmsnorm", "normalisation")
 // and expands them in its header with OPTION_FIELDS (the struct) and in one source file with OPTION_ROWS (the rows).
 // A default of "auto" allows the value `auto`, which the module resolves itself: integers and choices hold OPTION_AUTO
-// then, real numbers NaN, texts "auto". The values of a choice are indices into its list; an enum in the module's header names them.
+// then, real numbers NaN, texts "auto". The values of a choice are indices into its list; an enum in the module's
+// header names them.
 #pragma once
 
 #include <stdbool.h>
