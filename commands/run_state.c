@@ -244,7 +244,9 @@ static const char *const changeable[] = {
     "device",      "threads",   "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.max_bad_steps",
     "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.",
     "sample.",     "optim.",    NULL};
-static const char *const exceptions[] = {"optim.name", "optim.matrix.name", "optim.other.name", "optim.readout", NULL};
+static const char *const exceptions[] = {"optim.name",    "optim.matrix.name",       "optim.other.name",
+                                         "optim.readout", "optim.precondition_max", "optim.matrix.precondition_max",
+                                         NULL}; // what is in the state
 
 static bool is_listed(const char *const *list, const char *key) {
     for (; *list; list++) {

@@ -156,7 +156,7 @@ bool polynomial_make(Polynomial *p, const char *key, const PolynomialSpec *spec,
     bool given = strcmp(spec->coefficients, "auto") != 0;
     if (custom != given)
         return errors_add(errors, EXIT_USAGE,
-                          custom ? "%s: custom needs ns_coefficients, as \"3.4445 -4.775 2.0315; ...\": a polynomial a step"
+                          custom ? "%s: custom needs ns_coefficients, as \"3.4445 -4.775 2.0315; ...\", one a step"
                                  : "%s: ns_coefficients stand only beside ns=custom", key);
     if (custom && !use_custom(p, spec->coefficients))
         return errors_add(errors, EXIT_USAGE, "%s: ns_coefficients \"%s\" are not %d at most polynomials of 2 to %d "

@@ -351,7 +351,7 @@ static void print_bytes(Text *out, const Recipe *r) {
     text_printf(out, ": %d", 4 * like);
     for (const Slot *slot = r->direction->slots; slot < r->direction->slots + SEGMENT_SLOTS && slot->name; slot++)
         if (slot->shape != SLOT_LIKE) text_printf(out, " + %s", more[slot->shape]);
-    text_add(out, " bytes per parameter, gradient and compute weights apart; ");
+    text_add(out, " bytes per parameter; ");
 }
 
 static void print_defaults(Text *out, const Recipe *r) {
@@ -386,7 +386,8 @@ void recipes_print(Text *out) {
     text_add(out, "Recipes (optim.name; optim.matrix.name and optim.other.name override it). Each step:\n\n"
                   "  d = direction(g) with g taken at y     z' = z - lr (scale d + weight_decay P)\n"
                   "  x' = x + c (z' - x)                    y' = (1-b) z' + b x'\n\n"
-                  "x is what is evaluated and saved; hats are bias-corrected; defaults stand last, with their "
+                  "x is what is evaluated and saved; hats are bias-corrected. Bytes are those of the state, "
+                  "beside the gradient\nand the weights that the network reads. Defaults stand last, with their "
                   "origin.\n\n");
     for (int i = 0; i < RECIPE_COUNT; i++) print_recipe(out, &recipes[i]);
     polynomials_print(out);
