@@ -298,7 +298,7 @@ static bool set_aside(const Run *run, Errors *errors) {
 
 // Everything about a run that is the same however it begins. `resume`: an existing run is continued, from `checkpoint`
 // if it has one (else NULL, and it begins anew).
-static int start(Run *run, bool resume, const char *checkpoint, int argc, char **argv) {
+static int start(Run *run, bool resume, const char *checkpoint) {
     Errors errors = {0};
     Text banner = {0};
     catch_signals();
@@ -322,7 +322,7 @@ static int start(Run *run, bool resume, const char *checkpoint, int argc, char *
         gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
         optim_begin(&run->optim);
     }
-    if (!run_write_provenance(run, argc, argv, &errors)) goto failed;
+    if (!run_write_provenance(run, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
     if (!set_aside(run, &errors)) goto failed;
     if (run->origin && !run_save(run, &errors)) goto failed; // from here on it can be resumed
@@ -353,7 +353,7 @@ int command_train(int argc, char **argv) {
     if (resume && run_lock(&run, &errors) && checkpoint_find(run.dir, checkpoint, &errors) && *checkpoint)
         checkpoint_verify(checkpoint, &errors);
     errors_exit_if_any(&errors);
-    return start(&run, resume, *checkpoint ? checkpoint : NULL, argc, argv);
+    return start(&run, resume, *checkpoint ? checkpoint : NULL);
 }
 
 // A branch: a new run that begins with a checkpoint of another one, which stays as it is.
@@ -366,7 +366,7 @@ static int branch(Run *run, const char *into, int argc, char **argv) {
     run->config.run.dir = into;
     run->origin = checkpoint;
     run_name_directory(run);
-    return start(run, false, checkpoint, argc, argv);
+    return start(run, false, checkpoint);
 }
 
 int command_resume(int argc, char **argv) {
@@ -386,7 +386,7 @@ int command_resume(int argc, char **argv) {
     if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) && run_find(argv[1], checkpoint, &errors))
         run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
-    return start(&run, true, checkpoint, argc, argv);
+    return start(&run, true, checkpoint);
 }
 
 // ---- the program ----
@@ -421,7 +421,7 @@ static int run_command(const Command *command, int argc, char **argv) {
 
 int main(int argc, char **argv) {
     const char *name = argc > 1 ? argv[1] : "help";
-    process_begin();
+    process_begin(argc, argv);
     if (asks_for_help(name)) name = "help";
     if (strcmp(name, "--version") == 0) {
         puts(version_string());

@@ -97,7 +97,7 @@ void run_discard(Run *run); // removes what a run left that never made a step, i
 
 // RUN/config.json (the resolved configuration) and RUN/run.json, or run.STEP.json of a resume (program, command line,
 // machine, data, the checkpoint that a branch begins with): how it came about.
-bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors);
+bool run_write_provenance(const Run *run, Errors *errors);
 
 // The newest checkpoint of a run, or the one of this path, with every file checked against its manifest: nothing in it
 // is read before. Messages are 66 where there is none, 74 where one is damaged.

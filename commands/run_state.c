@@ -10,6 +10,7 @@
 #include "commands/run.h"
 #include "runtime/integers.h"
 #include "runtime/json.h"
+#include "runtime/process.h"
 #include "runtime/version.h"
 
 static const char MODEL_FILE[] = "model.safetensors";
@@ -68,7 +69,8 @@ static void write_run_json(const Run *run, Text *out) {
     text_add(out, "\n");
 }
 
-bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *errors) {
+bool run_write_provenance(const Run *run, Errors *errors) {
+    const TextList *command = process_command();
     char path[4096], host[256] = "", name[64] = "run.json";
     Text text = {0};
     if (run->state.step > 0 && !run->origin) snprintf(name, sizeof name, "run.%ld.json", run->state.step);
@@ -81,7 +83,7 @@ bool run_write_provenance(const Run *run, int argc, char *const *argv, Errors *e
     json_begin(&w, NULL, '{');
     json_string(&w, "program", version_string());
     json_begin(&w, "command", '[');
-    for (int i = 0; i < argc; i++) json_string(&w, NULL, argv[i]);
+    for (int64_t i = 0; i < command->count; i++) json_string(&w, NULL, command->items[i]);
     json_end(&w, ']');
     if (run->origin) json_string(&w, "branched_from", run->origin);
     json_string(&w, "host", host);

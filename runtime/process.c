@@ -19,7 +19,12 @@ static void on_lost_page(int signal_number) {
     _exit(EXIT_DATA);
 }
 
-void process_begin(void) {
+static TextList command;
+
+const TextList *process_command(void) { return &command; }
+
+void process_begin(int argc, char *const *argv) {
+    for (int i = 0; i < argc; i++) text_list_add(&command, argv[i]);
     // Else the next file that is opened would be a standard stream. Writing to these fails.
     for (int descriptor = 0; descriptor <= 2; descriptor++)
         if (fcntl(descriptor, F_GETFD) < 0) open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);

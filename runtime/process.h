@@ -1,9 +1,12 @@
 // What every command of the program begins and ends with.
 #pragma once
 
+#include "runtime/text.h"
+
 // Standard streams that the caller closed are filled, and a mapped file that becomes shorter or cannot be read ends the
-// process with a message and exit code 65 instead of a signal.
-void process_begin(void);
+// process with a message and exit code 65 instead of a signal. The command line is kept as it came.
+void process_begin(int argc, char *const *argv);
+const TextList *process_command(void);
 
 // The exit code to leave with: a result that could not be written to standard output is no result (73, and a message).
 int process_end(int exit_code);
