@@ -127,7 +127,7 @@ static bool averages(const Optim *optim) {
 
 // Whether the network can read z itself: nothing else is ever shown to it.
 static bool is_shared(const Optim *optim, DType compute) {
-    return wide_of(optim) == compute && !averages(optim) && optim->readout == READOUT_NONE;
+    return wide_of(optim) == compute && !averages(optim) && optim->readout.kind == READOUT_NONE;
 }
 
 // Groups work one after the other, in the same room.
@@ -153,7 +153,7 @@ static void place(Optim *optim, int64_t state, DType compute) {
     Tensor flat = tensor_1d(NULL, wide_of(optim), optim->params.elements);
     if (!is_shared(optim, compute)) optim->z = arena_tensor(&optim->arena, "z", flat);
     if (state > 0) optim->state = arena_tensor(&optim->arena, "gap and slots", tensor_1d(NULL, wide_of(optim), state));
-    if (optim->readout != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
+    if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
     optim->table = arena_take(&optim->arena, "segments", (size_t)optim->piece_count * 2 * sizeof(Segment));
     optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
     place_rooms(optim);
@@ -169,13 +169,18 @@ static bool check_host(const Optim *optim, Errors *errors) {
     return true;
 }
 
+static Readout readout_of(const OptimOptions *o) {
+    return (Readout){.kind = o->readout,
+                     .start = o->readout_start != OPTION_AUTO ? o->readout_start : 0,
+                     .every = o->readout_every != OPTION_AUTO ? o->readout_every : 10,
+                     .decay = !isnan(o->readout_decay) ? o->readout_decay : 0.95};
+}
+
 bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, DType compute, const OptimSetup *setup,
                 Errors *errors) {
     const OptimOptions *o = setup->options;
-    *optim = (Optim){.kernels = kernels, .params = *params, .clip = o->clip, .readout = o->readout,
-                     .readout_start = o->readout_start, .readout_every = o->readout_every,
-                     .readout_decay = o->readout_decay, .arena = {.name = "optimizer state"},
-                     .z = tensor_1d(NULL, setup->wide, params->elements)};
+    *optim = (Optim){.kernels = kernels, .params = *params, .clip = o->clip, .readout = readout_of(o),
+                     .arena = {.name = "optimizer state"}, .z = tensor_1d(NULL, setup->wide, params->elements)};
     if (!routes_choose(optim->routes, setup, errors) || !check_host(optim, errors)) return false;
     list_pieces(optim);
     if (!groups_apply(&o->groups, optim->pieces, optim->piece_count, errors)) return false;
@@ -226,10 +231,11 @@ void optim_close(Optim *optim) {
 
 // e = x up to the start; then the mean of all x behind it, or every so many steps a step towards x.
 static double readout_weight(const Optim *optim, int64_t t) {
-    int64_t behind = t - optim->readout_start;
+    const Readout *r = &optim->readout;
+    int64_t behind = t - r->start;
     if (behind <= 0 || t == 1) return 1;
-    if (optim->readout == READOUT_TAIL) return 1 / (double)behind;
-    return behind % optim->readout_every == 0 ? 1 - optim->readout_decay : 0;
+    if (r->kind == READOUT_TAIL) return 1 / (double)behind;
+    return behind % r->every == 0 ? 1 - r->decay : 0;
 }
 
 void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
@@ -307,11 +313,11 @@ void optim_step(Optim *optim) {
 // ---- what the network sees ----
 
 bool optim_has(const Optim *optim, Iterate iterate) {
-    return iterate != ITERATE_READOUT || optim->readout != READOUT_NONE;
+    return iterate != ITERATE_READOUT || optim->readout.kind != READOUT_NONE;
 }
 
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
-    if (iterate == ITERATE_SHOWN) iterate = optim->readout != READOUT_NONE ? ITERATE_READOUT : ITERATE_X;
+    if (iterate == ITERATE_SHOWN) iterate = optim->readout.kind != READOUT_NONE ? ITERATE_READOUT : ITERATE_X;
     if (optim->z.data == optim->weights.data) return;
     if (iterate == ITERATE_READOUT) {
         optim->kernels->copy(optim->weights, optim->average);
@@ -376,6 +382,7 @@ void optim_print(const Optim *optim, Text *out) {
         text_printf(out, "\n        %ld matrices are orthogonalised in each step, by %s", optim->matrices,
                     matrix->hyper.ns);
     if (averages(optim)) text_add(out, "\n        checkpoints and evaluations are of x, the average");
-    if (optim->readout != READOUT_NONE) text_add(out, "\n        checkpoints and evaluations are of the readout of x");
+    if (optim->readout.kind != READOUT_NONE)
+        text_add(out, "\n        checkpoints and evaluations are of the readout of x");
     text_add(out, "\n");
 }

@@ -36,6 +36,12 @@ typedef struct {
 } Group;
 enum { OPTIM_GROUPS = 24 };
 
+// A further average of x.
+typedef struct {
+    int64_t kind, start, every;
+    double decay;
+} Readout;
+
 typedef struct {
     const Kernels *kernels;
     ParamList params; // borrowed from the network, as are weights and gradients
@@ -44,8 +50,7 @@ typedef struct {
 
     Route routes[RECIPE_ROUTES];
     double clip;
-    int64_t readout, readout_start, readout_every; // which further average, from which step, how often
-    double readout_decay;
+    Readout readout;
 
     Piece *pieces; // in memory order
     int64_t piece_count;

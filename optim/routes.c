@@ -100,16 +100,42 @@ static void set_schedule(Route *route, const OptimSetup *setup) {
         .kind = o->schedule == OPTION_AUTO ? route->recipe->schedule : (ScheduleKind)o->schedule,
         .warmup = warmup_steps(setup),
         .steps = setup->steps,
-        .final = o->final_lr,
-        .decay_fraction = o->decay_fraction,
-        .shape = (DecayShape)o->decay_shape,
+        .final = !isnan(o->final_lr) ? o->final_lr : 0.1,
+        .decay_fraction = !isnan(o->decay_fraction) ? o->decay_fraction : 0.2,
+        .shape = o->decay_shape != OPTION_AUTO ? (DecayShape)o->decay_shape : SHAPE_LINEAR,
     };
 }
 
-static bool check_schedule(const OptimSetup *setup, Errors *errors) {
+static const OptionRow *option_row(const char *name) {
+    const OptionRow *row = optim_option_rows.rows;
+    while (strcmp(row->name, name) != 0) row++;
+    return row;
+}
+
+// Options that only some schedules, or some readouts, read: bits of their choices.
+static bool check_curves(const Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
+    enum { DECAYING = 1 << SCHEDULE_LINEAR | 1 << SCHEDULE_COSINE | 1 << SCHEDULE_WSD | 1 << SCHEDULE_TRAPEZOID };
+    static const struct {
+        const char *name, *choice;
+        int64_t readers;
+    } rows[] = {{"final_lr", "schedule", DECAYING},
+                {"decay_fraction", "schedule", 1 << SCHEDULE_WSD | 1 << SCHEDULE_TRAPEZOID},
+                {"decay_shape", "schedule", 1 << SCHEDULE_WSD},
+                {"readout_start", "readout", 1 << READOUT_EMA | 1 << READOUT_TAIL},
+                {"readout_every", "readout", 1 << READOUT_EMA},
+                {"readout_decay", "readout", 1 << READOUT_EMA}};
     const OptimOptions *o = setup->options;
-    if (o->warmup_steps == OPTION_AUTO || o->warmup_tokens == OPTION_AUTO) return true;
-    return errors_add(errors, EXIT_USAGE, "optim.warmup_tokens: optim.warmup_steps is set too; leave one of them out");
+    int64_t schedules = 1 << routes[RECIPE_MATRIX].schedule.kind | 1 << routes[RECIPE_OTHER].schedule.kind;
+    int before = errors->count;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        int64_t chosen = strcmp(rows[i].choice, "readout") == 0 ? (int64_t)1 << o->readout : schedules;
+        if (option_is_auto(option_row(rows[i].name), o) || rows[i].readers & chosen) continue;
+        errors_add(errors, EXIT_USAGE, "optim.%s: not read by the %s that is chosen; leave it out, or set optim.%s",
+                   rows[i].name, rows[i].choice, rows[i].choice);
+    }
+    if (o->warmup_steps != OPTION_AUTO && o->warmup_tokens != OPTION_AUTO)
+        errors_add(errors, EXIT_USAGE, "optim.warmup_tokens: optim.warmup_steps is set too; leave one of them out");
+    return errors->count == before;
 }
 
 // ---- combinations ----
@@ -144,13 +170,13 @@ static bool set_polynomial(Route *route, const char *section, Errors *errors) {
 
 bool routes_choose(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
     int before = errors->count;
-    if (!choose_recipes(routes, setup, errors) || !check_reads(routes, setup, errors) || !check_schedule(setup, errors))
-        return false;
+    if (!choose_recipes(routes, setup, errors) || !check_reads(routes, setup, errors)) return false;
     for (int i = 0; i < RECIPE_ROUTES; i++) {
         resolve_hyper(&routes[i], setup, i);
         set_schedule(&routes[i], setup);
         check_combination(&routes[i], sections[1 + i], errors);
         set_polynomial(&routes[i], sections[1 + i], errors);
     }
+    check_curves(routes, setup, errors);
     return errors->count == before;
 }
