@@ -142,18 +142,24 @@ static bool check_curves(const Route routes[RECIPE_ROUTES], const OptimSetup *se
 
 static bool reads(const Recipe *r, Hyper field) { return recipe_reads(r) >> field & 1; }
 
-static bool check_combination(const Route *route, const char *section, Errors *errors) {
-    const Recipe *r = route->recipe;
-    const HyperOptions *h = &route->hyper;
+static bool rises(const Route *route) {
+    return reads(route->recipe, HYPER_beta_schedule) && route->hyper.beta_schedule != BETA_CONST;
+}
+
+static bool check_combinations(const Route routes[RECIPE_ROUTES], Errors *errors) {
     int before = errors->count;
-    bool rises = reads(r, HYPER_beta_schedule) && h->beta_schedule != BETA_CONST;
-    if (rises && route->schedule.warmup < 2)
+    const Route *rising = rises(&routes[RECIPE_MATRIX]) ? &routes[RECIPE_MATRIX]
+                          : rises(&routes[RECIPE_OTHER]) ? &routes[RECIPE_OTHER] : NULL;
+    if (rising && rising->schedule.warmup < 2)
         errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from "
-                   "the end of warmup; set 2 or more, or %s.beta_schedule=const", route->schedule.warmup, r->name,
-                   section);
-    if (r->average->averages && reads(r, HYPER_compat) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
-        errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
-                   "compat=exact", section);
+                   "the end of warmup; set 2 or more, or optim.beta_schedule=const", rising->schedule.warmup,
+                   rising->recipe->name);
+    for (int i = 0; i < RECIPE_ROUTES; i++) {
+        const HyperOptions *h = &routes[i].hyper;
+        if (reads(routes[i].recipe, HYPER_rho) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
+            errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
+                       "compat=exact", sections[1 + i]);
+    }
     return errors->count == before;
 }
 
@@ -174,9 +180,9 @@ bool routes_choose(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors 
     for (int i = 0; i < RECIPE_ROUTES; i++) {
         resolve_hyper(&routes[i], setup, i);
         set_schedule(&routes[i], setup);
-        check_combination(&routes[i], sections[1 + i], errors);
         set_polynomial(&routes[i], sections[1 + i], errors);
     }
     check_curves(routes, setup, errors);
+    check_combinations(routes, errors);
     return errors->count == before;
 }
