@@ -157,8 +157,8 @@ static bool check_combinations(const Route routes[RECIPE_ROUTES], Errors *errors
     for (int i = 0; i < RECIPE_ROUTES; i++) {
         const HyperOptions *h = &routes[i].hyper;
         if (reads(routes[i].recipe, HYPER_rho) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
-            errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; use "
-                       "compat=exact", sections[1 + i]);
+            errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; "
+                       "use compat=exact", sections[1 + i]);
     }
     return errors->count == before;
 }
