@@ -27,7 +27,7 @@ heads need. Hyperparameters given also reach the rest row where it has them; `re
 costs. `Engine.state()` is what a continuation needs.
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Callable, Optional
 
