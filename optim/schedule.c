@@ -39,9 +39,9 @@ static double stable_then(const Schedule *s, double progress, DecayShape shape) 
 static double wsd(const Schedule *s, double progress) { return stable_then(s, progress, s->shape); }
 static double trapezoid(const Schedule *s, double progress) { return stable_then(s, progress, SHAPE_LINEAR); }
 
-static double inverse_sqrt(const Schedule *s, double progress) { // 1 at the end of warmup
+static double inverse_sqrt(const Schedule *s, double progress) { // 1 at the end of warmup, or at step 1
     double first = s->warmup > 0 ? (double)s->warmup : 1;
-    double t = first + progress * ((double)s->steps - first);
+    double t = (double)s->warmup + progress * ((double)s->steps - (double)s->warmup);
     return sqrt(first / (t > first ? t : first));
 }
 
