@@ -283,6 +283,8 @@ const Recipe *recipe_find(const char *key, const char *name, Errors *errors) {
     return NULL;
 }
 
+const Recipe *recipe_at(int index) { return index >= 0 && index < RECIPE_COUNT ? &recipes[index] : NULL; }
+
 HyperSet recipe_reads(const Recipe *r) { return ALWAYS | r->direction->reads | r->average->reads | r->blend->reads; }
 
 int64_t slot_elements(SlotShape shape, int64_t rows, int64_t columns, const HyperOptions *hyper) {

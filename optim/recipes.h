@@ -69,6 +69,7 @@ typedef struct {
 } Recipe;
 
 const Recipe *recipe_find(const char *key, const char *name, Errors *errors); // NULL and the nearest name
+const Recipe *recipe_at(int index);                                           // in the table's order; NULL behind it
 HyperSet recipe_reads(const Recipe *recipe);
 void recipes_print(Text *out);
 // Elements of a slot for a matrix; 0 where a side is too long for soap to turn.
