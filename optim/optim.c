@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "optim/routes.h"
-#include "optim/soap.h"
 #include "runtime/integers.h"
 
 enum { CHUNK_ELEMENTS = 1 << 25 }; // of the matrices that are orthogonalised by the same calls
@@ -139,10 +138,11 @@ static void place_rooms(Optim *optim) {
             Group *group = &optim->groups[i];
             if (!group->route) continue;
             Arena room = {.name = "room", .base = base, .capacity = most};
-            newton_schulz_place(&group->room, &room, wide_of(optim), &group->route->polynomial,
-                                (int64_t[]){group->chunk, group->rows, group->columns});
             if (group->route->recipe->direction->move == MOVE_SOAP)
-                group->room.gram[0] = arena_tensor(&room, "room", group->room.x[0]);
+                soap_place(&group->soap, &room, wide_of(optim), group->rows, group->columns, &group->route->hyper);
+            else
+                newton_schulz_place(&group->room, &room, wide_of(optim), &group->route->polynomial,
+                                    (int64_t[]){group->chunk, group->rows, group->columns});
             if (room.used > most) most = room.used;
             arena_close(&room);
         }
@@ -285,9 +285,9 @@ static void move_soap(Optim *optim, const Group *group) {
     for (int64_t i = 0; i < group->count; i++) {
         Update update = update_of(optim, group->first + i, 1);
         update.norms = TENSOR_NONE;
-        update.directions = group->room.x[0];
-        SoapRoom room = {group->room.x[1], group->room.gram[0]};
-        if (soap_direction(optim->kernels, &update, &group->route->hyper, room)) optim->kernels->update(&update);
+        update.directions = group->soap.direction;
+        if (!soap_direction(optim->kernels, &update, &group->route->hyper, &group->soap)) continue;
+        optim->kernels->update(&update);
     }
 }
 

@@ -7,6 +7,7 @@
 
 #include "kernels/kernels.h"
 #include "optim/recipes.h"
+#include "optim/soap.h"
 #include "runtime/arena.h"
 #include "runtime/named_tensor.h"
 #include "runtime/param.h"
@@ -33,6 +34,7 @@ typedef struct {
     int64_t first, count; // in the second half of Optim.table
     int64_t rows, columns, chunk; // of matrices, and how many at a time
     NewtonSchulz room;
+    SoapRoom soap;
 } Group;
 enum { OPTIM_GROUPS = 24 };
 
