@@ -5,9 +5,12 @@
 #include "kernels/cpu/directions.h"
 
 enum {
-    PIECE = 1024,      // elements whose direction stays in the first cache until it is applied
+    PIECE = 256,       // elements whose direction stays in the first cache until it is applied
     SUM_CHUNKS = 1024, // of sum_squares
     NORM_CHUNKS = 64,  // of one segment's norm
+    STREAM_BLOCK = 1 << 16,
+    STREAM_WIDTH = 32, // two cache lines of each tensor at a time
+    STREAM_TENSORS = 16,
 };
 
 // ---- sums, and the decision ----
@@ -224,24 +227,33 @@ void cpu_update(const Update *update) {
 
 // ---- a pass to compare with ----
 
-static void stream_piece(float *mean, const Tensor *tensors, int64_t count, int64_t first_updated,
-                         int64_t first_overwritten, int64_t begin, int64_t n) {
-    float share = first_overwritten > 0 ? 1.0f / (float)first_overwritten : 0;
-    memset(mean, 0, (size_t)n * sizeof *mean);
-    for (int64_t t = 0; t < first_overwritten; t++) {
-        const float *in = cpu_floats(tensors[t]) + begin;
+typedef struct {
+    float *data[STREAM_TENSORS];
+    int64_t count, first_updated, first_overwritten;
+} Stream;
+
+// All tensors side by side, `n` elements at a time: what is written is the mean of what was read.
+__attribute__((always_inline)) static inline void stream_lines(const Stream *s, int64_t from, int64_t n) {
+    float mean[STREAM_WIDTH] = {0}, share = 1.0f / (float)(s->first_overwritten > 0 ? s->first_overwritten : 1);
+    for (int64_t t = 0; t < s->first_overwritten; t++)
 #pragma omp simd
-        for (int64_t i = 0; i < n; i++) mean[i] += share * in[i];
-    }
-    for (int64_t t = first_updated; t < count; t++)
-        memcpy(cpu_floats(tensors[t]) + begin, mean, (size_t)n * sizeof *mean);
+        for (int64_t i = 0; i < n; i++) mean[i] += share * s->data[t][from + i];
+    for (int64_t t = s->first_updated; t < s->count; t++)
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++) s->data[t][from + i] = mean[i];
 }
 
-// What is written is the mean of what was read.
+static void stream_block(const Stream *s, int64_t begin, int64_t end) {
+    for (; begin + STREAM_WIDTH <= end; begin += STREAM_WIDTH) stream_lines(s, begin, STREAM_WIDTH);
+    if (begin < end) stream_lines(s, begin, end - begin);
+}
+
 void cpu_stream(const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten) {
+    Stream stream = {.count = count, .first_updated = first_updated, .first_overwritten = first_overwritten};
     int64_t elements = tensor_count(tensors[0]);
-#pragma omp parallel for schedule(dynamic, 64) num_threads(cpu_team(elements))
-    for (int64_t begin = 0; begin < elements; begin += PIECE)
-        stream_piece(cpu_scratch(), tensors, count, first_updated, first_overwritten, begin,
-                     least(PIECE, elements - begin));
+    REQUIRE(count <= STREAM_TENSORS, "%ld tensors, at most %d", (long)count, STREAM_TENSORS);
+    for (int64_t t = 0; t < count; t++) stream.data[t] = cpu_floats(tensors[t]);
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
+    for (int64_t begin = 0; begin < elements; begin += STREAM_BLOCK)
+        stream_block(&stream, begin, least(begin + STREAM_BLOCK, elements));
 }
