@@ -22,7 +22,13 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.environ.get("TRAIN_GPT", os.path.join(ROOT, "train_gpt"))
-ARMS = ["adamw", "sf_adamw", "muon", "sf_muon", "amuse"]
+RATES = {                                                   # learning rates that are tried for each arm
+    "adamw": [0.001, 0.003, 0.01],
+    "sf_adamw": [0.003, 0.01, 0.03],
+    "muon": [0.003, 0.01, 0.03],
+    "sf_muon": [0.003, 0.01, 0.03],
+    "amuse": [0.003, 0.01, 0.03],
+}
 COLOURS = ["#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#777777"]
 QUARTERS = [0.25, 0.5, 0.75, 1.0]
 DIVERGED = 76
@@ -128,11 +134,11 @@ def figure(curves):
 
 
 def tables(args, rates, curves, best):
-    lines = ["| arm | " + " | ".join(f"lr {lr:g}" for lr in args.lrs) + " |", "|---" * (len(args.lrs) + 1) + "|"]
+    lines = ["| arm | learning rate: validation loss at the end, seed 1 |", "|---|---|"]
     for arm in args.arms:
-        cells = [f"{last(rates[arm, lr, 1]):.4f}" + ("*" if lr == best[arm] else "") for lr in args.lrs]
-        lines.append(f"| {arm} | " + " | ".join(cells) + " |")
-    lines += ["", f"Validation loss at the end, seed 1; * goes on with {args.seeds} seeds:", "",
+        cells = [f"{lr:g}: {last(rates[arm, lr, 1]):.4f}" + ("*" if lr == best[arm] else "") for lr in args.rates[arm]]
+        lines.append(f"| {arm} | {', '.join(cells)} |")
+    lines += ["", f"The best (*) with {args.seeds} seeds, mean and standard deviation at shares of the tokens:", "",
               "| arm | lr | " + " | ".join(f"{share:.0%}" for share in QUARTERS) + " |",
               "|---" * (len(QUARTERS) + 2) + "|"]
     for arm, seeds in curves.items():
@@ -149,8 +155,8 @@ def write(path, text):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="+", metavar="TEXT|key=value")
-    parser.add_argument("--arms", type=lambda s: s.split(","), default=ARMS)
-    parser.add_argument("--lrs", type=lambda s: [float(lr) for lr in s.split(",")], default=[0.003, 0.01, 0.03])
+    parser.add_argument("--arms", type=lambda s: s.split(","), default=list(RATES))
+    parser.add_argument("--lrs", type=lambda s: [float(lr) for lr in s.split(",")], help="the same for every arm")
     parser.add_argument("--tokens", default="2M")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
@@ -158,6 +164,7 @@ def parse():
     parser.add_argument("--out", default=os.path.join(ROOT, "runs/compare"))
     parser.add_argument("--report", help="writes tables to this file and the figure beside it, as .svg")
     args = parser.parse_args()
+    args.rates = {arm: args.lrs or RATES.get(arm, [0.003, 0.01, 0.03]) for arm in args.arms}
     args.texts = [word for word in args.words if os.path.exists(word)]
     args.overrides = [word for word in args.words if word not in args.texts]
     wrong = [word for word in args.overrides if "=" not in word]
@@ -173,8 +180,8 @@ def main():
     if not os.path.exists(os.path.join(data, "dataset.json")):
         subprocess.run([PROGRAM, "prepare", *args.texts, "--tokenizer", "byte", "--out", data], check=True,
                        stdout=subprocess.DEVNULL)
-    rates = run_all(args, [(arm, lr, 1) for arm in args.arms for lr in args.lrs])
-    best = {arm: min(args.lrs, key=lambda lr: last(rates[arm, lr, 1])) for arm in args.arms}
+    rates = run_all(args, [(arm, lr, 1) for arm in args.arms for lr in args.rates[arm]])
+    best = {arm: min(args.rates[arm], key=lambda lr: last(rates[arm, lr, 1])) for arm in args.arms}
     more = run_all(args, [(arm, best[arm], seed) for arm in args.arms for seed in range(2, args.seeds + 1)])
     curves = {arm: [rates[arm, best[arm], 1]] + [more[arm, best[arm], seed] for seed in range(2, args.seeds + 1)]
               for arm in args.arms}
