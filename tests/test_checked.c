@@ -52,6 +52,100 @@ static void no_segments(const Kernels *k) {
     k->sum_squares(tensor_1d(room, DTYPE_F64, 1), tensor_1d(room, DTYPE_F32, 8), (Segments){NULL, 1});
 }
 
+// Two segments of two elements in buffers of eight, with slots of Adam; the case spoils one thing.
+static Segment segments[2];
+static StepScalars scalars = {.recipe = {{.correction1 = 1, .correction2 = 1}}};
+static Update adam(void) {
+    Tensor flat = tensor_1d(room, DTYPE_F32, 8);
+    for (int i = 0; i < 2; i++)
+        segments[i] = (Segment){.offset = 4 * i, .count = 2, .gap = -1, .slot = {2 * i, 4 + 2 * i},
+                                .direction = DIRECTION_ADAM};
+    return (Update){.weights = tensor_1d(room + 8, DTYPE_F32, 8), .z = flat, .state = flat, .grads = flat,
+                    .segments = {segments, 2}, .scalars = &scalars,
+                    .status = tensor_1d(room + 16, DTYPE_F64, STATUS_COUNT)};
+}
+
+static void right_update(const Kernels *k) {
+    Update u = adam();
+    k->update(&u);
+}
+static void no_scalars(const Kernels *k) {
+    Update u = adam();
+    u.scalars = NULL;
+    k->update(&u);
+}
+static void overlapping_segments(const Kernels *k) {
+    Update u = adam();
+    segments[1].offset = 1;
+    k->update(&u);
+}
+static void long_segment(const Kernels *k) {
+    Update u = adam();
+    segments[1].count = 5;
+    k->update(&u);
+}
+static void no_slot(const Kernels *k) {
+    Update u = adam();
+    segments[1].slot[1] = -1;
+    k->update(&u);
+}
+static void gap_outside(const Kernels *k) {
+    Update u = adam();
+    segments[0].gap = 7;
+    k->readout_add(u.weights, &u);
+}
+static void gap_in_weights(const Kernels *k) {
+    Update u = adam();
+    u.weights = u.z;
+    segments[0].gap = 0;
+    k->update(&u);
+}
+static void no_directions(const Kernels *k) {
+    Update u = adam();
+    segments[0].direction = DIRECTION_GIVEN;
+    k->update(&u);
+}
+static void large_directions(const Kernels *k) {
+    Update u = adam();
+    segments[0].direction = DIRECTION_GIVEN;
+    u.directions = tensor_3d(room, DTYPE_F32, 2, 1, 3);
+    k->update(&u);
+}
+static void no_norms(const Kernels *k) {
+    Update u = adam();
+    segments[1].direction = DIRECTION_MARS;
+    segments[1].slot[2] = 0;
+    k->update(&u);
+}
+static void few_norms(const Kernels *k) {
+    Update u = adam();
+    k->corrected_norms(tensor_1d(room + 32, DTYPE_F64, 1), &u);
+}
+static void few_matrices(const Kernels *k) {
+    Update u = adam();
+    k->momentum_mix(tensor_3d(room + 32, DTYPE_F32, 1, 1, 2), &u);
+}
+static void no_neurons(const Kernels *k) {
+    Update u = adam();
+    segments[1].slot[1] = 7;
+    k->neuron_normalise(tensor_3d(room + 32, DTYPE_F32, 2, 2, 1), false, &u);
+}
+
+static void product(const Kernels *k, Tensor out, Tensor c, double beta) {
+    k->matrix_product(&(MatrixProduct){.out = out, .a = tensor_3d(room, DTYPE_F32, 1, 3, 2),
+                                       .b = tensor_3d(room, DTYPE_F32, 1, 3, 4), .c = c, .a_transposed = true,
+                                       .alpha = 1, .beta = beta});
+}
+static void right_product(const Kernels *k) { product(k, tensor_3d(room + 32, DTYPE_F32, 1, 2, 4), TENSOR_NONE, 0); }
+static void product_in_place(const Kernels *k) { product(k, tensor_3d(room, DTYPE_F32, 1, 2, 4), TENSOR_NONE, 0); }
+static void nothing_added(const Kernels *k) { product(k, tensor_3d(room + 32, DTYPE_F32, 1, 2, 4), TENSOR_NONE, 1); }
+static void wide_product(const Kernels *k) { product(k, tensor_3d(room + 32, DTYPE_F64, 1, 2, 4), TENSOR_NONE, 0); }
+static void turned_product(const Kernels *k) { product(k, tensor_3d(room + 32, DTYPE_F32, 1, 4, 2), TENSOR_NONE, 0); }
+
+static void short_stream(const Kernels *k) {
+    k->stream((const Tensor[]){tensor_1d(room, DTYPE_F32, 8), tensor_1d(room + 8, DTYPE_F32, 7)}, 2, 1, 1);
+}
+
 // Writes NaN to the last of three strided rows.
 static void nan_written(const Kernels *k) {
     float in[6] = {[5] = NAN};
@@ -98,6 +192,25 @@ TEST(calls_are_held_against_the_contract) {
         {ungated, "activation_forward: 4 columns to 4 by activation 2", false},
         {strided_download, "download: in is not contiguous", false},
         {no_segments, "sum_squares: segments are missing", false},
+        {right_update, NULL, true},
+        {no_scalars, "update: scalars are missing", false},
+        {overlapping_segments, "update: segment 1 is 1 + 2, behind 2 of 8 elements", false},
+        {long_segment, "update: segment 1 is 4 + 5, behind 2 of 8 elements", false},
+        {no_slot, "update: segment 1 has a slot or a gap outside 8 numbers of state", false},
+        {gap_outside, "readout_add: segment 0 has a slot or a gap outside 8 numbers of state", false},
+        {gap_in_weights, "update: weights are z, beside a gap", false},
+        {no_directions, "update: directions are missing", false},
+        {large_directions, "update: segment 0 has 2 elements, its matrix 3", false},
+        {no_norms, "update: norms are missing", false},
+        {few_norms, "corrected_norms: 1 norms of 2 segments", false},
+        {few_matrices, "momentum_mix: 1 matrices of 2 segments", false},
+        {no_neurons, "neuron_normalise: slot 1 of segment 1 is outside 8 numbers of state", false},
+        {right_product, NULL, true},
+        {product_in_place, "matrix_product: out is one of the others", false},
+        {nothing_added, "matrix_product: c and beta 1", false},
+        {wide_product, "matrix_product: f64 from f32", false},
+        {turned_product, "p->a has the wrong shape: it is f32 (1, 3, 2), expected float (K = 1, I = 3, M = 4)", false},
+        {short_stream, "stream: tensor 1 is not of the first one's size", false},
         {nan_written, "activation_forward wrote nan to out", true},
         {nan_in_bf16, "activation_forward wrote nan to out", true},
         {nan_written, NULL, false},
@@ -121,6 +234,6 @@ TEST(calls_are_counted) {
     const char *row = strstr(text_string(&text), "fill_zero");
     assert_non_null(row);
     assert_int_equal(strtol(row + strlen("fill_zero"), NULL, 10), 3);
-    assert_null(strstr(text_string(&text), "adamw_update")); // not called
+    assert_null(strstr(text_string(&text), "momentum_mix")); // not called
     text_close(&text);
 }

@@ -1,4 +1,4 @@
-// The loss and the optimizer's step against the reference.
+// The loss and the decision of the step against the reference.
 #include <math.h>
 
 #include "tests/support_kernels.h"
@@ -10,12 +10,12 @@ static Twin scalars_twin(const StepScalars *scalars) { return twin_of_bytes("sca
 
 // ---- segments ----
 
-// Of `count` elements: all but some at the end of each segment, as padding is; routes and scales differ.
+// Of `count` elements: all but some at the end of each segment, as padding is.
 static void set_segments(Segment segments[SEGMENTS], int64_t count) {
     int64_t third = count / 3;
-    segments[0] = (Segment){0, third - third / 8, RECIPE_MATRIX, 1, 1};
-    segments[1] = (Segment){third, third, RECIPE_OTHER, 0.5f, 0};
-    segments[2] = (Segment){2 * third, count - 2 * third - count / 20, RECIPE_OTHER, 2, 0.25f};
+    segments[0] = (Segment){.offset = 0, .count = third - third / 8};
+    segments[1] = (Segment){.offset = third, .count = third};
+    segments[2] = (Segment){.offset = 2 * third, .count = count - 2 * third - count / 20};
 }
 
 static Segments segments_on(Twin segments, int side) { return (Segments){segments.on[side].data, SEGMENTS}; }
@@ -161,115 +161,31 @@ static void status_in_fp32(const void *operation) {
     float room[STATUS_COUNT] = {0}, numbers[1] = {0};
     int32_t target[1] = {0};
     Tensor status = tensor_1d(room, DTYPE_F32, STATUS_COUNT), one = tensor_1d(numbers, DTYPE_F32, 1);
+    Tensor matrix = tensor_3d(numbers, DTYPE_F32, 1, 1, 1);
     StepScalars scalars = {0};
+    Segment segment = {.count = 1, .gap = -1};
     Segments none = {NULL, 0};
+    Update update = {.weights = one, .z = one, .state = one, .grads = one, .scalars = &scalars, .status = status};
     switch (*(const int *)operation) {
     case 0: cpu_kernels.loss_add(status, one, tensor_1d(target, DTYPE_I32, 1), one); break;
     case 1: cpu_kernels.sum_squares(tensor_slice(status, 0, 0, 1), one, none); break;
     case 2: cpu_kernels.step_decide(status, &scalars); break;
-    case 3: cpu_kernels.adamw_update(&(AdamwUpdate){one, one, one, one, one, none, &scalars, status}); break;
+    case 3: cpu_kernels.update(&update); break;
+    case 4: cpu_kernels.readout_add(one, &update); break;
+    case 5: cpu_kernels.momentum_mix(matrix, &update); break;
+    case 6:
+        update.segments = (Segments){&segment, 1};
+        cpu_kernels.neuron_normalise(matrix, false, &update);
+        break;
     }
 }
 
 TEST(status_is_refused_in_another_dtype) {
     char printed[1024];
-    for (int operation = 0; operation < 4; operation++) {
+    for (int operation = 0; operation < 7; operation++) {
         assert_int_equal(test_status_of(status_in_fp32, &operation, printed, sizeof printed), EXIT_INTERNAL);
         assert_non_null(strstr(printed, "f32 where f64 belongs"));
     }
-}
-
-// ---- AdamW ----
-
-enum { SKIP = 1, ALIASED = 2, NO_EPSILON = 4 };
-
-static StepScalars adamw_scalars(double epsilon) {
-    return (StepScalars){.t = 3,
-                         .recipe = {[RECIPE_MATRIX] = {0.25, 0.1, 0.9, 0.95, epsilon, 0.271, 0.142625},
-                                    [RECIPE_OTHER] = {0.5, 0.3, 0.8, 0.99, epsilon, 0.488, 0.029701}}};
-}
-
-static void adamw(const Sizes *s) {
-    Segment segments[SEGMENTS];
-    set_segments(segments, s->in);
-    StepScalars step = adamw_scalars(s->variant & NO_EPSILON ? 0 : 1e-3);
-    Twin z = twin("z", NORMAL, WIDE, s->in, 0, 0), grads = twin("grads", NORMAL, WIDE, s->in, 0, 0);
-    Twin m = twin("m", NORMAL, WIDE, s->in, 0, 0), v = twin("v", POSITIVE, WIDE, s->in, 0, 0);
-    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0), scalars = scalars_twin(&step);
-    Twin segment = twin_of_bytes("segments", segments, sizeof segments);
-    bool aliased = s->variant & ALIASED && twin_get(z, 0, 0) == twin_get(z, 1, 0);
-    Twin weights = twin("weights", POISON, COMPUTE, s->in, 0, 0);
-    for (int i = 0; i < 2; i++) aliased = aliased && weights.on[i].dtype == z.on[i].dtype;
-    for (int64_t i = 0; i < s->in; i += 3) { // gradient and state that are 0
-        twin_set(grads, i, 0);
-        if (i % 2 == 0) twin_set(m, i, 0), twin_set(v, i, 0);
-    }
-    if (s->variant & NO_EPSILON) twin_set(v, 0, 0), twin_set(m, 0, 1); // a mean beside a square that has vanished
-    twin_set(status, STATUS_CLIP_FACTOR, 0.75);
-    twin_set(status, STATUS_SKIP, s->variant & SKIP ? 1 : 0);
-    if (s->variant & SKIP) twin_set(grads, 1, NAN);
-    BOTH(k, i)
-        k->adamw_update(&(AdamwUpdate){.weights = aliased ? z.on[i] : weights.on[i], .z = z.on[i], .grads = grads.on[i],
-                                       .m = m.on[i], .v = v.on[i], .segments = segments_on(segment, i),
-                                       .scalars = scalars.on[i].data, .status = status.on[i]});
-}
-
-TEST(adamw_equals_the_reference) {
-    for (int variant = 0; variant < 8; variant++) {
-        const Sizes list[] = {{.in = 61, .variant = variant}, {.in = 1000, .variant = variant}};
-        COMPARE_BACKENDS(adamw, list, 16);
-    }
-}
-
-// Segments that end inside and at the ends of blocks of threads.
-TEST(adamw_over_many_elements) { compare_backends(adamw, &(Sizes){.in = 200003}, 16); }
-
-// What the formula says of one element, on either side of a comparison.
-static void adamw_one(const Sizes *s) {
-    Segment all = {0, 2, RECIPE_MATRIX, 1, 1};
-    Twin segment = twin_of_bytes("segments", &all, sizeof all);
-    Twin scalars = scalars_twin(&(StepScalars){.recipe = {{0.5, 0.5, 0.5, 0.75, 0, 0.5, 0.25}}});
-    Twin z = twin("z", TEN, WIDE, 2, 0, 0), grads = twin("grads", TEN, WIDE, 2, 0, 0);
-    Twin m = twin("m", TEN, WIDE, 2, 0, 0), v = twin("v", TEN, WIDE, 2, 0, 0);
-    Twin weights = twin("weights", POISON, COMPUTE, 2, 0, 0), status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0);
-    const struct { Twin twin; double values[2]; } set[] = {{z, {2, 4}}, {grads, {8, 0}}, {m, {0, 0}}, {v, {0, 0}}};
-    for (int i = 0; i < 4; i++)
-        for (int j = 0; j < 2; j++) twin_set(set[i].twin, j, set[i].values[j]);
-    twin_set(status, STATUS_CLIP_FACTOR, 0.5);
-    twin_set(status, STATUS_SKIP, 0);
-    BOTH(k, i) {
-        k->adamw_update(&(AdamwUpdate){weights.on[i], z.on[i], grads.on[i], m.on[i], v.on[i],
-                                       {segment.on[i].data, 1}, scalars.on[i].data, status.on[i]});
-        // g = 4, m = 2, v = 4, d = (2 / 0.5) / sqrt(4 / 0.25) = 1, z = 2 - (0.5 + 0.5 0.5 2); then d = 0 / 0 = 0
-        const double expected[] = {2, 4, 1, 3};
-        const double got[] = {twin_get(m, i, 0), twin_get(v, i, 0), twin_get(z, i, 0), twin_get(z, i, 1)};
-        for (int j = 0; j < 4; j++) CHECK_CLOSE(got[j], expected[j], 1e-6 * (double)s->in);
-    }
-}
-
-TEST(adamw_by_hand) { compare_backends(adamw_one, &(Sizes){.in = 1}, 4); }
-
-// Without epsilon, in fp32: gradients whose squares vanish or have few digits move nothing far.
-TEST(adamw_without_epsilon_takes_no_long_steps) {
-    enum { COUNT = 64, STEPS = 20 };
-    Errors errors = {0};
-    assert_true(cpu_kernels.open(1, &errors));
-    float z[COUNT] = {0}, grads[COUNT], m[COUNT] = {0}, v[COUNT] = {0};
-    double status[STATUS_COUNT] = {[STATUS_CLIP_FACTOR] = 1};
-    for (int i = 0; i < COUNT; i++) grads[i] = (float)pow(10, -30 + i / 4.0); // 1e-30, ..., 1e-23, ..., 6e-15
-    for (int t = 1; t <= STEPS; t++) {
-        Segment all = {0, COUNT, RECIPE_MATRIX, 1, 1};
-        StepScalars scalars = {.recipe = {{1, 0, 0.9, 0.95, 0, 1 - pow(0.9, t), 1 - pow(0.95, t)}}};
-        float before[COUNT];
-        memcpy(before, z, sizeof z);
-        Tensor weights = tensor_1d(z, DTYPE_F32, COUNT);
-        cpu_kernels.adamw_update(&(AdamwUpdate){
-            weights, weights, tensor_1d(grads, DTYPE_F32, COUNT), tensor_1d(m, DTYPE_F32, COUNT),
-            tensor_1d(v, DTYPE_F32, COUNT), {&all, 1}, &scalars, tensor_1d(status, DTYPE_F64, STATUS_COUNT)});
-        for (int i = 0; i < COUNT; i++) assert_true(fabsf(z[i] - before[i]) < 2);
-    }
-    assert_true(z[0] == 0);                        // g^2 is 0 in fp32
-    CHECK_CLOSE(z[COUNT - 1], -STEPS, 1e-3);       // and here has all its digits
 }
 
 // ---- threads ----
@@ -279,6 +195,4 @@ TEST(steps_are_equal_on_one_and_two_threads) {
         compare_threads(cross_entropy, &(Sizes){.b = 3, .t = 71, .in = 1237, .out = 1280, .variant = variant});
     compare_threads(loss_add, &(Sizes){.b = 4, .t = 1024});
     compare_threads(sum_squares, &(Sizes){.in = 1000003});
-    compare_threads(adamw, &(Sizes){.in = 300007});
-    compare_threads(adamw, &(Sizes){.in = 300007, .variant = ALIASED});
 }
