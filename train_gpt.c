@@ -405,6 +405,10 @@ const Command commands[] = {
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
     {"check", command_check, "CONFIG.json [key=value ...]", "dry run: validity, memory plan, time estimate"},
     {"bench", command_bench, "[CONFIG.json] [key=value ...] [--json]", "step throughput against the step's own GEMMs"},
+    {"analyze", command_analyze,
+     "newton-schulz [--polynomial NAME] [--coefficients LIST] [--safety X] [--steps N] [--dtype fp32|fp64|bf16] "
+     "[--matrix gaussian|spectrum:LIST|CHECKPOINT] [--tensor NAME] [--rows N] [--columns N] [--seed S] [--json]",
+     "orthogonalisation beside the exact polar factor: error, alignment, singular values, cost"},
     {"doctor", command_doctor, "", "what this machine has, what is missing, the fix"},
     {"help", command_help, "[SECTION]", "this text, or every key of a section"},
     {0},

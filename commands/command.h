@@ -17,6 +17,7 @@ int command_prepare(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_config(int argc, char **argv);
 int command_bench(int argc, char **argv);
+int command_analyze(int argc, char **argv);
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 

@@ -107,6 +107,7 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
 bool run_save(Run *run, Errors *errors);
 bool run_prune(const Run *run, Errors *errors); // as checkpoint.keep says
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
+Safetensors *run_open_state(const char *checkpoint, Errors *errors); // what run_load_state reads
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
 
 // The configuration stored in a checkpoint, with overrides on top.

@@ -229,6 +229,12 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
     return good && read_optimizer(run, checkpoint, errors);
 }
 
+Safetensors *run_open_state(const char *checkpoint, Errors *errors) {
+    char path[4096];
+    path_join(path, checkpoint, STATE_FILE);
+    return safetensors_open(path, EXIT_CHECKPOINT, errors);
+}
+
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
     NamedTensors model = {0};
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
