@@ -111,7 +111,8 @@ int64_t optim_ranges(const ParamList *params, OptimRange *out, int64_t most) {
             OptimRange *r = &out[count++];
             *r = (OptimRange){.begin = begin, .rows = vector ? 1 : p->part[part].rows,
                               .columns = vector ? p->part[part].rows : p->columns, .kind = p->kind};
-            snprintf(r->name, sizeof r->name, "%s%s%s", p->name, *p->part[part].suffix ? "." : "", p->part[part].suffix);
+            const char *suffix = p->part[part].suffix;
+            snprintf(r->name, sizeof r->name, "%s%s%s", p->name, *suffix ? "." : "", suffix);
             begin += r->rows * r->columns;
         }
     }

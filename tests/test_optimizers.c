@@ -1,7 +1,7 @@
-// Every recipe against scripts/oracles/optimizers_engine.py, which took the recorded gradients of tests/fixtures/
-// optimizers.safetensors in float64: where x, z, y and the readout are after some updates, and the scalars of each.
-// Cases and their options are those of the fixture. The reference must agree to fp64 rounding, the CPU to fp32 rounding,
-// of where a tensor is and of how far it has gone.
+// Every recipe against scripts/oracles/optimizers_engine.py, which took recorded gradients in float64: where x, z, y
+// and the readout are after some updates, and the scalars of each update. Cases and their options are those of
+// tests/fixtures/optimizers.json. The reference must agree to fp64 rounding, the CPU to fp32 rounding, of where a
+// tensor is and of how far it has gone.
 #include <math.h>
 
 #include "data/safetensors.h"
@@ -24,7 +24,7 @@ typedef struct {
     double *start, *gradients; // of the sequence of a case
 } Fixture;
 
-// Relative to a tensor's norm, and to the distance it has gone; the latter up to the rounding of the numbers themselves.
+// Relative to a tensor's norm, and to the distance it has gone, up to `unit` of the norm.
 typedef struct {
     const Kernels *kernels;
     double tolerance, soap, distance, unit;

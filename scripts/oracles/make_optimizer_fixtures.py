@@ -10,7 +10,7 @@ optimizers.json: `params` of a small model (rows of each part, columns), `sequen
 of the program as text, the sequence, the updates after which iterates are kept, which iterates. optimizers.safetensors:
 
     start, normal, rank1      (E), (UPDATES, E) weights and gradients, all parameters one behind the other; float32
-    zeros, scaled             (1 + UPDATES, params) factors of start and `normal`, powers of 2 or 0; float32
+    zeros, scaled, tiny       (1 + UPDATES, params) factors of start and `normal`, powers of 2 or 0; float32
     CASE                      (updates kept, iterates, E) float64; e is the readout
     CASE.scalars              (UPDATES, 4) float64: eta, c, b of the next y, stretch; of the route of matrices,
                               where the sequence is `normal`
@@ -20,6 +20,7 @@ import json
 import math
 import pathlib
 import sys
+from fnmatch import fnmatch
 
 import numpy as np
 from safetensors.numpy import save
@@ -44,6 +45,7 @@ HYPER = {"lr": "lr", "weight_decay": "decay", "momentum": "mu", "ramp_steps": "r
          "ns_safety": "safety", "ns_match": "match", "interpolation": "b", "average_by": "weight_by",
          "average_lr_power": "p", "average_step_power": "r", "average_boost": "C", "average_weight": "c",
          "ns_coefficients": "polynomial"}
+INTEGERS = ("ramp_steps", "precondition_every", "precondition_max", "ns_steps")
 SCHEDULE = {"gpa": "cosine", "adamx": "inverse_sqrt"}   # of recipes; else cosine, or constant where they average
 
 # ---- cases ----
@@ -69,8 +71,7 @@ def rest_of(recipe, options):
 
 def defaults(recipe):
     """Nothing but the name: every default counts."""
-    made = case(recipe, updates=(UPDATES,), label="defaults", **{k: None for k in FAST} | {"clip": "0"})
-    return made
+    return case(recipe, updates=(UPDATES,), label="defaults", **{k: None for k in FAST} | {"clip": "0"})
 
 
 KELLER5 = "3.4445 -4.7750 2.0315; 3.4445 -4.7750 2.0315; 2 -1.5 0.5"
@@ -89,12 +90,15 @@ def all_cases():
     yield from (case("ademamix", ramp_steps=n, beta3="0.99") for n in ("0", "30"))
     yield from (case("soap", **o) for o in (dict(precondition_shift="0.001"), dict(precondition_every="1"),
                                            dict(precondition_max="5", shampoo_beta="0.9")))
-    yield from (case("muon", updates=(2, 50), ns=n) for n in ("you5", "polar5", "cubic5", "taylor:1", "taylor:3", "exact"))
+    yield from (case("muon", updates=(2, 50), ns=n)
+                for n in ("you5", "polar5", "cubic5", "taylor:1", "taylor:3", "exact"))
     yield from (case("muon", updates=(2, 50), **o) for o in (
         dict(ns_steps="3"), dict(ns="taylor:2", ns_steps="7"), dict(ns_match="true"), dict(ns_safety="1.25"),
         dict(label="custom", ns="custom", ns_coefficients=KELLER5), dict(compat="official"), dict(scale="keller"),
         dict(scale="spectral"), dict(scale="rms"), dict(momentum="0")))
-    yield case("muon", "scaled", (UPDATES,), compat="official")
+    yield from (case("muon", s, (UPDATES,), compat="official") for s in ("scaled", "tiny"))
+    yield from (case(r, "tiny", (UPDATES,)) for r in ("muon", "normuon", "sf_normuon", "amuse"))
+    yield case("adam", "tiny", (UPDATES,), epsilon="0")
     yield from (case("sf_adamw", **o) for o in (
         dict(average_step_power="1", average_lr_power="1", interpolation="0.98"), dict(schedule="cosine"),
         dict(schedule="cosine", average_by="now"), dict(interpolation="0"), dict(interpolation="1"),
@@ -116,7 +120,7 @@ def all_cases():
     yield case("muon", clip="0.5", other__name="lion", other__lr="0.001", matrix__momentum="0.8")
     yield case("sf_muon", other__name="adamw", updates=(50,))
     yield from (case(r, updates=(2, 50), label="groups", groups=json.dumps(
-        ["table lr=0.5 weight_decay=0", "qkv lr=2", "qkv.k lr=3", "vector weight_decay=2", "t?ll weight_decay=4"]))
+        ["table lr=0.5 weight_decay=0", "qkv lr=2", "qkv.k lr=3", "vector weight_decay=2", "table weight_decay=3", "t?ll weight_decay=4", "matrix lr=2", "q*.v lr=0.25"]))
         for r in ("adamw", "amuse", "lion", "sf_adamw", "muon"))
     yield from (case(r, iterates="e", **o) for r in ("adamw", "amuse") for o in (
         dict(readout="ema", readout_start="7", readout_every="4", readout_decay="0.8"), dict(readout="ema"),
@@ -134,9 +138,11 @@ def factor_of(o, recipe):
     """The learning rate's curve: t / warmup, then the curve on what is left of the run."""
     averages = engine.RECIPES[recipe].average is not engine.average_none
     kind = o.get("schedule") or SCHEDULE.get(recipe) or ("constant" if averages else "cosine")
-    warmup, final, share = int(o.get("warmup_steps", 2)), float(o.get("final_lr", 0.1)), float(o.get("decay_fraction", 0.2))
-    shape = {"linear": lambda q: q, "sqrt": math.sqrt, "1-sqrt": lambda q: 1 - math.sqrt(1 - q), "square": lambda q: q * q,
-             "cosine": lambda q: (1 - math.cos(math.pi * q)) / 2}.get(o.get("decay_shape", "linear"))
+    warmup, final = int(o.get("warmup_steps", 2)), float(o.get("final_lr", 0.1))
+    share = float(o.get("decay_fraction", 0.2))
+    shape = {"linear": lambda q: q, "sqrt": math.sqrt, "1-sqrt": lambda q: 1 - math.sqrt(1 - q),
+             "square": lambda q: q * q, "cosine": lambda q: (1 - math.cos(math.pi * q)) / 2,
+             "exp": None}[o.get("decay_shape", "linear")]
 
     def factor(t):
         t = min(t, UPDATES)
@@ -159,7 +165,7 @@ def value_of(name, text):
     if text in ("true", "false"):
         return text == "true"
     try:
-        return int(text) if name in ("ramp_steps", "precondition_every", "precondition_max", "ns_steps") else float(text)
+        return int(text) if name in INTEGERS else float(text)
     except ValueError:
         return text
 
@@ -188,7 +194,6 @@ def pieces():
 
 
 def multipliers(options):
-    from fnmatch import fnmatch
     found = {piece[0]: [1.0, 1.0] for piece in pieces()}
     for rule in json.loads(options.get("groups", '["vector weight_decay=0"]')):
         which, *settings = rule.split()
@@ -262,9 +267,9 @@ def make_sequences():
 
 
 def make_factors():
-    """Tensors whose gradient is zero, for a while or for good; and numbers of sizes from 1e-15 to 1e15."""
+    """Tensors whose gradient is zero, for a while or for good; gradients between 1e-15 and 1e15; all of 1e-15."""
     names = [name for name, *_ in PARAMS]
-    zeros, scaled = (np.ones((1 + UPDATES, len(names)), np.float32) for _ in range(2))
+    zeros, scaled, tiny = (np.ones((1 + UPDATES, len(names)), np.float32) for _ in range(3))
     zeros[1:4] = 0                                      # nothing moves at first
     zeros[:, names.index("wide")] = 0                   # a projection that starts at zero and stays there
     zeros[0, names.index("square")] = 0
@@ -275,7 +280,8 @@ def make_factors():
     for i in range(len(names)):
         for t in range(1, 1 + UPDATES):
             scaled[t, i] = 2.0 ** (0, 25, 50, 20, -15, -50, -48)[(t // 6 + i) % 7]
-    return zeros, scaled
+    tiny[1:] = 2.0 ** -50
+    return zeros, scaled, tiny
 
 
 # ---- the whole file ----
@@ -283,10 +289,11 @@ def make_factors():
 def main(folder):
     for name, scale in list(engine.SCALES.items()):     # the program keeps them in float32
         engine.SCALES[name] = lambda rows, columns, scale=scale: float(np.float32(scale(rows, columns)))
-    start, normal, rank1, zeros, scaled = make_sequences()
+    start, normal, rank1, zeros, scaled, tiny = make_sequences()
     columns = np.concatenate([np.full(sum(p.values()) * c, i) for i, (_, _, p, c) in enumerate(PARAMS)])
-    sequences = {"normal": (None, normal), "rank1": (None, rank1), "zeros": (zeros, normal), "scaled": (scaled, normal)}
-    tensors = dict(start=start, normal=normal, rank1=rank1, zeros=zeros, scaled=scaled)
+    sequences = {"normal": (None, normal), "rank1": (None, rank1), "zeros": (zeros, normal), "scaled": (scaled, normal),
+                 "tiny": (tiny, normal)}
+    tensors = dict(start=start, normal=normal, rank1=rank1, zeros=zeros, scaled=scaled, tiny=tiny)
     cases = list(all_cases())
     for made in cases:
         factors, gradients = sequences[made["sequence"]]
