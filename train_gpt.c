@@ -1,4 +1,5 @@
 // Thalweg: GPT pretraining. The training loop, and the table of commands.
+#include <limits.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -304,6 +305,7 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     catch_signals();
     run->stop = &stop_signal;
     run->begun = clock_seconds();
+    if (checkpoint && !run_adopt(run, checkpoint, &errors)) goto failed;
     if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
     if (checkpoint && !run_check_resume(&run->config, checkpoint, &errors)) goto failed;
     if (!run_take_directory(run, resume, &errors)) goto failed;
@@ -359,12 +361,13 @@ int command_train(int argc, char **argv) {
 // A branch: a new run that begins with a checkpoint of another one, which stays as it is.
 static int branch(Run *run, const char *into, int argc, char **argv) {
     Errors errors = {0};
-    static char checkpoint[4096];
-    if (run_find(argv[1], checkpoint, &errors))
+    static char checkpoint[4096], origin[PATH_MAX];
+    if (!*into) errors_add(&errors, EXIT_USAGE, "--into: name the directory of the new run");
+    if (errors.count == 0 && run_find(argv[1], checkpoint, &errors))
         run_config_from(checkpoint, &run->config, argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
     run->config.run.dir = into;
-    run->origin = checkpoint;
+    run->origin = realpath(checkpoint, origin) ? origin : checkpoint;
     run_name_directory(run);
     return start(run, false, checkpoint);
 }

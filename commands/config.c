@@ -120,6 +120,33 @@ bool config_key_nearest(const char *name, Text *out) {
 
 // ---- values ----
 
+void config_differences(const Config *a, const Config *b, ConfigDifference *each, void *context) {
+    for (int64_t i = 0; i < config_key_count(); i++) {
+        ConfigKey key = config_key(i);
+        Text name = {0}, was = {0}, is = {0};
+        config_key_name(&key, &name);
+        option_print(key.row, config_options_read(a, key.section), &was);
+        option_print(key.row, config_options_read(b, key.section), &is);
+        if (strcmp(text_string(&was), text_string(&is)) != 0)
+            each(text_string(&name), text_string(&was), text_string(&is), context);
+        text_close(&name);
+        text_close(&was);
+        text_close(&is);
+    }
+}
+
+void config_adopt(Config *config, const Config *from, const char *name) {
+    int64_t number = config_key_find(name);
+    REQUIRE(number >= 0, "there is no key %s", name);
+    ConfigKey key = config_key(number);
+    Text value = {0}, problem = {0};
+    option_print(key.row, config_options_read(from, key.section), &value);
+    if (option_is_auto(key.row, config_options_read(config, key.section)))
+        option_set(key.row, config_options(config, key.section), text_string(&value), &config->strings, &problem);
+    text_close(&value);
+    text_close(&problem);
+}
+
 bool config_given(const Config *config, const char *name) {
     int64_t number = config_key_find(name);
     REQUIRE(number >= 0, "there is no key %s", name);

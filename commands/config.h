@@ -50,6 +50,13 @@ void config_close(Config *config);
 // object "_source" names where each value that is not a default came from (ignored when read back).
 void config_json(const Config *config, bool sources, Text *out);
 
+// Calls `each` for every key whose values differ, with both as text.
+typedef void ConfigDifference(const char *key, const char *a, const char *b, void *context);
+void config_differences(const Config *a, const Config *b, ConfigDifference *each, void *context);
+
+// A key that is auto takes the value that it has in `from`.
+void config_adopt(Config *config, const Config *from, const char *key);
+
 // Whether a key has another value than its default.
 bool config_given(const Config *config, const char *key);
 

@@ -44,9 +44,25 @@ static void complain(Reader *reader, const cJSON *node, const char *key, const c
     text_close(&message);
 }
 
+// Names that users of other programs look for, and what there is instead.
+static const struct {
+    const char *key, *instead;
+} absent[] = {{"optim.l2", "L2 in the gradient is not offered, optim.weight_decay is decoupled from it"},
+              {"optim.eps", "the key is optim.epsilon"},
+              {"optim.learning_rate", "the key is optim.lr"},
+              {"optim.betas", "the keys are optim.beta1 and optim.beta2"}};
+
+static const char *find_absent(const char *key) {
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++)
+        if (strcmp(key, absent[i].key) == 0) return absent[i].instead;
+    return NULL;
+}
+
 static void describe_unknown(const char *key, Text *problem) {
     Text nearest = {0};
-    if (config_is_section(key))
+    if (find_absent(key))
+        text_printf(problem, "there is no such key: %s", find_absent(key));
+    else if (config_is_section(key))
         text_printf(problem, "is a section; set one of its keys, `train_gpt help %s` lists them", key);
     else if (config_key_nearest(key, &nearest))
         text_printf(problem, "there is no such key; did you mean \"%s\"?", text_string(&nearest));
@@ -67,7 +83,8 @@ static void set_source(Config *config, int64_t number, const char *place, int fi
 
 // Keys that say the same thing in two ways: one that is given in a later file or on the command line takes the place
 // of the other. Both in one place stay, and are refused where they are used.
-static const char *const exclusive[][2] = {{"train.steps", "train.tokens"}};
+static const char *const exclusive[][2] = {{"train.steps", "train.tokens"},
+                                           {"optim.warmup_steps", "optim.warmup_tokens"}};
 
 static void displace(Config *config, int64_t number, const char *other, int file) {
     int64_t displaced = config_key_find(other);

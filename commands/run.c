@@ -186,6 +186,17 @@ static OptimSetup optim_setup(const Run *run) {
                         .wide = run->wide};
 }
 
+// What auto became belongs to the run: it must not follow another train.steps.
+static void settle_optimizer(Run *run) {
+    Config *c = &run->config;
+    HyperOptions *own[RECIPE_ROUTES] = {&c->hyper_matrix, &c->hyper_other};
+    const Route *routes = run->optim.routes;
+    if (c->optim.warmup_steps == OPTION_AUTO && c->optim.warmup_tokens == OPTION_AUTO)
+        c->optim.warmup_steps = routes[RECIPE_MATRIX].schedule.warmup;
+    for (int i = 0; i < RECIPE_ROUTES; i++)
+        if (recipe_reads(routes[i].recipe) >> HYPER_ramp_steps & 1) own[i]->ramp_steps = routes[i].hyper.ramp_steps;
+}
+
 static bool plan_network(Run *run, Errors *errors) {
     bool training = run->parts & RUN_TRAINING;
     const TrainOptions *t = &run->config.train;
@@ -194,7 +205,9 @@ static bool plan_network(Run *run, Errors *errors) {
     gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
     if (!training) return true;
     OptimSetup optim = optim_setup(run);
-    return optim_plan(&run->optim, run->kernels, &run->gpt.params, run->compute, &optim, errors);
+    if (!optim_plan(&run->optim, run->kernels, &run->gpt.params, run->compute, &optim, errors)) return false;
+    settle_optimizer(run);
+    return true;
 }
 
 static bool open_data(Run *run, Errors *errors) {
@@ -416,9 +429,9 @@ void run_name_directory(Run *run) {
 }
 
 static bool refuse_occupied(const Run *run, Errors *errors) {
-    return errors_add(errors, EXIT_USAGE,
-                      "%s: the run directory is not empty; continue it with --resume, or choose another run.dir",
-                      run->dir);
+    return errors_add(errors, EXIT_USAGE, "%s: the run directory is not empty; %s", run->dir,
+                      run->origin ? "a branch needs a new one"
+                                  : "continue it with --resume, or choose another run.dir");
 }
 
 bool run_take_directory(Run *run, bool resume, Errors *errors) {

@@ -113,6 +113,10 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // mode
 // The configuration stored in a checkpoint, with overrides on top.
 bool run_config_from(const char *checkpoint, Config *config, char *const *overrides, int count, Errors *errors);
 
+// Before the plan of a run that goes on: what was auto when it began stays what it became then; another optimizer is
+// refused (exit 2).
+bool run_adopt(Run *run, const char *checkpoint, Errors *errors);
+
 // Whether a checkpoint may be continued under this planned configuration: every option that must not change is named
 // (exit 2).
 bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);

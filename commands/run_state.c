@@ -243,64 +243,7 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
     return good;
 }
 
-// ---- options across a resume ----
-
-// What a resume may change, keys and (with a point) sections. Everything else decides what the finished steps were and
-// must stay; so must the exceptions. train.batch_tokens was resolved when the run began; data.train may name the same
-// data by another path.
-static const char *const changeable[] = {
-    "device",      "threads",   "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.max_bad_steps",
-    "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.", "log.", "checkpoint.",
-    "sample.",     "optim.",    NULL};
-static const char *const exceptions[] = {"optim.name",    "optim.matrix.name",       "optim.other.name",
-                                         "optim.readout", "optim.precondition_max", "optim.matrix.precondition_max",
-                                         NULL}; // what is in the state
-
-static bool is_listed(const char *const *list, const char *key) {
-    for (; *list; list++) {
-        size_t size = strlen(*list);
-        bool section = (*list)[size - 1] == '.';
-        if (section ? strncmp(key, *list, size) == 0 : strcmp(key, *list) == 0) return true;
-    }
-    return false;
-}
-
-static bool may_change(const char *key) { return is_listed(changeable, key) && !is_listed(exceptions, key); }
-
-// Names every key of `a` that has another value in `b` and may not.
-static void refuse_changes(const cJSON *a, const cJSON *b, const char *prefix, Errors *errors) {
-    for (const cJSON *node = a->child; node; node = node->next) {
-        Text key = {0};
-        text_printf(&key, "%s%s", prefix, node->string);
-        const cJSON *other = b ? json_member(b, node->string) : NULL;
-        if (cJSON_IsObject(node)) {
-            text_add(&key, ".");
-            refuse_changes(node, other, text_string(&key), errors);
-        } else if (!cJSON_Compare(node, other, true) && !may_change(text_string(&key))) {
-            char *was = cJSON_PrintUnformatted(node), *is = other ? cJSON_PrintUnformatted(other) : NULL;
-            errors_add(errors, EXIT_USAGE,
-                       "%s: a resume cannot change it from %s to %s, the finished steps depend on it; start another "
-                       "run for that", text_string(&key), was ? was : "?", is ? is : "nothing");
-            cJSON_free(was);
-            cJSON_free(is);
-        }
-        text_close(&key);
-    }
-}
-
-bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors) {
-    Json *saved = open_run_json(checkpoint, errors);
-    if (!saved) return false;
-    Text text = {0};
-    config_json(config, false, &text);
-    Json *present = json_parse("options", text_string(&text), text.size, EXIT_INTERNAL, errors);
-    int before = errors->count;
-    if (present) refuse_changes(json_member(json_root(saved), "options"), json_root(present), "", errors);
-    json_close(present);
-    json_close(saved);
-    text_close(&text);
-    return errors->count == before;
-}
+// ---- a configuration ----
 
 bool run_config_from(const char *checkpoint, Config *config, char *const *overrides, int count, Errors *errors) {
     Json *json = open_run_json(checkpoint, errors);
@@ -317,6 +260,23 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
 }
 
 // ---- a model to look at ----
+
+// What is asked of the optimizer's state must be what the run made of it.
+static bool check_overrides(const ModelRequest *request, Errors *errors) {
+    static const struct {
+        const char *prefix, *reason;
+    } refused[] = {{"model.", "the checkpoint says what the model is"},
+                   {"optim.", "the iterates follow from the optimizer as it was"},
+                   {"train.steps=", "the iterates follow from the schedule as it was"},
+                   {"train.tokens=", "the iterates follow from the schedule as it was"}};
+    int kinds = request->iterate == ITERATE_SHOWN ? 1 : sizeof refused / sizeof refused[0], before = errors->count;
+    for (int64_t i = 0; i < request->overrides->count; i++)
+        for (int kind = 0; kind < kinds; kind++)
+            if (strncmp(request->overrides->items[i], refused[kind].prefix, strlen(refused[kind].prefix)) == 0)
+                errors_add(errors, EXIT_USAGE, "%s: %s; leave it out", request->overrides->items[i],
+                           refused[kind].reason);
+    return errors->count == before;
+}
 
 // Weights of one iterate, from the optimizer's state.
 static bool load_iterate(Run *run, const char *checkpoint, Iterate iterate, Errors *errors) {
@@ -336,11 +296,7 @@ bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
     bool shown = request->iterate == ITERATE_SHOWN;
     char checkpoint[4096], path[4096];
     if (!run_find(request->path, checkpoint, errors)) return false;
-    for (int64_t i = 0; i < overrides->count; i++)
-        if (strncmp(overrides->items[i], "model.", 6) == 0)
-            errors_add(errors, EXIT_USAGE, "%s: the checkpoint says what the model is; leave it out",
-                       overrides->items[i]);
-    if (errors->count > 0) return false;
+    if (!check_overrides(request, errors)) return false;
     if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
     path_join(path, checkpoint, "tokenizer.json");
     if (path_exists(path)) {

@@ -10,9 +10,9 @@
 
 typedef struct {
     const char *name;
-    int steps, terms;
+    int steps, terms, length; // of the list; further steps repeat its last polynomial
     double safety;
-    const double *e; // (steps, terms)
+    const double *e; // (length, terms)
     const char *origin;
 } List;
 
@@ -27,14 +27,13 @@ static const double cubic5[] = {3.3656576, -3.3420992, 2.5744352, -1.4957376, 2.
                                 -1.4312570, 2.4418906, -1.2764040, 2.2230472, -0.9630650};
 static const double exact_tail[] = {1.875, -1.25, 0.375};
 
-enum { KELLER_STEPS = 5, EXACT_KELLER = 18, EXACT_TAIL = 5, TAYLOR_STEPS = 5, TAYLOR_MOST = POLYNOMIAL_TERMS - 1 };
+enum { EXACT_KELLER = 18, EXACT_TAIL = 5, TAYLOR_STEPS = 5, TAYLOR_MOST = POLYNOMIAL_TERMS - 1 };
 
-// A list shorter than its steps repeats its last polynomial.
 static const List lists[] = {
-    {"keller5", KELLER_STEPS, 3, 1, keller5, "Keller Jordan, Muon"},
-    {"you5", 5, 3, 1, you5, "YouJiacheng, modded-nanogpt"},
-    {"polar5", 5, 3, 1.02, polar5, "Amsel et al., Polar Express: l = 1e-3, 5 steps"},
-    {"cubic5", 5, 2, 1.01, cubic5, "2606.00371; no squares of the Gram matrix"},
+    {"keller5", 5, 3, 1, 1, keller5, "Keller Jordan, Muon"},
+    {"you5", 5, 3, 5, 1, you5, "YouJiacheng, modded-nanogpt"},
+    {"polar5", 5, 3, 5, 1.02, polar5, "Amsel et al., Polar Express: l = 1e-3, 5 steps"},
+    {"cubic5", 5, 2, 5, 1.01, cubic5, "2606.00371; no squares of the Gram matrix"},
 };
 enum { LISTS = sizeof lists / sizeof lists[0] };
 
@@ -57,13 +56,14 @@ static void set_step(Polynomial *p, int step, const double *e) {
     memcpy(p->e[step], e, (size_t)p->terms * sizeof *e);
 }
 
-static int list_length(const List *list) { return list->e == keller5 ? 1 : list->steps; }
-
 static void use_list(Polynomial *p, const List *list) {
     p->terms = list->terms;
     p->safety = list->safety;
     p->steps = list->steps;
-    for (int i = 0; i < p->steps; i++) set_step(p, i, list->e + (i < list_length(list) ? i : 0) * list->terms);
+    for (int i = 0; i < p->steps; i++) {
+        int row = i < list->length ? i : list->length - 1;
+        set_step(p, i, list->e + row * list->terms);
+    }
 }
 
 static void use_exact(Polynomial *p) {
@@ -163,6 +163,9 @@ bool polynomial_make(Polynomial *p, const char *key, const PolynomialSpec *spec,
                           "numbers each, all of one length, with ; between them", key, spec->coefficients,
                           POLYNOMIAL_STEPS, POLYNOMIAL_TERMS);
     if (!custom && !find(p, spec)) return refuse_name(key, spec->name, errors);
+    if (spec->steps != OPTION_AUTO && strcmp(spec->name, "exact") == 0)
+        return errors_add(errors, EXIT_USAGE, "%s: exact has its own number of steps, %d; leave ns_steps out", key,
+                          p->steps);
     if (spec->steps != OPTION_AUTO) use_steps(p, spec->steps);
     if (!isnan(spec->safety)) p->safety = spec->safety;
     return check(p, key, errors);

@@ -13,10 +13,6 @@ enum { CHUNK_ELEMENTS = 1 << 25 }; // of the matrices that are orthogonalised by
 
 static const Route *route_of(const Optim *optim, const Piece *piece) { return &optim->routes[piece->segment.route]; }
 
-static bool is_whole(const Route *route) { // moves matrices as such
-    return route->recipe->direction->move == MOVE_ORTHOGONAL || route->recipe->direction->move == MOVE_SOAP;
-}
-
 static int slot_count(const Route *route) {
     int count = 0;
     while (count < SEGMENT_SLOTS && route->recipe->direction->slots[count].name) count++;
@@ -83,7 +79,7 @@ static int64_t lay_out_state(Optim *optim) {
 
 static bool belongs(const Optim *optim, const Group *group, const Piece *piece) {
     const Route *route = route_of(optim, piece);
-    if (!is_whole(route)) return !group->route;
+    if (!recipe_is_whole(route->recipe)) return !group->route;
     return group->route == route && group->rows == piece->rows && group->columns == piece->columns;
 }
 
@@ -93,7 +89,9 @@ static Group *group_of(Optim *optim, const Piece *piece) {
         if (belongs(optim, &optim->groups[i], piece)) return &optim->groups[i];
     REQUIRE(optim->group_count < OPTIM_GROUPS, "more than %d shapes of matrices", OPTIM_GROUPS);
     Group *group = &optim->groups[optim->group_count++];
-    *group = is_whole(route) ? (Group){.route = route, .rows = piece->rows, .columns = piece->columns} : (Group){0};
+    *group = (Group){0};
+    if (recipe_is_whole(route->recipe))
+        *group = (Group){.route = route, .rows = piece->rows, .columns = piece->columns};
     return group;
 }
 
@@ -275,8 +273,8 @@ static void move_orthogonal(Optim *optim, const Group *group) {
         k->momentum_mix(tensor_slice(group->room.x[0], 0, 0, count), &update);
         update.directions = newton_schulz(k, &route->polynomial, &group->room, count, way);
         optim->orthogonalised += count;
-        const char *neurons = route->recipe->direction->neurons;
-        if (neurons) k->neuron_normalise(update.directions, strcmp(neurons, "unit") == 0, &update);
+        Neurons neurons = route->recipe->direction->neurons;
+        if (neurons != NEURONS_AS_THEY_ARE) k->neuron_normalise(update.directions, neurons == NEURONS_UNIT, &update);
         k->update(&update);
     }
 }

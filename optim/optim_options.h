@@ -22,6 +22,7 @@ typedef struct {
 } RouteOptions;
 
 extern const OptionRows optim_option_rows, hyper_option_rows, route_option_rows;
+const OptionRow *optim_option_find(const char *name); // of OptimOptions; it must be there
 
 // Hyperparameters by number, and sets of them.
 typedef enum {

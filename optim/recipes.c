@@ -8,13 +8,13 @@
 
 // ---- directions: what each reads, and the scalars it makes of it ----
 
-static const HyperSet ALWAYS = READS(lr) | READS(weight_decay);
-static const HyperSet MOMENTUM = READS(momentum) | READS(nesterov);
-static const HyperSet MEAN = READS(beta1);
-static const HyperSet SQUARE = READS(beta2) | READS(epsilon);
-static const HyperSet ORTHOGONAL = READS(momentum) | READS(nesterov) | READS(ns) | READS(ns_steps) |
-                                   READS(ns_coefficients) | READS(ns_safety) | READS(ns_match) | READS(scale) |
-                                   READS(compat);
+#define ALWAYS_KEYS (READS(lr) | READS(weight_decay))
+#define MOMENTUM_KEYS (READS(momentum) | READS(nesterov))
+#define MEAN_KEYS (READS(beta1))
+#define SQUARE_KEYS (READS(beta2) | READS(epsilon))
+#define ORTHOGONAL_KEYS \
+    (READS(momentum) | READS(nesterov) | READS(ns) | READS(ns_steps) | \
+     READS(ns_coefficients) | READS(ns_safety) | READS(ns_match) | READS(scale) | READS(compat))
 
 static void set_nothing(RecipeScalars *s, const HyperOptions *h, int64_t t) { (void)s, (void)h, (void)t; }
 
@@ -92,68 +92,76 @@ static void set_soap(RecipeScalars *s, const HyperOptions *h, int64_t t) { // th
     s->beta3 = h->shampoo_beta;
 }
 
+#define LIKE(name) {name, SLOT_LIKE}
+#define BY_ELEMENT .move = MOVE_ELEMENTS
+
 static const DirectionPart
-    gradient = {"g", DIRECTION_GRADIENT, MOVE_ELEMENTS, NULL, {{NULL, SLOT_LIKE}}, 0, set_nothing},
-    momentum = {"m = mu m + g; d = m, or g + mu m (nesterov)", DIRECTION_MOMENTUM, MOVE_ELEMENTS, NULL,
-                {{"m", SLOT_LIKE}}, MOMENTUM, set_summed},
-    signum = {"m = mu m + (1-mu) g; d = sign(m), or sign((1-mu) g + mu m) (nesterov)", DIRECTION_SIGNUM, MOVE_ELEMENTS,
-              NULL, {{"m", SLOT_LIKE}}, MOMENTUM, set_averaged},
-    lion = {"d = sign(b1 m + (1-b1) g), then m = b2 m + (1-b2) g", DIRECTION_LION, MOVE_ELEMENTS, NULL,
-            {{"m", SLOT_LIKE}}, MEAN | READS(beta2), set_betas},
-    adam = {"m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; d = m^ / (sqrt(v^) + eps)", DIRECTION_ADAM, MOVE_ELEMENTS,
-            NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}}, MEAN | SQUARE, set_adam},
-    adam_without_mean = {"v = b2 v + (1-b2) g^2; d = g / (sqrt(v^) + eps)", DIRECTION_ADAM_WITHOUT_MEAN, MOVE_ELEMENTS,
-                         NULL, {{"v", SLOT_LIKE}}, SQUARE, set_square},
+    gradient = {"g", .kernel = DIRECTION_GRADIENT, BY_ELEMENT, .set = set_nothing},
+    momentum = {"m = mu m + g; d = m, or g + mu m (nesterov)", .kernel = DIRECTION_MOMENTUM, BY_ELEMENT,
+                .slots = {LIKE("m")}, .reads = MOMENTUM_KEYS, .set = set_summed},
+    signum = {"m = mu m + (1-mu) g; d = sign(m), or sign((1-mu) g + mu m) (nesterov)", .kernel = DIRECTION_SIGNUM,
+              BY_ELEMENT, .slots = {LIKE("m")}, .reads = MOMENTUM_KEYS, .set = set_averaged},
+    lion = {"d = sign(b1 m + (1-b1) g), then m = b2 m + (1-b2) g", .kernel = DIRECTION_LION, BY_ELEMENT,
+            .slots = {LIKE("m")}, .reads = MEAN_KEYS | READS(beta2), .set = set_betas},
+    adam = {"m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; d = m^ / (sqrt(v^) + eps)", .kernel = DIRECTION_ADAM,
+            BY_ELEMENT, .slots = {LIKE("m"), LIKE("v")}, .reads = MEAN_KEYS | SQUARE_KEYS, .set = set_adam},
+    adam_without_mean = {"v = b2 v + (1-b2) g^2; d = g / (sqrt(v^) + eps)", .kernel = DIRECTION_ADAM_WITHOUT_MEAN,
+                         BY_ELEMENT, .slots = {LIKE("v")}, .reads = SQUARE_KEYS, .set = set_square},
     ademamix = {"adam with a slow mean: d = (m^ + alpha slow) / (sqrt(v^) + eps), slow decays by b3; alpha and b3 grow",
-                DIRECTION_ADEMAMIX, MOVE_ELEMENTS, NULL, {{"m", SLOT_LIKE}, {"slow", SLOT_LIKE}, {"v", SLOT_LIKE}},
-                MEAN | SQUARE | READS(beta3) | READS(alpha) | READS(ramp_steps), set_ademamix},
+                .kernel = DIRECTION_ADEMAMIX, BY_ELEMENT, .slots = {LIKE("m"), LIKE("slow"), LIKE("v")},
+                .reads = MEAN_KEYS | SQUARE_KEYS | READS(beta3) | READS(alpha) | READS(ramp_steps),
+                .set = set_ademamix},
     adamx = {"m by b1_t = b1 b1_decay^(t-1); v_max = max(((1-b1_t)/(1-b1_(t-1)))^2 v_max, v); "
-             "d = m / (sqrt(v_max) + eps)", DIRECTION_ADAMX, MOVE_ELEMENTS, NULL,
-             {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"v_max", SLOT_LIKE}},
-             MEAN | SQUARE | READS(beta1_decay) | READS(bias_correction), set_adamx},
-    mars = {"adam of u = g + gamma b1/(1-b1) (g - g_previous), cut to norm 1 per matrix", DIRECTION_MARS, MOVE_NORMED,
-            NULL, {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"g_previous", SLOT_LIKE}}, MEAN | SQUARE | READS(gamma),
-            set_mars},
-    muon = {"m = mu m + (1-mu) g; d = orthogonal factor of (1-mu) g + mu m (nesterov) or m", DIRECTION_GIVEN,
-            MOVE_ORTHOGONAL, NULL, {{"m", SLOT_LIKE}}, ORTHOGONAL, set_averaged},
-    normuon = {"o = muon; v = b2 v + (1-b2) rowmean(o^2); n = o / (sqrt(v) + eps); d = n |o| / |n|", DIRECTION_GIVEN,
-               MOVE_ORTHOGONAL, "kept", {{"m", SLOT_LIKE}, {"v", SLOT_ROWS}}, ORTHOGONAL | SQUARE, set_neurons},
-    normuon_unit = {"as normuon, d = n sqrt(rows columns) / |n|", DIRECTION_GIVEN, MOVE_ORTHOGONAL, "unit",
-                    {{"m", SLOT_LIKE}, {"v", SLOT_ROWS}}, ORTHOGONAL | SQUARE, set_neurons},
+             "d = m / (sqrt(v_max) + eps)",
+             .kernel = DIRECTION_ADAMX, BY_ELEMENT, .slots = {LIKE("m"), LIKE("v"), LIKE("v_max")},
+             .reads = MEAN_KEYS | SQUARE_KEYS | READS(beta1_decay) | READS(bias_correction), .set = set_adamx},
+    mars = {"adam of u = g + gamma b1/(1-b1) (g - g_previous), cut to norm 1 per matrix", .kernel = DIRECTION_MARS,
+            .move = MOVE_NORMED, .slots = {LIKE("m"), LIKE("v"), LIKE("g_previous")},
+            .reads = MEAN_KEYS | SQUARE_KEYS | READS(gamma), .set = set_mars},
+    muon = {"m = mu m + (1-mu) g; d = orthogonal factor of (1-mu) g + mu m (nesterov) or m", .move = MOVE_ORTHOGONAL,
+            .slots = {LIKE("m")}, .reads = ORTHOGONAL_KEYS, .set = set_averaged},
+    normuon = {"o = muon; v = b2 v + (1-b2) rowmean(o^2); n = o / (sqrt(v) + eps); d = n |o| / |n|",
+               .move = MOVE_ORTHOGONAL, .neurons = NEURONS_ALIKE, .slots = {LIKE("m"), {"v", SLOT_ROWS}},
+               .reads = ORTHOGONAL_KEYS | SQUARE_KEYS, .set = set_neurons},
+    normuon_unit = {"as normuon, d = n sqrt(rows columns) / |n|", .move = MOVE_ORTHOGONAL, .neurons = NEURONS_UNIT,
+                    .slots = {LIKE("m"), {"v", SLOT_ROWS}}, .reads = ORTHOGONAL_KEYS | SQUARE_KEYS,
+                    .set = set_neurons},
     soap = {"adam in the eigenbases of L0 = mean g g' and L1 = mean g' g; the first step only builds them",
-            DIRECTION_GIVEN, MOVE_SOAP, NULL,
-            {{"m", SLOT_LIKE}, {"v", SLOT_LIKE}, {"L0", SLOT_LEFT}, {"Q0", SLOT_LEFT}, {"L1", SLOT_RIGHT},
-             {"Q1", SLOT_RIGHT}},
-            MEAN | SQUARE | READS(shampoo_beta) | READS(precondition_every) | READS(precondition_max) |
-                READS(precondition_shift), set_soap};
+            .move = MOVE_SOAP,
+            .slots = {LIKE("m"), LIKE("v"), {"L0", SLOT_LEFT}, {"Q0", SLOT_LEFT}, {"L1", SLOT_RIGHT},
+                      {"Q1", SLOT_RIGHT}},
+            .reads = MEAN_KEYS | SQUARE_KEYS | READS(shampoo_beta) | READS(precondition_every) |
+                     READS(precondition_max) | READS(precondition_shift), .set = set_soap};
 
 // ---- averaging: the weight c of x' = x + c (z' - x) ----
 
-static double weight_of(const Route *route, const Averages *a, int64_t t, double eta) {
+// t^r lr^p, in units in which the learning rate after warmup is 1: a constant factor changes no average, and a resume
+// with another learning rate no weight of the past.
+static double weight_of(const Route *route, const Averages *a, int64_t t, double factor) {
     const HyperOptions *h = &route->hyper;
-    double rate = h->average_by == BY_LARGEST && a->largest > eta ? a->largest : eta;
+    double rate = h->average_by == BY_LARGEST && a->largest > factor ? a->largest : factor;
     return pow((double)t, h->average_step_power) * pow(rate, h->average_lr_power);
 }
 
-static double weight_none(const Route *route, const Averages *a, double eta) {
-    return (void)route, (void)a, (void)eta, 1;
+static double weight_none(const Route *route, const Averages *a, double factor) {
+    return (void)route, (void)a, (void)factor, 1;
 }
-static double weight_share(const Route *route, const Averages *a, double eta) {
-    return a->total > 0 ? weight_of(route, a, a->t, eta) / a->total : 1;
+static double weight_share(const Route *route, const Averages *a, double factor) {
+    return a->total > 0 ? weight_of(route, a, a->t, factor) / a->total : 1;
 }
-static double weight_boosted(const Route *route, const Averages *a, double eta) { // Song et al., 2507.09846
-    double c = route->hyper.average_boost * (1 - route->hyper.interpolation) * weight_share(route, a, eta);
+static double weight_boosted(const Route *route, const Averages *a, double factor) { // Song et al., 2507.09846
+    double c = route->hyper.average_boost * (1 - route->hyper.interpolation) * weight_share(route, a, factor);
     return c < 1 ? c : 1;
 }
-static double weight_constant(const Route *route, const Averages *a, double eta) {
-    return (void)a, (void)eta, route->hyper.average_weight;
+static double weight_constant(const Route *route, const Averages *a, double factor) {
+    return (void)a, (void)factor, route->hyper.average_weight;
 }
 
-static const HyperSet WEIGHTS = READS(average_by) | READS(average_lr_power) | READS(average_step_power);
+#define AVERAGE_KEYS (READS(average_by) | READS(average_lr_power) | READS(average_step_power))
 static const AveragePart
     plain = {"x = z", false, 0, weight_none},
-    weighted = {"c = w / W, w = t^r lr^p, W their sum", true, WEIGHTS, weight_share},
-    boosted = {"c = min(1, C (1-b) w / W), w = t^r lr^p, W their sum", true, WEIGHTS | READS(average_boost),
+    weighted = {"c = w / W, w = t^r lr^p, W their sum", true, AVERAGE_KEYS, weight_share},
+    boosted = {"c = min(1, C (1-b) w / W), w = t^r lr^p, W their sum", true, AVERAGE_KEYS | READS(average_boost),
                weight_boosted},
     steady = {"c constant", true, READS(average_weight), weight_constant};
 
@@ -161,10 +169,6 @@ static const AveragePart
 
 static double blend_none(const Route *route, const Averages *a) { return (void)route, (void)a, 0; }
 static double blend_constant(const Route *route, const Averages *a) { return (void)a, route->hyper.interpolation; }
-
-static double rate_of(const Route *route, int64_t t) {
-    return route->hyper.lr * schedule_factor(&route->schedule, t);
-}
 
 // AMUSE (2605.22432): constant until warmup ends at T0, then 1 - left^rho (1 - b), where `left` falls from 1. y_{t+1}
 // is built with b_{t+1}; the released code builds it with b_t.
@@ -179,15 +183,15 @@ static double blend_amuse(const Route *route, const Averages *a) {
     else if (official)
         left = a->c / (1 - a->c) * a->ramp; // w_t / W_{t-1}
     else
-        left = weight_of(route, a, index, rate_of(route, index)) / a->total * a->ramp;
+        left = weight_of(route, a, index, schedule_factor(&route->schedule, index)) / a->total * a->ramp;
     return 1 - pow(left, h->rho) * (1 - b);
 }
 
 static const BlendPart
-    at_z = {"y = z", 0, blend_none},
-    fixed = {"b constant", READS(interpolation), blend_constant},
+    at_z = {"y = z", false, 0, blend_none},
+    fixed = {"b constant", false, READS(interpolation), blend_constant},
     ramped = {"b constant during warmup, then 1 - left^rho (1-b), left = w_t W_T0 / (W_t w_T0) or (T0-1)/(t-1)",
-              READS(interpolation) | READS(rho) | READS(beta_schedule) | READS(compat), blend_amuse};
+              true, READS(interpolation) | READS(rho) | READS(beta_schedule) | READS(compat), blend_amuse};
 
 // ---- rows ----
 
@@ -258,7 +262,7 @@ static const Recipe recipes[] = {
                WEIGHTED(BY_NOW)}, .origin = "port of the paper's appendix"},
     {"gpa", "Defazio et al. 2025, 2512.17131", &adam, .average = &steady, .blend = &fixed, .schedule = SCHEDULE_COSINE,
      .hyper = {.lr = 6e-4, .weight_decay = 0.1, ADAM_BETAS(0.9, 0.999), .interpolation = 0.7,
-               .average_weight = 1 - 0.9967}, .origin = "released code; lr and decay of adamw"},
+               .average_weight = 0.0033}, .origin = "released code; lr and decay of adamw"},
     {"amuse", "Kim et al. 2026, 2605.22432", &muon, RAMPED, .rest = "amuse_rest",
      .hyper = {.lr = 0.01, .weight_decay = 0.1, .momentum = 0.95, .nesterov = 1, MOONLIGHT_NS, AMUSE_RAMP},
      .origin = "the authors' 720M script"},
@@ -285,7 +289,13 @@ const Recipe *recipe_find(const char *key, const char *name, Errors *errors) {
 
 const Recipe *recipe_at(int index) { return index >= 0 && index < RECIPE_COUNT ? &recipes[index] : NULL; }
 
-HyperSet recipe_reads(const Recipe *r) { return ALWAYS | r->direction->reads | r->average->reads | r->blend->reads; }
+HyperSet recipe_reads(const Recipe *r) {
+    return ALWAYS_KEYS | r->direction->reads | r->average->reads | r->blend->reads;
+}
+
+bool recipe_is_whole(const Recipe *r) {
+    return r->direction->move == MOVE_ORTHOGONAL || r->direction->move == MOVE_SOAP;
+}
 
 int64_t slot_elements(SlotShape shape, int64_t rows, int64_t columns, const HyperOptions *hyper) {
     switch (shape) {
@@ -303,10 +313,10 @@ void route_advance(Route *route, int64_t t) {
     Averages *a = &route->averages;
     if (t < a->t) *a = (Averages){0};
     while (a->t < t) {
-        double eta = rate_of(route, ++a->t);
-        if (eta > a->largest) a->largest = eta;
-        a->total += weight_of(route, a, a->t, eta);
-        a->c = route->recipe->average->weight(route, a, eta);
+        double factor = schedule_factor(&route->schedule, ++a->t);
+        if (factor > a->largest) a->largest = factor;
+        a->total += weight_of(route, a, a->t, factor);
+        a->c = route->recipe->average->weight(route, a, factor);
         if (a->t == route->schedule.warmup) a->ramp = (1 - a->c) / a->c;
         a->b = a->b_next;
         a->b_next = route->recipe->blend->next(route, a);
@@ -319,8 +329,9 @@ void route_scalars(Route *route, int64_t t, RecipeScalars *s) {
     const HyperOptions *h = &route->hyper;
     const Averages *a = &route->averages;
     route_advance(route, t);
-    bool official = (route->recipe->blend->reads & READS(compat)) && h->compat == COMPAT_OFFICIAL;
-    *s = (RecipeScalars){.eta = rate_of(route, t), .decay = h->weight_decay, .c = a->c, .b = a->b, .b_next = a->b_next,
+    bool official = route->recipe->blend->rises && h->compat == COMPAT_OFFICIAL;
+    *s = (RecipeScalars){.eta = h->lr * schedule_factor(&route->schedule, t), .decay = h->weight_decay, .c = a->c,
+                         .b = a->b, .b_next = a->b_next,
                          .stretch = official && t > 1 ? a->b / a->b_next : 1, .correction1 = 1, .correction2 = 1,
                          .rescale = 1};
     route->recipe->direction->set(s, h, t);
@@ -342,17 +353,17 @@ double route_move_scale(const Route *route, int64_t rows, int64_t columns) {
 // ---- help ----
 
 static void print_bytes(Text *out, const Recipe *r) {
-    static const char *const more[] = {[SLOT_ROWS] = "4/columns", [SLOT_LEFT] = "4 rows/columns",
-                                       [SLOT_RIGHT] = "4 columns/rows"};
-    int like = 1 + r->average->averages;
+    static const char *const more[] = {[SLOT_ROWS] = "4 / columns", [SLOT_LEFT] = "4 rows / columns",
+                                       [SLOT_RIGHT] = "4 columns / rows"};
+    int of[SLOT_RIGHT + 1] = {[SLOT_LIKE] = 1 + r->average->averages};
     text_printf(out, "      state z%s", r->average->averages ? ", gap" : "");
     for (const Slot *slot = r->direction->slots; slot < r->direction->slots + SEGMENT_SLOTS && slot->name; slot++) {
         text_printf(out, ", %s", slot->name);
-        like += slot->shape == SLOT_LIKE;
+        of[slot->shape]++;
     }
-    text_printf(out, ": %d", 4 * like);
-    for (const Slot *slot = r->direction->slots; slot < r->direction->slots + SEGMENT_SLOTS && slot->name; slot++)
-        if (slot->shape != SLOT_LIKE) text_printf(out, " + %s", more[slot->shape]);
+    text_printf(out, ": %d", 4 * of[SLOT_LIKE]);
+    for (int shape = SLOT_ROWS; shape <= SLOT_RIGHT; shape++)
+        if (of[shape] > 0) text_printf(out, of[shape] > 1 ? " + %2$d (%1$s)" : " + %1$s", more[shape], of[shape]);
     text_add(out, " bytes per parameter; ");
 }
 
@@ -377,8 +388,12 @@ static void print_recipe(Text *out, const Recipe *r) {
     text_printf(out, "      %s%s\n", strstr(r->direction->formula, "d = ") ? "" : "d = ", r->direction->formula);
     if (r->average->averages) text_printf(out, "      %s; %s\n", r->average->formula, r->blend->formula);
     text_printf(out, "      decay at %s; ", points[r->decay_at]);
-    if (r->rest) text_printf(out, "matrices only, %s takes the rest\n", r->rest);
-    else text_add(out, "takes any parameter\n");
+    text_add(out, recipe_is_whole(r) ? "takes matrices only" : "takes any parameter");
+    if (r->rest) text_printf(out, "; %s takes the rest", r->rest);
+    Text schedule = {0};
+    option_choice_name(optim_option_find("schedule")->choices, r->schedule, &schedule);
+    text_printf(out, "; schedule %s\n", text_string(&schedule));
+    text_close(&schedule);
     print_bytes(out, r);
     text_printf(out, "shards by %s\n", shards[r->direction->move]);
     print_defaults(out, r);

@@ -19,11 +19,14 @@ typedef struct {
 // How a direction is carried out: with the update itself; with a norm of each tensor first; by whole matrices.
 typedef enum { MOVE_ELEMENTS, MOVE_NORMED, MOVE_ORTHOGONAL, MOVE_SOAP } MoveKind;
 
+// What becomes of the rows of an orthogonalised matrix.
+typedef enum { NEURONS_AS_THEY_ARE, NEURONS_ALIKE, NEURONS_UNIT } Neurons;
+
 typedef struct {
     const char *formula;
     Direction kernel;
     MoveKind move;
-    const char *neurons; // after Newton-Schulz rows are made alike: "kept" the norm is, or "unit"; NULL: they are not
+    Neurons neurons;
     Slot slots[SEGMENT_SLOTS];
     HyperSet reads;
     void (*set)(RecipeScalars *scalars, const HyperOptions *hyper, int64_t t); // what the direction reads
@@ -32,7 +35,7 @@ typedef struct {
 // What the scalars of one route are computed from; a memo of the steps 1..t, so that asking in order costs nothing.
 typedef struct {
     int64_t t;
-    double total, largest; // sum of averaging weights, largest learning rate
+    double total, largest; // sum of averaging weights, largest factor of the schedule
     double c;
     double b, b_next; // interpolation that built y for step t, and for step t + 1
     double ramp;      // W_{T0-1} / w_{T0}, once warmup is over
@@ -44,11 +47,12 @@ typedef struct {
     const char *formula;
     bool averages; // there is a gap
     HyperSet reads;
-    double (*weight)(const Route *route, const Averages *a, double eta); // c; a->total counts this step
+    double (*weight)(const Route *route, const Averages *a, double factor); // c; a->total counts this step
 } AveragePart;
 
 typedef struct {
     const char *formula;
+    bool rises; // from the end of warmup, which then is two steps or more
     HyperSet reads;
     double (*next)(const Route *route, const Averages *a); // b_{t+1}, where a is of step t
 } BlendPart;
@@ -71,6 +75,7 @@ typedef struct {
 const Recipe *recipe_find(const char *key, const char *name, Errors *errors); // NULL and the nearest name
 const Recipe *recipe_at(int index);                                           // in the table's order; NULL behind it
 HyperSet recipe_reads(const Recipe *recipe);
+bool recipe_is_whole(const Recipe *recipe); // moves whole matrices, and nothing else
 void recipes_print(Text *out);
 // Elements of a slot for a matrix; 0 where a side is too long for soap to turn.
 int64_t slot_elements(SlotShape shape, int64_t rows, int64_t columns, const HyperOptions *hyper);

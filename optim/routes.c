@@ -7,10 +7,6 @@ static const char *const sections[] = {"optim", "optim.matrix", "optim.other"};
 
 // ---- recipes ----
 
-static bool serves_matrices_only(const Recipe *r) {
-    return r->direction->move == MOVE_ORTHOGONAL || r->direction->move == MOVE_SOAP;
-}
-
 static bool is_auto(const char *text) { return strcmp(text, "auto") == 0; }
 
 // Matrices: optim.matrix.name, or optim.name. The rest: optim.other.name, or what the rest of optim.name is.
@@ -27,7 +23,7 @@ static bool choose_recipes(Route routes[RECIPE_ROUTES], const OptimSetup *setup,
     }
     if (!routes[RECIPE_MATRIX].recipe || !routes[RECIPE_OTHER].recipe) return false;
     const Recipe *other = routes[RECIPE_OTHER].recipe;
-    if (!serves_matrices_only(other)) return true;
+    if (!recipe_is_whole(other)) return true;
     return errors_add(errors, EXIT_USAGE, "optim.other.name: %s moves matrices only, embeddings and vectors are none; "
                       "choose another, such as %s", other->name, other->rest);
 }
@@ -72,14 +68,22 @@ static void refuse_unread(const OptimSetup *setup, int section, HyperSet set, co
     }
 }
 
+// What a recipe reads as its choices stand.
+static HyperSet route_reads(const Route *route) {
+    HyperSet set = recipe_reads(route->recipe);
+    if (route->recipe->blend->rises && route->hyper.beta_schedule == BETA_CONST) set &= ~((HyperSet)1 << HYPER_rho);
+    return set;
+}
+
 static bool check_reads(const Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
     const Recipe *matrix = routes[RECIPE_MATRIX].recipe, *other = routes[RECIPE_OTHER].recipe;
     int before = errors->count;
     Text both = {0};
     text_printf(&both, matrix == other ? "%s" : "%s or %s", matrix->name, other->name);
-    refuse_unread(setup, 0, recipe_reads(matrix) | recipe_reads(other), text_string(&both), errors);
-    refuse_unread(setup, 1 + RECIPE_MATRIX, recipe_reads(matrix), matrix->name, errors);
-    refuse_unread(setup, 1 + RECIPE_OTHER, recipe_reads(other), other->name, errors);
+    HyperSet reads[] = {route_reads(&routes[RECIPE_MATRIX]), route_reads(&routes[RECIPE_OTHER])};
+    refuse_unread(setup, 0, reads[0] | reads[1], text_string(&both), errors);
+    refuse_unread(setup, 1 + RECIPE_MATRIX, reads[RECIPE_MATRIX], matrix->name, errors);
+    refuse_unread(setup, 1 + RECIPE_OTHER, reads[RECIPE_OTHER], other->name, errors);
     text_close(&both);
     return errors->count == before;
 }
@@ -106,32 +110,27 @@ static void set_schedule(Route *route, const OptimSetup *setup) {
     };
 }
 
-static const OptionRow *option_row(const char *name) {
-    const OptionRow *row = optim_option_rows.rows;
-    while (strcmp(row->name, name) != 0) row++;
-    return row;
-}
-
 // Options that only some schedules, or some readouts, read: bits of their choices.
 static bool check_curves(const Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
     enum { DECAYING = 1 << SCHEDULE_LINEAR | 1 << SCHEDULE_COSINE | 1 << SCHEDULE_WSD | 1 << SCHEDULE_TRAPEZOID };
     static const struct {
-        const char *name, *choice;
-        int64_t readers;
-    } rows[] = {{"final_lr", "schedule", DECAYING},
-                {"decay_fraction", "schedule", 1 << SCHEDULE_WSD | 1 << SCHEDULE_TRAPEZOID},
-                {"decay_shape", "schedule", 1 << SCHEDULE_WSD},
-                {"readout_start", "readout", 1 << READOUT_EMA | 1 << READOUT_TAIL},
-                {"readout_every", "readout", 1 << READOUT_EMA},
-                {"readout_decay", "readout", 1 << READOUT_EMA}};
+        const char *name;
+        int64_t schedules, readouts;
+    } rows[] = {{"final_lr", DECAYING, 0},
+                {"decay_fraction", 1 << SCHEDULE_WSD | 1 << SCHEDULE_TRAPEZOID, 0},
+                {"decay_shape", 1 << SCHEDULE_WSD, 0},
+                {"readout_start", 0, 1 << READOUT_EMA | 1 << READOUT_TAIL},
+                {"readout_every", 0, 1 << READOUT_EMA},
+                {"readout_decay", 0, 1 << READOUT_EMA}};
     const OptimOptions *o = setup->options;
     int64_t schedules = 1 << routes[RECIPE_MATRIX].schedule.kind | 1 << routes[RECIPE_OTHER].schedule.kind;
     int before = errors->count;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        int64_t chosen = strcmp(rows[i].choice, "readout") == 0 ? (int64_t)1 << o->readout : schedules;
-        if (option_is_auto(option_row(rows[i].name), o) || rows[i].readers & chosen) continue;
+        const char *choice = rows[i].schedules ? "schedule" : "readout";
+        bool read = rows[i].schedules & schedules || rows[i].readouts >> o->readout & 1;
+        if (read || option_is_auto(optim_option_find(rows[i].name), o)) continue;
         errors_add(errors, EXIT_USAGE, "optim.%s: not read by the %s that is chosen; leave it out, or set optim.%s",
-                   rows[i].name, rows[i].choice, rows[i].choice);
+                   rows[i].name, choice, choice);
     }
     if (o->warmup_steps != OPTION_AUTO && o->warmup_tokens != OPTION_AUTO)
         errors_add(errors, EXIT_USAGE, "optim.warmup_tokens: optim.warmup_steps is set too; leave one of them out");
@@ -140,10 +139,8 @@ static bool check_curves(const Route routes[RECIPE_ROUTES], const OptimSetup *se
 
 // ---- combinations ----
 
-static bool reads(const Recipe *r, Hyper field) { return recipe_reads(r) >> field & 1; }
-
 static bool rises(const Route *route) {
-    return reads(route->recipe, HYPER_beta_schedule) && route->hyper.beta_schedule != BETA_CONST;
+    return route->recipe->blend->rises && route->hyper.beta_schedule != BETA_CONST;
 }
 
 static bool check_combinations(const Route routes[RECIPE_ROUTES], Errors *errors) {
@@ -154,34 +151,36 @@ static bool check_combinations(const Route routes[RECIPE_ROUTES], Errors *errors
         errors_add(errors, EXIT_USAGE, "optim.warmup_steps: %ld is too short for %s, whose interpolation rises from "
                    "the end of warmup; set 2 or more, or optim.beta_schedule=const", rising->schedule.warmup,
                    rising->recipe->name);
-    for (int i = 0; i < RECIPE_ROUTES; i++) {
+    for (int i = 0; i < RECIPE_ROUTES && errors->count == before; i++) { // one message is enough
+        const Recipe *r = routes[i].recipe;
         const HyperOptions *h = &routes[i].hyper;
-        if (reads(routes[i].recipe, HYPER_rho) && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
+        if (r->blend->rises && h->compat == COMPAT_OFFICIAL && h->interpolation == 0)
             errors_add(errors, EXIT_USAGE, "%s.interpolation: 0 cannot be with compat=official, which divides by it; "
                        "use compat=exact", sections[1 + i]);
+        if (recipe_reads(r) >> HYPER_average_boost & 1 && h->interpolation == 1)
+            errors_add(errors, EXIT_USAGE, "%s.interpolation: with 1 the average of %s would stay what it is at first; "
+                       "choose less", sections[1 + i], r->name);
     }
     return errors->count == before;
 }
 
-static bool set_polynomial(Route *route, const char *section, Errors *errors) {
+static void set_polynomial(Route *route, const OptimSetup *setup, int which, Errors *errors) {
     const HyperOptions *h = &route->hyper;
-    if (route->recipe->direction->move != MOVE_ORTHOGONAL) return true;
-    Text key = {0};
-    text_printf(&key, "%s.ns", section);
-    bool good = polynomial_make(&route->polynomial, text_string(&key),
-                                &(PolynomialSpec){h->ns, h->ns_steps, h->ns_coefficients, h->ns_safety}, errors);
-    text_close(&key);
-    return good;
+    if (route->recipe->direction->move != MOVE_ORTHOGONAL) return;
+    const char *key = is_auto(setup->hyper[1 + which]->ns) ? "optim.ns" : "optim.matrix.ns";
+    polynomial_make(&route->polynomial, key, &(PolynomialSpec){h->ns, h->ns_steps, h->ns_coefficients, h->ns_safety},
+                    errors);
 }
 
 bool routes_choose(Route routes[RECIPE_ROUTES], const OptimSetup *setup, Errors *errors) {
     int before = errors->count;
-    if (!choose_recipes(routes, setup, errors) || !check_reads(routes, setup, errors)) return false;
+    if (!choose_recipes(routes, setup, errors)) return false;
     for (int i = 0; i < RECIPE_ROUTES; i++) {
         resolve_hyper(&routes[i], setup, i);
         set_schedule(&routes[i], setup);
-        set_polynomial(&routes[i], sections[1 + i], errors);
     }
+    if (!check_reads(routes, setup, errors)) return false;
+    for (int i = 0; i < RECIPE_ROUTES; i++) set_polynomial(&routes[i], setup, i, errors);
     check_curves(routes, setup, errors);
     check_combinations(routes, errors);
     return errors->count == before;

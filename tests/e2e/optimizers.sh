@@ -40,7 +40,22 @@ same "$(loss_of gpa)" "$(logged gpa 20)" "gpa: eval, the last line of metrics"
 differ "$(loss_of gpa)" "$(loss_of gpa --weights x)" "gpa: the readout, x"
 for weights in x y z; do same "$(loss_of muon)" "$(loss_of muon --weights $weights)" "muon: its weights, $weights"; done
 expect 2 'muon/.*: this run keeps no such average' "$program" eval muon --weights ema
+expect 2 'optim.rho=0: the iterates follow from the optimizer' "$program" eval amuse --weights y optim.rho=0
 expect 2 '--weights w: expected x, y, z, ema' "$program" eval muon --weights w
+
+echo "== what was auto when a run began does not follow its length"
+train run.dir=short optim.name=amuse optim.lr=auto optim.warmup_steps=auto
+train run.dir=grown optim.name=ademamix optim.lr=auto optim.warmup_steps=auto train.steps=20
+for more in "resume short train.steps=2000" "train $tiny ${data[*]} run.dir=grown optim.name=ademamix optim.lr=auto \
+    optim.warmup_steps=auto --resume train.steps=2000"; do
+    expect 75 'stopped at step' "$program" $more train.max_seconds=1 log.every=1000
+done
+grep -q '"warmup_steps": 2,' short/config.json || fail "another length moved the end of warmup"
+grep -q '"ramp_steps": 20,' grown/config.json || fail "another length moved the end of ademamix's ramp"
+
+echo "== a learning rate of 0 moves nothing, and nothing else"
+train run.dir=still optim.name=amuse optim.lr=0 optim.warmup_steps=5
+same "$(logged still 0)" "$(logged still 20)" "a run that stands still"
 
 echo "== a branch: a decay from the middle of a constant rate"
 train run.dir=source optim.name=muon optim.lr=auto optim.schedule=constant checkpoint.every=10 checkpoint.keep=0
@@ -50,7 +65,7 @@ content source >source.before
 decay=(optim.schedule=wsd optim.decay_fraction=0.5 optim.final_lr=0)
 quietly resume $from --into decayed "${decay[@]}"
 grep -q "branched off $from at step 10 of 20" command.log || { cat command.log; fail "the branch does not say so"; }
-grep -q "\"branched_from\": \"$from\"" decayed/run.json || { cat decayed/run.json; fail "no provenance"; }
+grep -q "\"branched_from\": \"$PWD/$from\"" decayed/run.json || { cat decayed/run.json; fail "no provenance"; }
 head -n 1 decayed/metrics.jsonl | grep -q '"step":11,' || { cat decayed/metrics.jsonl; fail "it does not begin at 11"; }
 step_11() { sed -n 's/.*"step":11,.*"loss":\([^,]*\),.*/\1/p' "$1/metrics.jsonl"; }
 same "$(step_11 source)" "$(step_11 decayed)" "the loss of step 11"
@@ -79,7 +94,7 @@ mkdir full && echo mine >full/mine
 expect 2 'full: the run directory is not empty' "$program" resume $from --into full
 same "$(ls full) $(cat full/mine)" "mine mine" "a directory that was refused"
 expect 2 'source: the run directory is not empty' "$program" resume $from --into source
-expect 2 'optim.name: a resume cannot change it from "muon" to "adamw"' "$program" resume $from --into none \
+expect 2 'optim.name: a resume cannot change it from muon to adamw' "$program" resume $from --into none \
     optim.name=adamw
 expect 2 'train.batch_tokens' "$program" resume $from --into none train.batch_tokens=128
 expect 2 'run.dir=none: a run is continued in its own' "$program" resume $from --into other run.dir=none
@@ -93,6 +108,8 @@ content amuse >amuse.before
 for change in optim.name=sf_muon optim.matrix.name=normuon optim.other.name=adamw optim.readout=tail; do
     expect 2 "${change%%=*}: a resume cannot change it" "$program" resume amuse train.steps=22 $change
 done
+expect 2 'optim.matrix.compat: a resume cannot change it from auto to official' "$program" resume amuse \
+    optim.matrix.compat=official
 content amuse | diff amuse.before - || fail "a refused resume changed the run"
 
 echo "== mistakes: one message, nothing made"
@@ -108,11 +125,15 @@ refused 'optim.matrix.beta2: not read by muon' optim.name=muon optim.matrix.beta
 refused 'optim.rho: not read by sf_muon or sf_muon_rest' optim.name=sf_muon optim.rho=0.5
 refused 'optim.other.name: muon moves matrices only' optim.other.name=muon
 refused 'optim.lr: "-1"' optim.lr=-1
+refused 'optim.l2: there is no such key: .*optim.weight_decay' optim.l2=0.1
+refused 'optim.rho: not read by amuse' optim.name=amuse optim.beta_schedule=const optim.rho=0.5
+refused 'interpolation: with 1 the average' optim.name=sf_adamw_refined optim.interpolation=1
+refused 'optim.ns: exact has its own number of steps' optim.name=muon optim.ns=exact optim.ns_steps=3
 refused 'optim.lr: "nan"' optim.lr=nan
 refused 'optim.warmup_steps: 1 is too short for amuse' optim.name=amuse optim.warmup_steps=1
-refused 'optim.warmup_tokens: optim.warmup_steps is set too' optim.warmup_tokens=1K
+refused 'optim.warmup_tokens: optim.warmup_steps is set too' optim.warmup_tokens=1K optim.warmup_steps=2
 refused 'ns: custom needs ns_coefficients' optim.name=muon optim.ns=custom
-refused 'optim.matrix.ns: not safe: .* singular value' optim.name=muon optim.ns=custom optim.ns_coefficients='9 9 9'
+refused 'optim.ns: not safe: .* singular value' optim.name=muon optim.ns=custom optim.ns_coefficients='9 9 9'
 refused 'ns_coefficients stand only beside ns=custom' optim.name=muon optim.ns_coefficients='2 -1.5 0.5'
 refused 'taylor:9' optim.name=muon optim.ns=taylor:9
 refused 'optim.groups: "wpe lr=2" is for no parameter' optim.groups='wpe lr=2'
