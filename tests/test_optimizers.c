@@ -24,7 +24,8 @@ typedef struct {
     double *start, *gradients; // of the sequence of a case
 } Fixture;
 
-// Relative to a tensor's norm, and to the distance it has gone, up to `unit` of the norm.
+// Relative to a tensor's norm (soap: eigenvectors amplify rounding), and to the distance it has gone up to `unit` of the
+// norm.
 typedef struct {
     const Kernels *kernels;
     double tolerance, soap, distance, unit;
@@ -230,20 +231,15 @@ static void run_case(Case *c) {
     free(c->scalars);
 }
 
-// Of the recipes whose name begins with `prefix`, or of all others.
-static void run_cases(const Backend *backend, bool soap) {
+static void run_cases(const Backend *backend) {
     Fixture f;
-    int64_t count = 0;
-    fixture_open(&f);
     const cJSON *node;
+    fixture_open(&f);
     cJSON_ArrayForEach(node, json_member(json_root(f.json), "cases")) {
         Case c = {.fixture = &f, .node = node, .name = text_of(node, "name"), .backend = backend};
-        if ((strncmp(c.name, "soap", 4) == 0) != soap) continue;
-        c.tolerance = soap ? backend->soap : backend->tolerance;
+        c.tolerance = strncmp(c.name, "soap", 4) == 0 ? backend->soap : backend->tolerance;
         run_case(&c);
-        count++;
     }
-    assert_true(count > 0);
     fixture_close(&f);
 }
 
@@ -262,5 +258,5 @@ TEST(every_recipe_is_in_the_fixture) {
     fixture_close(&f);
 }
 
-TEST(the_reference_follows_the_oracle_in_fp64) { run_cases(&reference, false); }
-TEST(the_cpu_follows_the_oracle_in_fp32) { run_cases(&cpu, false); }
+TEST(the_reference_follows_the_oracle_in_fp64) { run_cases(&reference); }
+TEST(the_cpu_follows_the_oracle_in_fp32) { run_cases(&cpu); }

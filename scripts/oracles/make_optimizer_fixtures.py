@@ -88,8 +88,8 @@ def all_cases():
                 (("sgd", "true"), ("signum", "true"), ("muon", "false"), ("normuon", "false"), ("sf_normuon", "true")))
     yield from (case(r, epsilon="0") for r in ("adam", "sf_adamw"))
     yield from (case("ademamix", ramp_steps=n, beta3="0.99") for n in ("0", "30"))
-    yield from (case("soap", **o) for o in (dict(precondition_shift="0.001"), dict(precondition_every="1"),
-                                           dict(precondition_max="5", shampoo_beta="0.9")))
+    yield from (case("soap", **o) for o in (dict(precondition_shift="0.001", precondition_every="3"),
+                                           dict(precondition_every="4"), dict(precondition_max="5", shampoo_beta="0.9")))
     yield from (case("muon", updates=(2, 50), ns=n)
                 for n in ("you5", "polar5", "cubic5", "taylor:1", "taylor:3", "exact"))
     yield from (case("muon", updates=(2, 50), **o) for o in (
