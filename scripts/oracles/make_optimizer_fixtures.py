@@ -75,6 +75,8 @@ def defaults(recipe):
 
 
 KELLER5 = "3.4445 -4.7750 2.0315; 3.4445 -4.7750 2.0315; 2 -1.5 0.5"
+GROUPS = ["table lr=0.5 weight_decay=0", "qkv lr=2", "qkv.k lr=3", "vector weight_decay=2", "table weight_decay=3",
+          "t?ll weight_decay=4", "matrix lr=2", "q*.v lr=0.25"]
 DECAYS = ("linear", "sqrt", "1-sqrt", "square", "cosine", "exp")
 ROWS = ("sgd", "adamw", "signum", "lion", "ademamix", "mars", "muon", "normuon", "sf_adamw", "sf_adamw_mean",
         "sf_adamw_refined", "sf_sgd", "sf_muon", "sf_normuon", "gpa", "amuse", "adamx")
@@ -88,8 +90,9 @@ def all_cases():
                 (("sgd", "true"), ("signum", "true"), ("muon", "false"), ("normuon", "false"), ("sf_normuon", "true")))
     yield from (case(r, epsilon="0") for r in ("adam", "sf_adamw"))
     yield from (case("ademamix", ramp_steps=n, beta3="0.99") for n in ("0", "30"))
-    yield from (case("soap", **o) for o in (dict(precondition_shift="0.001", precondition_every="3"),
-                                           dict(precondition_every="4"), dict(precondition_max="5", shampoo_beta="0.9")))
+    yield from (case("soap", **o) for o in (
+        dict(precondition_shift="0.001", precondition_every="3"), dict(precondition_every="4"),
+        dict(precondition_max="5", shampoo_beta="0.9")))
     yield from (case("muon", updates=(2, 50), ns=n)
                 for n in ("you5", "polar5", "cubic5", "taylor:1", "taylor:3", "exact"))
     yield from (case("muon", updates=(2, 50), **o) for o in (
@@ -119,9 +122,8 @@ def all_cases():
     yield case("adamw", clip="0.5")
     yield case("muon", clip="0.5", other__name="lion", other__lr="0.001", matrix__momentum="0.8")
     yield case("sf_muon", other__name="adamw", updates=(50,))
-    yield from (case(r, updates=(2, 50), label="groups", groups=json.dumps(
-        ["table lr=0.5 weight_decay=0", "qkv lr=2", "qkv.k lr=3", "vector weight_decay=2", "table weight_decay=3", "t?ll weight_decay=4", "matrix lr=2", "q*.v lr=0.25"]))
-        for r in ("adamw", "amuse", "lion", "sf_adamw", "muon"))
+    yield from (case(r, updates=(2, 50), label="groups", groups=json.dumps(GROUPS))
+                for r in ("adamw", "amuse", "lion", "sf_adamw", "muon"))
     yield from (case(r, iterates="e", **o) for r in ("adamw", "amuse") for o in (
         dict(readout="ema", readout_start="7", readout_every="4", readout_decay="0.8"), dict(readout="ema"),
         dict(readout="tail"), dict(readout="tail", readout_start="11")))
