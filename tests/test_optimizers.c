@@ -24,7 +24,7 @@ typedef struct {
     double *start, *gradients; // of the sequence of a case
 } Fixture;
 
-// Relative to a tensor's norm (eigenvectors amplify rounding), and to the distance it has gone up to `unit` of the norm.
+// Relative to a tensor's norm; and to the distance it has gone, up to `unit` of the norm. Soap amplifies rounding.
 typedef struct {
     const Kernels *kernels;
     double tolerance, soap, distance, unit;

@@ -4,11 +4,10 @@
 #include <math.h>
 
 #include "data/safetensors.h"
-#include "optim/optim.h"
-#include "optim/optim_options.h"
 #include "runtime/json.h"
 #include "tests/reference/reference.h"
 #include "tests/support_model.h"
+#include "tests/support_optim.h"
 #include "tests/test.h"
 
 enum { STEPS = 10 };
@@ -183,16 +182,19 @@ TEST(losses_and_gradients_are_the_oracle_s) {
 
 // The settings of the fixtures: a constant learning rate, no clipping, decay for all but vectors.
 static void open_adamw(Optim *optim, const Gpt *gpt) {
-    static const OptimOptions options = {.name = "adamw", .schedule = SCHEDULE_CONSTANT};
-    static const HyperOptions all = {.lr = 1e-2, .weight_decay = 0.1, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8};
-    static const HyperOptions unset = {NAN, NAN, NAN, NAN, NAN};
-    OptimSetup setup = {.options = &options, .hyper = {&all, &unset, &unset}, .steps = STEPS, .wide = gpt->setup.wide};
+    OptimSettings s;
+    optim_settings_open(&s);
+    optim_settings_read(&s, "optim.name=adamw optim.schedule=constant optim.warmup_steps=0 optim.clip=0 optim.lr=0.01 "
+                            "optim.weight_decay=0.1 optim.beta1=0.9 optim.beta2=0.95 optim.epsilon=1e-8");
+    OptimSetup setup = {.options = &s.options, .hyper = {&s.hyper[0], &s.hyper[1], &s.hyper[2]},
+                        .route = {&s.route[0], &s.route[1]}, .steps = STEPS, .step_tokens = 1, .wide = gpt->setup.wide};
     OptimTarget target = {gpt->params, gpt->weights, gpt->grads, gpt->status, gpt->scalars};
     Errors errors = {0};
     optim_plan(optim, gpt->kernels, &gpt->params, gpt->setup.compute, &setup, &errors);
     require_no_errors(&errors);
     optim_open(optim, &target, &errors);
     require_no_errors(&errors);
+    optim_settings_close(&s);
 }
 
 TEST(ten_steps_of_adamw_follow_the_oracle_s) {

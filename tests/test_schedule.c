@@ -23,6 +23,7 @@ TEST(schedules_reach_their_ends) {
                 {SCHEDULE_LINEAR, 0.55, 0.1},
                 {SCHEDULE_COSINE, 0.55, 0.1},
                 {SCHEDULE_WSD, 1, 0.1},
+                {SCHEDULE_TRAPEZOID, 1, 0.1},
                 {SCHEDULE_INVERSE_SQRT, 0.408248290463863, 0.301511344577764}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Schedule s = schedule(rows[i].kind);
@@ -52,15 +53,58 @@ TEST(wsd_decays_in_its_last_share_of_the_run) {
     CHECK_CLOSE(schedule_factor(&s, 60), 0.55, 1e-12);
 }
 
+// Of each shape, a quarter, a half and three quarters through the decay from 1 to 0.1.
+TEST(wsd_decays_by_its_shape) {
+    static const struct {
+        DecayShape shape;
+        double quarter, half, three;
+    } rows[] = {{SHAPE_LINEAR, 0.75, 0.5, 0.25},
+                {SHAPE_SQRT, 0.866025403784439, 0.707106781186548, 0.5},
+                {SHAPE_1_SQRT, 0.5, 0.292893218813452, 0.133974596215561},
+                {SHAPE_SQUARE, 0.5625, 0.25, 0.0625},
+                {SHAPE_COSINE, 0.853553390593274, 0.5, 0.146446609406726}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Schedule s = {.kind = SCHEDULE_WSD, .warmup = 10, .steps = 100, .final = 0.1, .decay_fraction = 0.4};
+        s.shape = rows[i].shape;
+        CHECK_CLOSE(schedule_factor(&s, 60), 1, 1e-14);
+        CHECK_CLOSE(schedule_factor(&s, 70), 0.1 + 0.9 * rows[i].quarter, 1e-14);
+        CHECK_CLOSE(schedule_factor(&s, 80), 0.1 + 0.9 * rows[i].half, 1e-14);
+        CHECK_CLOSE(schedule_factor(&s, 90), 0.1 + 0.9 * rows[i].three, 1e-14);
+        CHECK_CLOSE(schedule_factor(&s, 100), 0.1, 1e-14);
+    }
+}
+
+TEST(wsd_may_decay_by_equal_factors) {
+    Schedule s = {.kind = SCHEDULE_WSD, .warmup = 10, .steps = 100, .final = 0.01, .decay_fraction = 0.4,
+                  .shape = SHAPE_EXP};
+    CHECK_CLOSE(schedule_factor(&s, 60), 1, 1e-14);
+    CHECK_CLOSE(schedule_factor(&s, 80), 0.1, 1e-14);
+    CHECK_CLOSE(schedule_factor(&s, 100), 0.01, 1e-14);
+    s.final = 0; // it cannot end there
+    CHECK_CLOSE(schedule_factor(&s, 100), 1e-3, 1e-14);
+}
+
+TEST(trapezoid_is_wsd_in_a_straight_line) {
+    Schedule trapezoid = schedule(SCHEDULE_TRAPEZOID), wsd = schedule(SCHEDULE_WSD);
+    trapezoid.shape = SHAPE_SQUARE; // not read
+    for (int64_t t = 0; t <= 120; t++) CHECK_CLOSE(schedule_factor(&trapezoid, t), schedule_factor(&wsd, t), 0);
+}
+
+TEST(inverse_sqrt_without_warmup_begins_at_1) {
+    for (int64_t steps = 1; steps <= 1000; steps *= 10) {
+        Schedule s = {.kind = SCHEDULE_INVERSE_SQRT, .steps = steps};
+        for (int64_t t = 1; t <= steps; t++) CHECK_CLOSE(schedule_factor(&s, t), 1 / sqrt((double)t), 1e-14);
+    }
+}
+
 TEST(schedules_are_finite_for_degenerate_runs) {
     for (ScheduleKind kind = SCHEDULE_CONSTANT; kind <= SCHEDULE_INVERSE_SQRT; kind++) {
-        for (int64_t steps = 0; steps <= 3; steps++) {
-            for (int64_t warmup = 0; warmup <= 4; warmup++) {
-                Schedule s = {.kind = kind, .warmup = warmup, .steps = steps, .final = 0, .decay_fraction = 0};
-                for (int64_t t = -1; t <= 5; t++) {
-                    double factor = schedule_factor(&s, t);
-                    assert_true(isfinite(factor) && factor >= 0 && factor <= 1);
-                }
+        for (int64_t n = 0; n < 4 * 5 * 6; n++) {
+            Schedule s = {.kind = kind, .warmup = n % 5, .steps = n / 5 % 4, .final = 0, .decay_fraction = 0,
+                          .shape = (DecayShape)(n / 20)};
+            for (int64_t t = -1; t <= 5; t++) {
+                double factor = schedule_factor(&s, t);
+                assert_true(isfinite(factor) && factor >= 0 && factor <= 1);
             }
         }
     }
