@@ -13,6 +13,7 @@
 #include "kernels/checked.h"
 #include "optim/routes.h"
 #include "runtime/integers.h"
+#include "runtime/philox.h"
 #include "tests/reference/reference.h"
 #include "tests/support.h"
 #include "tests/support_model.h"
@@ -93,6 +94,19 @@ ParamList optim_params(const OptimParam *rows, int64_t count) {
     }
     list.items = items;
     return list;
+}
+
+ParamList optim_model(void) {
+    static const OptimParam rows[] = {
+        {"square", PARAM_MATRIX, 6, {{"", 0, 6}}},
+        {"tall", PARAM_MATRIX, 5, {{"", 0, 12}}},
+        {"wide", PARAM_MATRIX, 12, {{"", 0, 4}}},
+        {"qkv", PARAM_MATRIX, 6, {{"q", 0, 6}, {"k", 6, 3}, {"v", 9, 3}}},
+        {"mlp_in", PARAM_MATRIX, 6, {{"gate", 0, 4}, {"up", 4, 4}}},
+        {"table", PARAM_TABLE, 6, {{"", 0, 7}}},
+        {"vector", PARAM_VECTOR, 1, {{"", 0, 9}}},
+    };
+    return optim_params(rows, sizeof rows / sizeof rows[0]);
 }
 
 static int64_t count_elements(const ParamList *params) {
@@ -204,13 +218,13 @@ void optim_run_begin(OptimRun *run, const double *start) {
 
 StepScalars optim_run_step(OptimRun *run, const double *gradients) {
     StepScalars scalars = {.inverse_weight = 1};
-    const double status[STATUS_COUNT] = {[STATUS_LOSS_SUM] = run->skip_next ? NAN : 1, [STATUS_WEIGHT_SUM] = 1};
+    const double status[STATUS_COUNT] = {[STATUS_LOSS_SUM] = run->bad_loss ? NAN : 1, [STATUS_WEIGHT_SUM] = 1};
     optim_scalars(&run->optim, ++run->t, &scalars);
     run->kernels->upload(tensor_1d(run->scalars, DTYPE_I64, sizeof scalars / sizeof(int64_t)), &scalars);
     run->kernels->upload(run->status, status);
     upload(run, run->grads, gradients, PADDING);
     optim_step(&run->optim);
-    run->skip_next = false;
+    run->bad_loss = false;
     return scalars;
 }
 
@@ -219,4 +233,27 @@ double *optim_run_weights(const OptimRun *run) { return download(run, run->weigh
 double *optim_run_load(OptimRun *run, Iterate iterate) {
     optim_load_weights(&run->optim, iterate, run->t);
     return optim_run_weights(run);
+}
+
+static double *normal(int64_t count, uint32_t step) {
+    enum { SEED = 5 };
+    float *narrow = test_take((size_t)count * sizeof *narrow);
+    double *values = test_take((size_t)count * sizeof *values);
+    philox_normal(narrow, count, 1, SEED, STREAM_TEST, step, 0);
+    for (int64_t i = 0; i < count; i++) values[i] = (double)narrow[i];
+    free(narrow);
+    return values;
+}
+
+double *optim_run_start(const OptimRun *run) { return normal(run->elements, 0); }
+
+double *optim_run_gradients(const OptimRun *run) {
+    const double curvature = 0.25, noise = 0.5;
+    double *target = normal(run->elements, 1), *random = normal(run->elements, (uint32_t)run->t + 2);
+    double *weights = optim_run_weights(run);
+    for (int64_t i = 0; i < run->elements; i++)
+        weights[i] = (double)(float)(curvature * (weights[i] - target[i]) + noise * random[i]);
+    free(target);
+    free(random);
+    return weights;
 }

@@ -19,15 +19,16 @@ bool optim_settings_set(OptimSettings *settings, const char *key, const char *va
 // "optim.name=muon optim.lr=0.1", or fails the test; values without spaces.
 void optim_settings_read(OptimSettings *settings, const char *assignments);
 
-// A model of seven parameters with eleven pieces: a square, a tall and a wide matrix, q, k, v and gate, up, a table, a
-// vector. `columns` of a vector is 1, its elements are rows.
+// Parameters by rows; `columns` of a vector is 1, its elements are rows. Items for free().
 typedef struct {
     const char *name;
     ParamKind kind;
     int64_t columns;
     ParamPart parts[PARAM_PARTS];
 } OptimParam;
-ParamList optim_params(const OptimParam *rows, int64_t count); // items for free()
+ParamList optim_params(const OptimParam *rows, int64_t count);
+// Seven of them with ten pieces: a square, a tall and a wide matrix, q, k, v and gate, up, a table, a vector.
+ParamList optim_model(void);
 
 typedef struct {
     const Kernels *kernels;
@@ -38,7 +39,7 @@ typedef struct {
     StepScalars *scalars; // on the device
     void *memory;
     int64_t t;      // attempted steps
-    bool skip_next; // the next step's loss is not finite
+    bool bad_loss;  // of the next step
 } OptimRun;
 
 // On a backend in its own precision: the CPU's fp32, the reference's fp64; calls are checked against kernels.h.
@@ -50,9 +51,14 @@ void optim_run_begin(OptimRun *run, const double *start);
 StepScalars optim_run_step(OptimRun *run, const double *gradients);
 void optim_run_close(OptimRun *run);
 
-// Flat numbers for free(): what the network sees now; or after a load of that iterate.
+// Flat numbers for free(): what the network sees now; or after a load of that iterate. A load of y puts things right.
 double *optim_run_weights(const OptimRun *run);
 double *optim_run_load(OptimRun *run, Iterate iterate);
+
+// Weights to begin with, for free(); and gradients of a noisy quadratic at what the network sees, so that whatever is
+// wrong with it goes on being wrong. `run->t` steps have been made.
+double *optim_run_start(const OptimRun *run);
+double *optim_run_gradients(const OptimRun *run);
 
 // The range of a piece in flat numbers.
 typedef struct {

@@ -189,8 +189,10 @@ enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 // u map(values / norm) v, by LAPACK.
 static double *by_singular_values(const Polynomial *p, const double *m, int64_t rows, int64_t columns) {
     int64_t side = rows < columns ? rows : columns;
-    double *copy = test_take((size_t)(rows * columns) * sizeof *copy), *u = test_take((size_t)(rows * side) * sizeof *u);
-    double *values = test_take((size_t)side * sizeof *values), *v = test_take((size_t)(side * columns) * sizeof *v);
+    double *copy = test_take((size_t)(rows * columns) * sizeof *copy);
+    double *u = test_take((size_t)(rows * side) * sizeof *u);
+    double *values = test_take((size_t)side * sizeof *values);
+    double *v = test_take((size_t)(side * columns) * sizeof *v);
     memcpy(copy, m, (size_t)(rows * columns) * sizeof *copy);
     assert_true(singular_values(u, values, v, copy, rows, columns));
     double norm = sqrt(inner(values, values, side));
