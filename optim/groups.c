@@ -1,6 +1,5 @@
 // Multipliers of single parameters: rules "WHICH lr=X weight_decay=Y" of optim.groups.
 #include <fnmatch.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "optim/routes.h"
@@ -35,12 +34,12 @@ static bool read_setting(Rule *rule, const char *text, size_t size) {
     const char *equals = memchr(text, '=', size);
     if (!equals) return false;
     size_t key = (size_t)(equals - text);
-    char *end;
-    double value = strtod_l(equals + 1, &end, c_locale());
-    if (end != text + size || end == equals + 1 || !(value >= 0 && value <= most)) return false;
-    if (key == 2 && strncmp(text, "lr", key) == 0) rule->lr = value;
-    else if (key == 12 && strncmp(text, "weight_decay", key) == 0) rule->decay = value;
-    else return false;
+    double value, *place = NULL;
+    if (text_read_number(equals + 1, &value) != text + size || value < 0 || value > most) return false;
+    if (key == strlen("lr") && strncmp(text, "lr", key) == 0) place = &rule->lr;
+    if (key == strlen("weight_decay") && strncmp(text, "weight_decay", key) == 0) place = &rule->decay;
+    if (!place || *place >= 0) return false; // no such setting, or the second one
+    *place = value;
     return true;
 }
 

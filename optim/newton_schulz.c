@@ -1,7 +1,6 @@
 #include "optim/newton_schulz.h"
 
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/options.h"
@@ -94,12 +93,10 @@ static bool use_custom(Polynomial *p, const char *text) {
             text++;
             continue;
         }
-        char *end;
         if (p->steps == POLYNOMIAL_STEPS || term == POLYNOMIAL_TERMS) return false;
-        p->e[p->steps][term] = strtod_l(text, &end, c_locale());
-        if (end == text || !isfinite(p->e[p->steps][term])) return false;
+        text = text_read_number(text, &p->e[p->steps][term]);
+        if (!text) return false;
         term++;
-        text = end;
     }
 }
 

@@ -96,10 +96,7 @@ static Group *group_of(Optim *optim, const Piece *piece) {
 }
 
 static void list_groups(Optim *optim) {
-    for (int64_t i = 0; i < optim->piece_count; i++) {
-        group_of(optim, &optim->pieces[i])->count++;
-        optim->matrices += route_of(optim, &optim->pieces[i])->recipe->direction->move == MOVE_ORTHOGONAL;
-    }
+    for (int64_t i = 0; i < optim->piece_count; i++) group_of(optim, &optim->pieces[i])->count++;
     int64_t next = optim->piece_count;
     for (int i = 0; i < optim->group_count; i++) {
         Group *group = &optim->groups[i];
@@ -110,6 +107,14 @@ static void list_groups(Optim *optim) {
         if (group->route->recipe->direction->move == MOVE_SOAP || most < 1) most = 1;
         group->chunk = group->count < most ? group->count : most;
     }
+}
+
+// What is to be orthogonalised in each step, counted from the parameters alone.
+static int64_t count_matrices(const Optim *optim) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < optim->params.count; i++)
+        if (optim->params.items[i].kind == PARAM_MATRIX) count += optim->params.items[i].part_count;
+    return optim->routes[RECIPE_MATRIX].recipe->direction->move == MOVE_ORTHOGONAL ? count : 0;
 }
 
 // ---- memory ----
@@ -131,7 +136,8 @@ static bool is_shared(const Optim *optim, DType compute) {
 static void place_rooms(Optim *optim) {
     size_t most = 0;
     for (int pass = 0; pass < 2; pass++) {
-        void *base = pass ? arena_take(&optim->arena, "Newton-Schulz", most) : NULL;
+        if (pass && most == 0) return; // nothing moves whole matrices
+        void *base = pass ? arena_take(&optim->arena, "room for matrices", most) : NULL;
         for (int i = 0; i < optim->group_count; i++) {
             Group *group = &optim->groups[i];
             if (!group->route) continue;
@@ -183,6 +189,7 @@ bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, D
     list_pieces(optim);
     if (!groups_apply(&o->groups, optim->pieces, optim->piece_count, errors)) return false;
     list_groups(optim);
+    optim->matrices = count_matrices(optim);
     place(optim, lay_out_state(optim), compute);
     return true;
 }
@@ -371,16 +378,28 @@ void optim_state(const Optim *optim, NamedTensors *out) {
 
 // ---- for people ----
 
+static void print_route(Text *out, const Route *route, const char *serves) {
+    Text schedule = {0};
+    option_choice_name(optim_option_find("schedule")->choices, route->schedule.kind, &schedule);
+    text_printf(out, "%s%s, lr %g, %s", route->recipe->name, serves, route->hyper.lr, text_string(&schedule));
+    text_close(&schedule);
+}
+
 void optim_print(const Optim *optim, Text *out) {
     const Route *matrix = &optim->routes[RECIPE_MATRIX], *other = &optim->routes[RECIPE_OTHER];
-    if (matrix->recipe == other->recipe) text_printf(out, "%s", matrix->recipe->name);
-    else text_printf(out, "%s for matrices, %s for the rest", matrix->recipe->name, other->recipe->name);
-    text_printf(out, ", lr %g and %g, warmup %ld steps", matrix->hyper.lr, other->hyper.lr, matrix->schedule.warmup);
+    bool one = matrix->recipe == other->recipe && matrix->hyper.lr == other->hyper.lr;
+    print_route(out, matrix, one ? "" : " for matrices");
+    text_printf(out, " after %ld steps of warmup\n", matrix->schedule.warmup);
+    if (!one) {
+        text_add(out, "        ");
+        print_route(out, other, " for the rest");
+        text_add(out, "\n");
+    }
     if (optim->matrices > 0)
-        text_printf(out, "\n        %ld matrices are orthogonalised in each step, by %s", optim->matrices,
-                    matrix->hyper.ns);
-    if (averages(optim)) text_add(out, "\n        checkpoints and evaluations are of x, the average");
+        text_printf(out, "        %ld matrices are orthogonalised in each step by %d of %s\n", optim->matrices,
+                    matrix->polynomial.steps, matrix->hyper.ns);
     if (optim->readout.kind != READOUT_NONE)
-        text_add(out, "\n        checkpoints and evaluations are of the readout of x");
-    text_add(out, "\n");
+        text_add(out, "        checkpoints and evaluations are of the readout, a further average of x\n");
+    else if (averages(optim))
+        text_add(out, "        checkpoints and evaluations are of x, the average\n");
 }

@@ -115,9 +115,8 @@ static double unit_factor(const Unit *units, char suffix) {
 
 // A decimal number with at most one unit behind it. A product such as 4.35 x 1e6 may miss its integer by rounding.
 static bool read_number(const Kind *kind, const char *text, double *value) {
-    char *end;
-    *value = strtod_l(text, &end, c_locale());
-    if (end == text || (size_t)(end - text) > strspn(text, "0123456789+-.eE")) return false; // hex, inf, nan, spaces
+    const char *end = text_read_number(text, value);
+    if (!end) return false;
     if (*end) {
         double factor = end[1] ? 0 : unit_factor(kind->units, *end);
         if (factor == 0) return false;

@@ -168,6 +168,13 @@ static int distance(const char *a, const char *b, int limit) {
     return last[m];
 }
 
+const char *text_read_number(const char *text, double *value) {
+    char *end;
+    *value = strtod_l(text, &end, c_locale());
+    if (end == text || (size_t)(end - text) > strspn(text, "0123456789+-.eE") || !isfinite(*value)) return NULL;
+    return end;
+}
+
 const char *text_nearest(const char *word, const char *const *candidates, int64_t count) {
     enum { NEAR = 2 };
     const char *best = NULL;

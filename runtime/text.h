@@ -44,6 +44,10 @@ locale_t c_locale(void);
 // dependent.
 const char *text_double(char out[TEXT_NUMBER], double value);
 
+// A decimal number at the start of `text`, whatever the user's locale: not hexadecimal, infinite or NaN. Where it ends,
+// or NULL.
+const char *text_read_number(const char *text, double *value);
+
 // The candidate nearest to `word` by Damerau-Levenshtein distance <= 2, or one that `word` is a prefix of (or the
 // reverse); NULL when none is near. `candidates` holds `count` strings.
 const char *text_nearest(const char *word, const char *const *candidates, int64_t count);
