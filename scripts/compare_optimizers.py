@@ -49,33 +49,43 @@ def curve(path):
                 if "val_loss" in line:
                     points[line["step"]] = line["val_loss"] if line["val_loss"] is not None else math.inf
     except FileNotFoundError:
-        return None
+        return []
     return sorted(points.items())
 
 
-def is_done(path):
-    return os.path.exists(os.path.join(path, "done"))
+def finished(path):
+    """What a run was made with, once it is through: its settings and its exit code."""
+    try:
+        with open(os.path.join(path, "done.json")) as mark:
+            return json.load(mark)
+    except FileNotFoundError:
+        return None
 
 
 def run(args, arm, lr, seed):
-    path = directory(args, arm, lr, seed)
-    if not is_done(path):
-        log = path + ".log"
+    path, log = directory(args, arm, lr, seed), directory(args, arm, lr, seed) + ".log"
+    settings = [f"optim.lr={lr:g}", f"run.seed={seed}", f"train.tokens={args.tokens}", *args.overrides]
+    done = finished(path)
+    if done and done["settings"] != settings:
+        sys.exit(f"{path} was made with {' '.join(done['settings'])}; choose another --out")
+    if not done:
         command = [PROGRAM, "train", os.path.join(ROOT, "configs/small", arm + ".json"), f"run.dir={path}", "--resume",
-                   f"optim.lr={lr:g}", f"run.seed={seed}", f"train.tokens={args.tokens}", f"threads={args.threads}",
-                   f"data.train={args.out}/data/train_*.bin", f"data.val={args.out}/data/val_*.bin", *args.overrides]
+                   f"threads={args.threads}", f"data.train={args.out}/data/train_*.bin",
+                   f"data.val={args.out}/data/val_*.bin", *settings]
         with open(log, "a") as out:
             code = subprocess.run(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL).returncode
         if code not in (0, DIVERGED):
             sys.exit(f"{' '.join(command)}: exit {code}; see {log}")
-        with open(os.path.join(path, "done"), "w") as mark:
-            mark.write(f"{code}\n")
-    points = curve(path)
-    print(f"{arm:12s} lr {lr:<7g} seed {seed}  {points[-1][1] if points else math.inf:.4f}", flush=True)
+        done = {"settings": settings, "exit": code}
+        with open(os.path.join(path, "done.json"), "w") as mark:
+            json.dump(done, mark)
+    points = curve(path) if done["exit"] == 0 else []
+    print(f"{arm:12s} lr {lr:<7g} seed {seed}  {last(points):.4f}", flush=True)
     return points
 
 
 def last(points):
+    """The loss at the end; infinite where a run diverged."""
     return points[-1][1] if points and math.isfinite(points[-1][1]) else math.inf
 
 
@@ -90,16 +100,24 @@ def run_all(args, jobs):
 
 def at(points, share):
     """The loss at a share of the run: that of the last evaluation up to there."""
+    if last(points) == math.inf:
+        return math.inf
     end = points[-1][0]
     return [loss for step, loss in points if step <= share * end + 0.5][-1]
 
 
 def mean_and_spread(values):
+    if not all(map(math.isfinite, values)):
+        return math.inf, math.inf
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def figure(curves):
-    """An SVG of mean validation loss against steps, with the range over the seeds."""
+    """An SVG of mean validation loss against steps, with the range over the seeds that did not diverge."""
+    curves = {arm: [run for run in seeds if last(run) < math.inf] for arm, seeds in curves.items()}
+    curves = {arm: seeds for arm, seeds in curves.items() if seeds}
+    if not curves:
+        return ""
     width, height, left, bottom, top = 720, 420, 60, 50, 20
     points = [p for seeds in curves.values() for run in seeds for p in run if p[0] > 0]
     steps, low = max(p[0] for p in points), min(p[1] for p in points)
@@ -163,7 +181,7 @@ def parse():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", default=os.path.join(ROOT, "runs/compare"))
     parser.add_argument("--report", help="writes tables to this file and the figure beside it, as .svg")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     args.rates = {arm: args.lrs or RATES.get(arm, [0.003, 0.01, 0.03]) for arm in args.arms}
     args.texts = [word for word in args.words if os.path.exists(word)]
     args.overrides = [word for word in args.words if word not in args.texts]
