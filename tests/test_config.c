@@ -150,6 +150,16 @@ TEST(a_later_length_takes_the_place_of_an_earlier_one) {
     }
 }
 
+TEST(a_later_warmup_takes_the_place_of_an_earlier_one) {
+    char path[4096];
+    Config config = {0};
+    write_text(path, test_folder("config_warmup"), "run.json", "{\"optim\": {\"warmup_steps\": 5}}");
+    load(&config, path, (char *[]){"optim.warmup_tokens=1K"}, 1);
+    assert_int_equal(config.optim.warmup_steps, OPTION_AUTO);
+    assert_int_equal(config.optim.warmup_tokens, 1000);
+    config_close(&config);
+}
+
 TEST(circles_of_files_are_refused) {
     char a[4096], b[4096];
     const char *folder = test_folder("config_circle");
