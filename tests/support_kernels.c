@@ -188,22 +188,36 @@ Twin twin_of_bytes(const char *name, const void *bytes, size_t size) {
     return entry->twin;
 }
 
-void twin_set(Twin twin, int64_t index, double value) {
-    for (int side = 0; side < 2; side++) {
-        Tensor t = twin.on[side], one = tensor_1d(NULL, t.dtype, 1);
-        double host;
-        one.data = (char *)t.data + index * (int64_t)dtype_bytes(t.dtype);
-        element_set(&host, t.dtype, 0, value);
-        side_kernels(side)->upload(one, &host);
-    }
+static Tensor elements_of(Tensor t, int64_t index, int64_t count) {
+    Tensor view = tensor_1d(NULL, t.dtype, count);
+    view.data = (char *)t.data + index * (int64_t)dtype_bytes(t.dtype);
+    return view;
 }
 
+void twin_set_all(Twin twin, int64_t index, const double *values, int64_t count) {
+    double *host = test_take((size_t)count * sizeof *host);
+    for (int side = 0; side < 2; side++) {
+        Tensor part = elements_of(twin.on[side], index, count);
+        for (int64_t i = 0; i < count; i++) element_set(host, part.dtype, i, values[i]);
+        side_kernels(side)->upload(part, host);
+    }
+    free(host);
+}
+
+void twin_get_all(Twin twin, int side, int64_t index, double *values, int64_t count) {
+    Tensor part = elements_of(twin.on[side], index, count);
+    double *host = test_take((size_t)count * sizeof *host);
+    side_kernels(side)->download(host, part);
+    for (int64_t i = 0; i < count; i++) values[i] = element_get(host, part.dtype, i);
+    free(host);
+}
+
+void twin_set(Twin twin, int64_t index, double value) { twin_set_all(twin, index, &value, 1); }
+
 double twin_get(Twin twin, int side, int64_t index) {
-    Tensor t = twin.on[side], one = tensor_1d(NULL, t.dtype, 1);
-    double host;
-    one.data = (char *)t.data + index * (int64_t)dtype_bytes(t.dtype);
-    side_kernels(side)->download(&host, one);
-    return element_get(&host, t.dtype, 0);
+    double value;
+    twin_get_all(twin, side, index, &value, 1);
+    return value;
 }
 
 Twin twin_slice(Twin twin, int dim, int64_t begin, int64_t count) {

@@ -45,9 +45,11 @@ Twin twin_of_order(const char *name, const int32_t *ids, int64_t count); // of r
 Twin twin_of_bytes(const char *name, const void *bytes, size_t size); // the same on both sides; a multiple of 8
 extern const Twin TWIN_NONE;
 
-// An element by its place in a contiguous twin.
+// An element by its place in a contiguous twin; and many, from there on.
 void twin_set(Twin twin, int64_t index, double value);
 double twin_get(Twin twin, int side, int64_t index);
+void twin_set_all(Twin twin, int64_t index, const double *values, int64_t count);
+void twin_get_all(Twin twin, int side, int64_t index, double *values, int64_t count);
 
 // Views, as Tensor has them. `twin_heads`: columns [begin, begin + heads width) of (B, T, columns), as the network
 // sees q, k and v in one buffer.

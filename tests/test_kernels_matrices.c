@@ -60,25 +60,29 @@ TEST(products_of_strided_matrices_equal_the_reference) {
 
 // ---- norms ----
 
-enum { SMALL = 5000 }; // elements that are set one by one
+enum { SMALL = 5000, SCALES = 4 };
 enum { ADD_EPSILON = 1, LARGE_EPSILON = 2, NORMS = 4 };
 
 // The first matrix as it is, the second zero, the third tiny, the fourth huge; more of them as they are.
 static void normalise(const Sizes *s) {
     Twin matrices = twin("matrices", NORMAL, COMPUTE, s->b, s->in, s->out);
-    int64_t each = s->in * s->out;
-    static const double scale[] = {1, 0, 1e-30, 1e30};
-    for (int64_t k = 1; k < s->b && k < 4 && each < SMALL; k++)
-        for (int64_t i = 0; i < each; i++)
-            twin_set(matrices, k * each + i, scale[k] * twin_get(matrices, 0, i));
+    int64_t each = s->in * s->out, scaled = each < SMALL && s->b >= SCALES ? SCALES : 0;
     MatrixNorm norm = {.target = 3, .factor = 1.02, .epsilon = s->variant & LARGE_EPSILON ? 0.5 : 1e-35,
                        .add_epsilon = s->variant & ADD_EPSILON};
+    static const double scale[SCALES] = {1, 0, 1e-30, 1e30};
+    double values[SMALL];
+    for (int64_t k = 1; k < scaled; k++) {
+        twin_get_all(matrices, 0, 0, values, each);
+        for (int64_t i = 0; i < each; i++) values[i] *= scale[k];
+        twin_set_all(matrices, k * each, values, each);
+    }
     BOTH(k, i) k->matrix_normalise(matrices.on[i], &norm);
-    for (int i = 0; i < 2 && s->b > 1 && each < SMALL; i++) assert_true(twin_get(matrices, i, each) == 0);
-    for (int64_t k = 0; k < s->b && k < 4 && each < SMALL; k++) { // with little epsilon, every norm is the same
+    for (int64_t k = 0; k < scaled; k++) { // with little epsilon, every norm is the same
         double squares = 0;
-        for (int64_t i = 0; i < each; i++) squares += pow(twin_get(matrices, 0, k * each + i), 2);
-        if (k != 1 && !(s->variant & LARGE_EPSILON)) CHECK_CLOSE(sqrt(squares), 3 / 1.02, 0.02);
+        twin_get_all(matrices, 0, k * each, values, each);
+        for (int64_t i = 0; i < each; i++) squares += values[i] * values[i];
+        if (k == 1) assert_true(squares == 0);
+        else if (!(s->variant & LARGE_EPSILON)) CHECK_CLOSE(sqrt(squares), 3 / 1.02, 0.02);
     }
 }
 
@@ -137,12 +141,12 @@ static void make_batch(Batch *batch, const Sizes *s) {
     twin_set(batch->status, STATUS_CLIP_FACTOR, 0.75);
     twin_set(batch->status, STATUS_SKIP, s->variant & SKIP ? 1 : 0);
     if (s->variant & SKIP) twin_set(batch->grads, 3, NAN);
-    for (int64_t i = 0; i < each && each < SMALL; i++) { // a matrix of zeros, whose neurons never spoke
-        twin_set(batch->matrices, each + i, 0);
-        if (i < s->in) twin_set(batch->state, BATCH * room + s->in + SLOT_HOLE + i, 0);
-    }
-    for (int64_t i = 0; i < s->out && s->in > 2; i++) twin_set(batch->matrices, s->out + i, 0); // and a row of them
-    if (s->in > 2) twin_set(batch->state, BATCH * room + 1, 0);
+    static const double zeros[SMALL];
+    if (s->in < 2 || each > SMALL) return;
+    twin_set_all(batch->matrices, each, zeros, each); // a matrix of zeros, whose neurons never spoke
+    twin_set_all(batch->state, BATCH * room + s->in + SLOT_HOLE, zeros, s->in);
+    twin_set_all(batch->matrices, s->out, zeros, s->out); // and a row of them
+    twin_set(batch->state, BATCH * room + 1, 0);
 }
 
 static Update update_on(const Batch *batch, int side) {
@@ -172,11 +176,12 @@ static void neuron_normalise(const Sizes *s) {
         Update update = update_on(&batch, i);
         k->neuron_normalise(batch.matrices.on[i], s->variant & UNIT, &update);
     }
-    if (s->variant & SKIP || !(s->variant & UNIT)) return;
-    double squares = 0; // of the third matrix: its elements are 1 in the mean
-    for (int64_t i = 2 * s->in * s->out; i < 3 * s->in * s->out && s->in < 100; i++)
-        squares += pow(twin_get(batch.matrices, 0, i), 2) / (double)(s->in * s->out);
-    if (s->in < 100) CHECK_CLOSE(squares, 1, 0.02);
+    int64_t each = s->in * s->out;
+    if (s->variant & SKIP || !(s->variant & UNIT) || each > SMALL) return;
+    double values[SMALL], squares = 0; // of the third matrix: 1 in the mean
+    twin_get_all(batch.matrices, 0, 2 * each, values, each);
+    for (int64_t i = 0; i < each; i++) squares += values[i] * values[i] / (double)each;
+    CHECK_CLOSE(squares, 1, 0.02);
 }
 
 TEST(neurons_and_momentum_equal_the_reference) {

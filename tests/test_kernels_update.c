@@ -80,19 +80,26 @@ static Update update_on(const Flat *f, int side) {
                     .status = f->status.on[side]};
 }
 
-// Of every sign, and all zero here and there: gradient alone, its state alone, both.
+// Of every sign, and zero here and there: gradient alone, its state alone, both.
 static void set_signs_and_zeros(const Flat *f, int64_t count, Direction direction) {
     bool mean_first = slots[direction] > 0 && direction != DIRECTION_ADAM_WITHOUT_MEAN;
+    double *grads = test_take((size_t)(count + PARTS * count) * sizeof *grads), *state = grads + count;
+    double *gap = state + SEGMENT_SLOTS * count;
+    twin_get_all(f->grads, 0, 0, grads, count);
+    twin_get_all(f->state, 0, 0, state, PARTS * count);
     for (int64_t i = 0; i < count; i++) {
-        if (i % 3 == 1) twin_set(f->state, SEGMENT_SLOTS * count + i, -0.5 - (double)(i % 7) / 8);
-        if (i % 3 == 1 && mean_first) twin_set(f->state, i, -0.25 - (double)(i % 5) / 8);
-        if (i % 5 == 2 || i % 5 == 3) twin_set(f->grads, i, 0);
-        for (int slot = 0; slot < slots[direction] && i % 5 > 2; slot++) twin_set(f->state, slot * count + i, 0);
-        if (i % 11 == 4 && slots[direction] > 1) twin_set(f->state, i, 1); // a mean beside a square that has vanished
+        if (i % 3 == 1) gap[i] = -gap[i];
+        if (i % 3 == 1 && mean_first) state[i] = -state[i];
+        if (i % 5 == 2 || i % 5 == 3) grads[i] = 0;
+        for (int slot = 0; slot < slots[direction] && i % 5 > 2; slot++) state[slot * count + i] = 0;
+        if (i % 11 == 4 && slots[direction] > 1) state[i] = 1; // a mean beside a square that has vanished
     }
+    twin_set_all(f->grads, 0, grads, count);
+    twin_set_all(f->state, 0, state, PARTS * count);
+    free(grads);
 }
 
-enum { SMALL = 2000 }; // elements that are set one by one
+enum { SMALL = 2000 }; // elements beyond which all are random
 
 static void make_flat(Flat *f, const Sizes *s) {
     Direction direction = direction_in(s->variant);
@@ -283,20 +290,15 @@ TEST(adam_without_epsilon_takes_no_long_steps) {
 
 // ---- one pass and its parts ----
 
-// Every element of a side in the order it lies in, for free(); twins here are wide or fp32.
-static double *contents(Twin twin, int side) {
-    int64_t count = tensor_count(twin.on[side]);
-    double *values = test_take((size_t)count * sizeof *values);
-    for (int64_t i = 0; i < count; i++) values[i] = twin_get(twin, side, i);
-    return values;
-}
-
 static void assert_equal_twins(Twin a, Twin b, int side) {
-    double *x = contents(a, side), *y = contents(b, side);
-    for (int64_t i = 0; i < tensor_count(a.on[side]); i++)
+    int64_t count = tensor_count(a.on[side]);
+    double *x = test_take((size_t)count * 2 * sizeof *x), *y = x + count;
+    twin_get_all(a, side, 0, x, count);
+    twin_get_all(b, side, 0, y, count);
+    for (int64_t i = 0; i < count; i++)
         if (x[i] != y[i] && !(isnan(x[i]) && isnan(y[i])))
             fail_msg("element %ld: %.9g and %.9g", (long)i, x[i], y[i]);
-    free(x), free(y);
+    free(x);
 }
 
 // The same numbers: copies of what the flat buffers hold.
@@ -309,9 +311,13 @@ static Twin copy_of(const char *name, Twin original) {
 // -z of the segments as their matrices.
 static void give_directions(const Flat *f, Twin directions, Twin z) {
     int64_t own = f->segments[0].count;
-    for (int segment = 0; segment < SEGMENTS; segment++)
-        for (int64_t i = 0; i < own; i++)
-            twin_set(directions, segment * own + i, -twin_get(z, 0, f->segments[segment].offset + i));
+    double *d = test_take((size_t)own * sizeof *d);
+    for (int segment = 0; segment < SEGMENTS; segment++) {
+        twin_get_all(z, 0, f->segments[segment].offset, d, own);
+        for (int64_t i = 0; i < own; i++) d[i] = -d[i];
+        twin_set_all(directions, segment * own, d, own);
+    }
+    free(d);
 }
 
 // Moves by the whole direction from zero, without decay or average: z becomes -d, to the last bit.
