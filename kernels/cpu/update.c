@@ -9,7 +9,7 @@ enum {
     SUM_CHUNKS = 1024, // of sum_squares
     NORM_CHUNKS = 64,  // of one segment's norm
     STREAM_BLOCK = 1 << 16,
-    STREAM_WIDTH = 32, // two cache lines of each tensor at a time
+    STREAM_WIDTH = 16, // elements of each tensor at a time: two lanes, one cache line
     STREAM_TENSORS = 16,
 };
 
@@ -227,33 +227,42 @@ void cpu_update(const Update *update) {
 
 // ---- a pass to compare with ----
 
+typedef float Lane __attribute__((vector_size(32), aligned(sizeof(float)), may_alias)); // eight elements of a tensor
+
 typedef struct {
     float *data[STREAM_TENSORS];
     int64_t count, first_updated, first_overwritten;
+    float share; // of what is read, in its mean
 } Stream;
 
-// All tensors side by side, `n` elements at a time: what is written is the mean of what was read.
-__attribute__((always_inline)) static inline void stream_lines(const Stream *s, int64_t from, int64_t n) {
-    float mean[STREAM_WIDTH] = {0}, share = 1.0f / (float)(s->first_overwritten > 0 ? s->first_overwritten : 1);
-    for (int64_t t = 0; t < s->first_overwritten; t++)
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) mean[i] += share * s->data[t][from + i];
-    for (int64_t t = s->first_updated; t < s->count; t++)
-#pragma omp simd
-        for (int64_t i = 0; i < n; i++) s->data[t][from + i] = mean[i];
+static Lane *lane(const Stream *s, int64_t t, int64_t i) { return (Lane *)(s->data[t] + i); }
+
+// A cache line of every tensor at a time, in registers: what is written is the mean of what was read.
+static void stream_lines(const Stream *s, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i += STREAM_WIDTH) {
+        Lane first = {0}, second = {0};
+        for (int64_t t = 0; t < s->first_overwritten; t++) first += *lane(s, t, i), second += *lane(s, t, i + 8);
+        first *= s->share, second *= s->share;
+        for (int64_t t = s->first_updated; t < s->count; t++) *lane(s, t, i) = first, *lane(s, t, i + 8) = second;
+    }
 }
 
-static void stream_block(const Stream *s, int64_t begin, int64_t end) {
-    for (; begin + STREAM_WIDTH <= end; begin += STREAM_WIDTH) stream_lines(s, begin, STREAM_WIDTH);
-    if (begin < end) stream_lines(s, begin, end - begin);
+static void stream_rest(const Stream *s, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; i++) {
+        float sum = 0;
+        for (int64_t t = 0; t < s->first_overwritten; t++) sum += s->data[t][i];
+        for (int64_t t = s->first_updated; t < s->count; t++) s->data[t][i] = s->share * sum;
+    }
 }
 
 void cpu_stream(const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten) {
-    Stream stream = {.count = count, .first_updated = first_updated, .first_overwritten = first_overwritten};
-    int64_t elements = tensor_count(tensors[0]);
+    Stream stream = {.count = count, .first_updated = first_updated, .first_overwritten = first_overwritten,
+                     .share = first_overwritten > 0 ? 1.0f / (float)first_overwritten : 0};
+    int64_t elements = tensor_count(tensors[0]), whole = elements / STREAM_WIDTH * STREAM_WIDTH;
     REQUIRE(count <= STREAM_TENSORS, "%ld tensors, at most %d", (long)count, STREAM_TENSORS);
     for (int64_t t = 0; t < count; t++) stream.data[t] = cpu_floats(tensors[t]);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
-    for (int64_t begin = 0; begin < elements; begin += STREAM_BLOCK)
-        stream_block(&stream, begin, least(begin + STREAM_BLOCK, elements));
+    for (int64_t begin = 0; begin < whole; begin += STREAM_BLOCK)
+        stream_lines(&stream, begin, least(begin + STREAM_BLOCK, whole));
+    stream_rest(&stream, whole, elements);
 }
