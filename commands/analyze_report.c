@@ -81,7 +81,7 @@ static void print_number(int width, double value) {
 }
 
 static void print_numbers(const double *values, int count) {
-    for (int i = 0; i < count; i++) print_number(10, values[i]);
+    for (int i = 0; i < count; i++) print_number(11, values[i]);
     putchar('\n');
 }
 
@@ -96,7 +96,7 @@ static void begin_tables(const Analysis *a) {
 }
 
 static void print_errors(const Analysis *a, const Examined *m) {
-    printf("\n%4s%10s%10s%10s%10s%10s%10s%10s\n", "q", "epsilon", "bound", "chi", "bound", "RMS", "|I-XX'|",
+    printf("\n%4s%11s%11s%11s%11s%11s%11s%11s\n", "q", "epsilon", "bound", "chi", "bound", "RMS", "|I-XX'|",
            "|X-UV'|");
     for (int i = 0; i < m->row_count; i++) {
         const StepRow *row = &m->rows[i];
@@ -124,7 +124,7 @@ static void print_residuals(const Analysis *a, const Examined *m) {
 }
 
 static void print_costs(const Analysis *a, const Examined *m) {
-    printf("\n%4s%10s%10s%10s%10s%10s%10s%10s%10s%10s\n", "q", "sigma min", "1%", "10%", "median", "90%", "max",
+    printf("\n%4s%11s%11s%11s%11s%11s%11s%11s%11s%11s\n", "q", "sigma min", "1%", "10%", "median", "90%", "max",
            "GFLOP", "ms", "GFLOP/s");
     for (int i = 0; i < m->row_count; i++) {
         const StepRow *row = &m->rows[i];
@@ -152,7 +152,7 @@ static void print_line(const Analysis *a, const Examined *m) {
     const StepRow *row = &m->rows[0];
     const PolarError *e = &row->error;
     if (a->matrices == 0)
-        printf("after        %d steps\n\n%-28s%12s%6s%10s%10s%10s%10s%10s%10s%10s%10s\n", row->q, "tensor", "shape",
+        printf("after        %d steps\n\n%-28s%12s%6s%11s%11s%11s%11s%11s%11s%11s%11s\n", row->q, "tensor", "shape",
                "rank", "sigma_0", "epsilon", "chi", "RMS", "sigma min", "median", "max", "ms");
     char shape[48];
     snprintf(shape, sizeof shape, "%ld x %ld", m->polar.rows, m->polar.columns);
