@@ -407,7 +407,8 @@ const Command commands[] = {
      "text files, folders and JSONL into token shards"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
     {"check", command_check, "CONFIG.json [key=value ...]", "dry run: validity, memory plan, time estimate"},
-    {"bench", command_bench, "[CONFIG.json] [key=value ...] [--json]", "step throughput against the step's own GEMMs"},
+    {"bench", command_bench, "[CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--json]",
+     "step throughput against the step's own GEMMs; --optimizer: the optimizer alone"},
     {"analyze", command_analyze,
      "newton-schulz [--polynomial NAME] [--coefficients LIST] [--safety X] [--steps N] [--dtype fp32|fp64|bf16] "
      "[--matrix gaussian|spectrum:LIST|CHECKPOINT] [--tensor NAME] [--rows N] [--columns N] [--seed S] [--json]",

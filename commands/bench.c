@@ -1,5 +1,5 @@
 // bench: how long a training step takes, beside what its own matrix products take when the vendor library is called
-// bare with the same shapes in the same run. Random data, warm-up, medians.
+// bare with the same shapes in the same run; and its optimizer's part of it. Random data, warm-up, medians.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,11 +7,10 @@
 #include <sys/resource.h>
 
 #include "commands/arguments.h"
+#include "commands/bench.h"
 #include "commands/command.h"
 #include "commands/console.h"
-#include "commands/run.h"
 #include "kernels/checked.h"
-#include "runtime/json.h"
 #include "runtime/philox.h"
 
 enum { REPEATS = 7, SHAPES = 16 };
@@ -21,8 +20,8 @@ static int ascending(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(const double *values, int count) {
-    double sorted[REPEATS];
+double bench_median(const double *values, int count) {
+    double sorted[BENCH_REPEATS];
     memcpy(sorted, values, (size_t)count * sizeof *values);
     qsort(sorted, (size_t)count, sizeof *sorted, ascending);
     return sorted[count / 2];
@@ -113,9 +112,10 @@ static double layer_seconds(const Kernels *k, const Layer *l, float *memory) {
     return clock_seconds() - begin;
 }
 
-static void fill_random(const Kernels *k, float *device, int64_t count) {
-    enum { PIECE = 1 << 16 };
-    float piece[PIECE];
+// The same prime number of them over and over, so that no row of a matrix is like another.
+void bench_fill_random(const Kernels *k, float *device, int64_t count) {
+    enum { PIECE = 65521 };
+    static float piece[PIECE];
     philox_normal(piece, PIECE, 1e-3, 1, STREAM_BENCH, 3, 0);
     for (int64_t i = 0; i < count; i += PIECE)
         k->upload(tensor_1d(device + i, DTYPE_F32, count - i < PIECE ? count - i : PIECE), piece);
@@ -128,12 +128,13 @@ typedef struct {
     Layer layers[SHAPES];
     int layer_count;
     double peak_bytes;
+    OptimizerBench optimizer;
 } Result;
 
 static double gemm_seconds(const Run *run, const Result *r) {
     double total = 0;
     for (int i = 0; i < r->layer_count; i++)
-        total += median(r->layers[i].seconds, REPEATS) * (double)(r->layers[i].calls * run->micro_steps);
+        total += bench_median(r->layers[i].seconds, REPEATS) * (double)(r->layers[i].calls * run->micro_steps);
     return total;
 }
 
@@ -143,37 +144,41 @@ static double peak_resident(void) {
     return 1024.0 * (double)usage.ru_maxrss;
 }
 
-// Products and steps alternate, so that a slow minute of the machine slows both.
-static bool measure(Run *run, Result *r, Errors *errors) {
-    int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
-    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: a batch of %ld tokens", n);
-    Batch batch = random_batch(run, memory);
-    gpt_fill(&run->gpt, run->optim.z, 1);
-    optim_begin(&run->optim);
-    step_seconds(run, &batch, 1); // warms up
-    r->peak_bytes = peak_resident(); // before the products take memory of their own
-    r->layer_count = list_layers(run, r->layers);
-    size_t bytes = 0;
+static size_t products_bytes(const Result *r) {
+    size_t most = 0;
     for (int i = 0; i < r->layer_count; i++)
-        if (layer_bytes(&r->layers[i]) > bytes) bytes = layer_bytes(&r->layers[i]);
-    float *products = run->kernels->take_memory(bytes);
-    if (!products) {
-        free(memory);
-        return errors_add(errors, EXIT_USAGE, "not enough memory for the bare products; lower train.micro_batch");
-    }
-    fill_random(run->kernels, products, (int64_t)(bytes / sizeof(float)));
+        if (layer_bytes(&r->layers[i]) > most) most = layer_bytes(&r->layers[i]);
+    return most;
+}
+
+// Products and steps alternate, so that a slow minute of the machine slows both.
+static void measure_in_turns(Run *run, Result *r, const Batch *batch, float *products) {
     for (int i = 0; i < r->layer_count; i++) layer_seconds(run->kernels, &r->layers[i], products);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         console_progress("measuring", repeat, REPEATS);
-        r->step[repeat] = step_seconds(run, &batch, repeat + 2);
+        r->step[repeat] = step_seconds(run, batch, repeat + 2);
         for (int i = 0; i < r->layer_count; i++)
             r->layers[i].seconds[repeat] = layer_seconds(run->kernels, &r->layers[i], products);
+        optimizer_bench_repeat(&r->optimizer);
     }
     console_note("measured %d times", REPEATS);
+}
+
+static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
+    gpt_fill(&run->gpt, run->optim.z, 1);
+    optim_begin(&run->optim);
+    step_seconds(run, batch, 1); // warms up
+    r->peak_bytes = peak_resident(); // before the products take memory of their own
+    r->layer_count = list_layers(run, r->layers);
+    size_t bytes = products_bytes(r);
+    float *products = run->kernels->take_memory(bytes);
+    if (!products)
+        return errors_add(errors, EXIT_USAGE, "not enough memory for the bare products; lower train.micro_batch");
+    bench_fill_random(run->kernels, products, (int64_t)(bytes / sizeof(float)));
+    bool good = optimizer_bench_open(&r->optimizer, run, errors);
+    if (good) measure_in_turns(run, r, batch, products);
     run->kernels->return_memory(products, bytes);
-    free(memory);
-    return true;
+    return good;
 }
 
 static void print_lines(const Run *run, const Result *r) {
@@ -186,7 +191,7 @@ static void print_lines(const Run *run, const Result *r) {
            run->micro_steps, run->micro_steps == 1 ? "" : "es", gpt->setup.batch, gpt->setup.length,
            run->kernels->name);
     text_close(&model);
-    double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
+    double step = bench_median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;
     double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
     printf("time             %.3f s (median of %d), %s tokens/s, %.1f GFLOP/s\n", step, REPEATS, text_count(a, tokens),
@@ -195,16 +200,20 @@ static void print_lines(const Run *run, const Result *r) {
     printf("step / GEMMs     %.3f\n", step / gemms);
     printf("peak memory      %s, planned %s\n", text_bytes(a, r->peak_bytes),
            text_bytes(b, (double)run_planned_bytes(run)));
+    double optimizer = optimizer_bench_seconds(&r->optimizer);
+    printf("the optimizer    %.3f s, %.1f %% of it\n\n", optimizer, 100 * optimizer / step);
+    optimizer_bench_print_head();
+    optimizer_bench_print(&r->optimizer);
     printf("\n%-18s %6s %6s %6s %6s %12s\n", "bare products", "rows", "in", "out", "calls", "GFLOP/s");
     for (int i = 0; i < r->layer_count; i++) {
         const Layer *l = &r->layers[i];
-        double rate = layer_flops(l) / ((double)l->calls * median(l->seconds, REPEATS));
+        double rate = layer_flops(l) / ((double)l->calls * bench_median(l->seconds, REPEATS));
         printf("%-18s %6ld %6ld %6ld %6ld %12.1f\n", l->name, l->rows, l->in, l->out, 3 * l->calls, rate * 1e-9);
     }
 }
 
 static void print_json(const Run *run, const Result *r) {
-    double step = median(r->step, REPEATS), gemms = gemm_seconds(run, r);
+    double step = bench_median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;
     Text text = {0};
     JsonWriter w = {.out = &text, .indent = 2};
@@ -219,54 +228,83 @@ static void print_json(const Run *run, const Result *r) {
     json_number(&w, "flops_per_second", tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length));
     json_number(&w, "peak_bytes", r->peak_bytes);
     json_integer(&w, "planned_bytes", (int64_t)run_planned_bytes(run));
+    json_begin(&w, "optimizers", '[');
+    optimizer_bench_json(&r->optimizer, step, &w);
+    json_end(&w, ']');
     json_end(&w, '}');
     puts(text_string(&text));
     text_close(&text);
 }
 
 // One more step, through the decorator that times every operation.
-static void print_operations(Run *run) {
-    int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
-    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
-    if (!memory) return;
-    Batch batch = random_batch(run, memory);
+static void print_operations(Run *run, const Batch *batch) {
     const Kernels *plain = run->kernels;
     run->kernels = run->gpt.kernels = run->optim.kernels = checked_kernels(plain);
-    step_seconds(run, &batch, REPEATS + 2);
+    step_seconds(run, batch, REPEATS + 2);
     run->kernels = run->gpt.kernels = run->optim.kernels = plain;
     Text table = {0};
     checked_report(&table);
     printf("\n%s", text_string(&table));
     text_close(&table);
+}
+
+static bool measure_and_print(Run *run, bool json, Errors *errors) {
+    static Result result;
+    int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
+    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: a batch of %ld tokens", n);
+    Batch batch = random_batch(run, memory);
+    bool good = measure(run, &result, &batch, errors);
+    if (good && json) print_json(run, &result);
+    if (good && !json) print_lines(run, &result);
+    if (good && !json) print_operations(run, &batch);
+    if (result.optimizer.run) optimizer_bench_close(&result.optimizer);
     free(memory);
+    return good;
 }
 
 static void use_defaults(Config *config, bool named) {
+    named = named || config_given(config, "model.preset") || config_given(config, "model.width");
     if (!named) config->model.preset = "gpt2-124m";
     if (config->train.steps == OPTION_AUTO && config->train.tokens == OPTION_AUTO) config->train.steps = 1000;
 }
 
+bool bench_configure(Config *config, const BenchRequest *request, const char *recipe, Errors *errors) {
+    TextList overrides = {0};
+    Text name = {0};
+    for (int i = 0; i < request->count; i++) text_list_add(&overrides, request->overrides[i]);
+    if (recipe) text_printf(&name, "optim.name=%s", recipe);
+    if (recipe) text_list_add(&overrides, text_string(&name));
+    bool good = config_load(config, request->file, overrides.items, (int)overrides.count, errors);
+    if (good) use_defaults(config, request->file != NULL);
+    text_list_close(&overrides);
+    text_close(&name);
+    return good;
+}
+
+static bool bench_steps(const BenchRequest *request, Errors *errors) {
+    Run run = RUN_CLOSED;
+    bool good = bench_configure(&run.config, request, NULL, errors) && run_plan(&run, RUN_TRAINING, errors) &&
+                run_open(&run, errors) && measure_and_print(&run, request->json, errors);
+    run_close(&run);
+    return good;
+}
+
 int command_bench(int argc, char **argv) {
-    static const char usage[] = "bench [CONFIG.json] [key=value ...] [--json]";
-    bool json = false;
-    const Argument arguments[] = {{"--json", .flag = &json}, {0}};
+    static const char usage[] = "bench [CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--json]";
+    BenchRequest request = {0};
+    bool optimizer = false;
+    const Argument arguments[] = {{"--json", .flag = &request.json}, {"--optimizer", .flag = &optimizer},
+                                  {"--recipes", .text = &request.recipes}, {0}};
     argc = arguments_take(argc, argv, arguments, 0, usage);
     if (argc == 0) return EXIT_USAGE;
     int first = argc > 1 && !strchr(argv[1], '=') ? 2 : 1; // of the overrides
-    const char *file = first == 2 ? argv[1] : NULL;
-    Run run = RUN_CLOSED;
+    request.file = first == 2 ? argv[1] : NULL;
+    request.overrides = argv + first;
+    request.count = argc - first;
     Errors errors = {0};
-    static Result result;
-    bool good = config_load(&run.config, file, argv + first, argc - first, &errors);
-    if (good) {
-        use_defaults(&run.config, file || config_given(&run.config, "model.preset") ||
-                                      config_given(&run.config, "model.width"));
-        good = run_plan(&run, RUN_TRAINING, &errors) && run_open(&run, &errors) && measure(&run, &result, &errors);
-    }
-    if (good && json) print_json(&run, &result);
-    if (good && !json) print_lines(&run, &result);
-    if (good && !json) print_operations(&run);
-    run_close(&run);
+    if (optimizer || request.recipes) bench_recipes(&request, &errors);
+    else bench_steps(&request, &errors);
     errors_exit_if_any(&errors);
     return 0;
 }

@@ -1,0 +1,63 @@
+// The two halves of `bench`: whole steps (bench.c), and the optimizer's step apart from its micro-batches
+// (bench_optimizer.c), beside what the same memory traffic and the same matrix products take when nothing else is done.
+#pragma once
+
+#include "commands/run.h"
+#include "runtime/json.h"
+
+enum { BENCH_REPEATS = 31 }; // at most
+
+double bench_median(const double *values, int count);
+void bench_fill_random(const Kernels *kernels, float *device, int64_t count);
+
+// What the command line asks for.
+typedef struct {
+    const char *file; // or NULL
+    char *const *overrides;
+    int count;
+    bool json;
+    const char *recipes; // "all", or names with commas between; NULL: the configured one
+} BenchRequest;
+
+// The configuration, with what `bench` adds where nothing is said; `recipe` NULL: the configured one.
+bool bench_configure(Config *config, const BenchRequest *request, const char *recipe, Errors *errors);
+
+// A pass over elements: so many tensors of them are read, read and written, written.
+typedef struct {
+    int64_t elements, read, updated, overwritten;
+    double bytes; // of all of it, each byte counted once
+} ElementPass;
+
+// A matrix product of Newton-Schulz, as the library does it.
+typedef struct {
+    Product product;
+    int64_t out[2], a[2], b[2]; // rows, columns
+    double calls;               // in one step
+} LibraryCall;
+
+enum { BENCH_PASSES = 12, BENCH_CALLS = 3 * OPTIM_GROUPS };
+typedef struct {
+    Run *run;
+    ElementPass passes[BENCH_PASSES];
+    LibraryCall calls[BENCH_CALLS];
+    int pass_count, call_count;
+    double flops; // of Newton-Schulz
+    float *memory; // of the passes and products to compare with
+    size_t bytes;
+    int repeats;
+    double step[BENCH_REPEATS], elements[BENCH_REPEATS], stream[BENCH_REPEATS]; // seconds
+    double newton_schulz[BENCH_REPEATS], library[BENCH_REPEATS];
+} OptimizerBench;
+
+// After the state was filled and a gradient is there; warms up.
+bool optimizer_bench_open(OptimizerBench *bench, Run *run, Errors *errors);
+void optimizer_bench_repeat(OptimizerBench *bench); // measures everything once more
+void optimizer_bench_close(OptimizerBench *bench);
+double optimizer_bench_seconds(const OptimizerBench *bench); // of its step
+// Lines of a table, and one object of an array; `step_seconds` is that of a whole step, NaN: there was none.
+void optimizer_bench_print_head(void);
+void optimizer_bench_print(const OptimizerBench *bench);
+void optimizer_bench_json(const OptimizerBench *bench, double step_seconds, JsonWriter *writer);
+
+// The optimizer alone: one line for each recipe that is asked for.
+bool bench_recipes(const BenchRequest *request, Errors *errors);
