@@ -24,8 +24,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAM = os.environ.get("TRAIN_GPT", os.path.join(ROOT, "train_gpt"))
 RATES = {                                                   # learning rates that are tried for each arm
     "adamw": [0.001, 0.003, 0.01],
-    "sf_adamw": [0.003, 0.01, 0.03],
-    "muon": [0.003, 0.01, 0.03],
+    "sf_adamw": [0.001, 0.003, 0.01],
+    "muon": [0.001, 0.003, 0.01],
     "sf_muon": [0.003, 0.01, 0.03],
     "amuse": [0.003, 0.01, 0.03],
 }
