@@ -8,8 +8,8 @@ enum {
     PIECE = 256,       // elements whose direction stays in the first cache until it is applied
     SUM_CHUNKS = 1024, // of sum_squares
     NORM_CHUNKS = 64,  // of one segment's norm
+    LINE = 16,         // elements of a cache line
     STREAM_BLOCK = 1 << 16,
-    STREAM_WIDTH = 16, // elements of each tensor at a time: two lanes, one cache line
     STREAM_TENSORS = 16,
 };
 
@@ -239,12 +239,15 @@ static Lane *lane(const Stream *s, int64_t t, int64_t i) { return (Lane *)(s->da
 
 // A cache line of every tensor at a time, in registers: what is written is the mean of what was read.
 static void stream_lines(const Stream *s, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; i += STREAM_WIDTH) {
+    Lane total = {0}; // so that what is only read is read
+    for (int64_t i = begin; i < end; i += LINE) {
         Lane first = {0}, second = {0};
         for (int64_t t = 0; t < s->first_overwritten; t++) first += *lane(s, t, i), second += *lane(s, t, i + 8);
+        total += first + second;
         first *= s->share, second *= s->share;
         for (int64_t t = s->first_updated; t < s->count; t++) *lane(s, t, i) = first, *lane(s, t, i + 8) = second;
     }
+    *(Lane *)cpu_scratch() = total;
 }
 
 static void stream_rest(const Stream *s, int64_t begin, int64_t end) {
@@ -258,7 +261,7 @@ static void stream_rest(const Stream *s, int64_t begin, int64_t end) {
 void cpu_stream(const Tensor *tensors, int64_t count, int64_t first_updated, int64_t first_overwritten) {
     Stream stream = {.count = count, .first_updated = first_updated, .first_overwritten = first_overwritten,
                      .share = first_overwritten > 0 ? 1.0f / (float)first_overwritten : 0};
-    int64_t elements = tensor_count(tensors[0]), whole = elements / STREAM_WIDTH * STREAM_WIDTH;
+    int64_t elements = tensor_count(tensors[0]), whole = elements / LINE * LINE;
     REQUIRE(count <= STREAM_TENSORS, "%ld tensors, at most %d", (long)count, STREAM_TENSORS);
     for (int64_t t = 0; t < count; t++) stream.data[t] = cpu_floats(tensors[t]);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
