@@ -23,7 +23,11 @@ echo; echo "== training (stop with Ctrl-C, continue with: ./train_gpt resume $ru
 rm -rf "$run" # only ever the last demo
 ./train_gpt train configs/demo.json run.dir="$run"
 
-echo; echo "== held-out text"
+checkpoints=("$run"/checkpoints/step_*)
+halfway=${checkpoints[$((${#checkpoints[@]} / 2 - 1))]}
+echo; echo "== held-out text: the model of $halfway"
+./train_gpt eval "$halfway"
+echo; echo "== held-out text: the last model"
 ./train_gpt eval "$run"
 
 echo; echo "== a sample"
@@ -31,8 +35,9 @@ echo; echo "== a sample"
 
 cat <<END
 
-== the run is in $run; next:
+== the run is in $run. Every checkpoint of it is a finished model, the average of the steps so far. Next:
   ./train_gpt sample $run --prompt '#include <' --tokens 200
-  ./train_gpt resume $run train.steps=2200                      # train it longer
+  ./train_gpt eval $halfway --weights z   # the same without the average
+  ./train_gpt resume $run train.steps=1400                      # train it longer; nothing was set for the length
   ./train_gpt bench model.preset=gpt2-124m train.micro_batch=1  # how fast a larger model would be
 END
