@@ -92,10 +92,10 @@ static void count_group(OptimizerBench *b, const Group *group) {
     const Polynomial *p = &group->route->polynomial;
     int64_t rows = group->rows, columns = group->columns, side = rows < columns ? rows : columns;
     bool tall = rows > columns;
-    double steps = (double)(p->steps * group->count);
+    double steps = (double)(p->steps * group->count), squares = steps * (p->terms - 2);
     add_call(b, (LibraryCall){tall ? PRODUCT_BACKWARD_WEIGHT : PRODUCT_FORWARD, {side, side}, {rows, columns},
                               {rows, columns}, steps});
-    add_call(b, (LibraryCall){PRODUCT_BACKWARD_INPUT, {side, side}, {side, side}, {side, side}, steps * (p->terms - 2)});
+    add_call(b, (LibraryCall){PRODUCT_BACKWARD_INPUT, {side, side}, {side, side}, {side, side}, squares});
     add_call(b, (LibraryCall){PRODUCT_BACKWARD_INPUT, {rows, columns}, {rows, tall ? columns : rows},
                               {tall ? columns : rows, columns}, steps});
     b->flops += (double)group->count * newton_schulz_flops(p, rows, columns);

@@ -210,8 +210,8 @@ static Tensor gram_polynomial(const Kernels *k, const NewtonSchulz *room, const 
     for (int j = terms - 2; j >= 1; j--) {
         bool first = j == terms - 2;
         Tensor out = gram[1 + (terms - 2 - j) % 2];
-        multiply(k, room, &(MatrixProduct){.out = out, .a = first ? s : sum, .b = s, .c = s,
-                                           .alpha = first ? e[j + 1] : 1, .beta = e[j]});
+        multiply(k, room, &(MatrixProduct){.out = out, .a = first ? s : sum, .b = s, .c = s, .a_transposed = first,
+                                           .alpha = first ? e[j + 1] : 1, .beta = e[j]}); // s' s is half the work
         sum = out;
     }
     return sum;

@@ -11,6 +11,7 @@
 enum {
     CHUNKS = 64,      // of the rows of one matrix, over which sums are taken
     TILES_LEAST = 32, // of a batch: its matrices are cut further until there are so many
+    BLOCK = 16,       // sides of what is mirrored at a time
 };
 
 // ---- momentum ----
@@ -161,12 +162,13 @@ void cpu_neuron_normalise(Tensor matrices, bool unit, const Update *update) {
 // ---- products ----
 
 static void begin_tile(const MatrixProduct *p, int64_t k, Tile tile) {
-    for (int64_t row = tile.row; row < tile.row + tile.rows && p->beta != 0; row++)
+    for (int64_t row = tile.row; row < tile.row + tile.rows; row++)
         scale_row(place(p->out, k, row, tile.column), place(p->c, k, row, tile.column), p->out.dtype, p->beta,
                   tile.columns);
 }
 
-static void add_tile(const MatrixProduct *p, int64_t k, Tile tile) {
+// out = alpha a b in the tile, or += where it adds.
+static void multiply_tile(const MatrixProduct *p, int64_t k, Tile tile, bool add) {
     const void *a = p->a_transposed ? place(p->a, k, 0, tile.row) : place(p->a, k, tile.row, 0);
     const void *b = p->b_transposed ? place(p->b, k, tile.column, 0) : place(p->b, k, 0, tile.column);
     void *out = place(p->out, k, tile.row, tile.column);
@@ -175,14 +177,81 @@ static void add_tile(const MatrixProduct *p, int64_t k, Tile tile) {
     blasint b_stride = (blasint)p->b.stride[1], out_stride = (blasint)p->out.stride[1];
     CBLAS_TRANSPOSE turn_a = p->a_transposed ? CblasTrans : CblasNoTrans;
     CBLAS_TRANSPOSE turn_b = p->b_transposed ? CblasTrans : CblasNoTrans;
-    double keep = p->beta != 0;
     if (p->out.dtype == DTYPE_F64)
-        cblas_dgemm(CblasRowMajor, turn_a, turn_b, rows, columns, inner, p->alpha, a, a_stride, b, b_stride, keep, out,
+        cblas_dgemm(CblasRowMajor, turn_a, turn_b, rows, columns, inner, p->alpha, a, a_stride, b, b_stride, add, out,
                     out_stride);
     else
         cblas_sgemm(CblasRowMajor, turn_a, turn_b, rows, columns, inner, (float)p->alpha, a, a_stride, b, b_stride,
-                    (float)keep, out, out_stride);
+                    add, out, out_stride);
 }
+
+static void product_tile(const MatrixProduct *p, int64_t k, Tile tile) {
+    if (p->beta != 0) begin_tile(p, k, tile);
+    multiply_tile(p, k, tile, p->beta != 0);
+}
+
+// ---- a matrix times its own transpose ----
+
+static bool is_gram(const MatrixProduct *p) {
+    return p->a.data == p->b.data && p->a_transposed != p->b_transposed && p->out.shape[1] == p->out.shape[2] &&
+           p->a.stride[0] == p->b.stride[0] && p->a.stride[1] == p->b.stride[1];
+}
+
+// A tile on the diagonal, below it.
+static void half_tile(const MatrixProduct *p, int64_t k, Tile tile) {
+    const void *a = p->a_transposed ? place(p->a, k, 0, tile.row) : place(p->a, k, tile.row, 0);
+    void *out = place(p->out, k, tile.row, tile.column);
+    blasint rows = (blasint)tile.rows, inner = (blasint)p->a.shape[p->a_transposed ? 1 : 2];
+    blasint a_stride = (blasint)p->a.stride[1], out_stride = (blasint)p->out.stride[1];
+    CBLAS_TRANSPOSE turn = p->a_transposed ? CblasTrans : CblasNoTrans;
+    if (p->out.dtype == DTYPE_F64)
+        cblas_dsyrk(CblasRowMajor, CblasLower, turn, rows, inner, p->alpha, a, a_stride, 0, out, out_stride);
+    else
+        cblas_ssyrk(CblasRowMajor, CblasLower, turn, rows, inner, (float)p->alpha, a, a_stride, 0, out, out_stride);
+}
+
+// A block below the diagonal or on it, and its mirror image, + beta c in both. By way of `image`, so that each cache
+// line is touched once.
+#define MIRROR(type)                                                                                              \
+    static void mirror_##type(const MatrixProduct *p, int64_t k, Tile block) {                                    \
+        type image[BLOCK][BLOCK];                                                                                 \
+        bool diagonal = block.row == block.column, adds = p->beta != 0;                                           \
+        for (int64_t i = 0; i < block.rows; i++) {                                                                \
+            type *row = place(p->out, k, block.row + i, block.column);                                            \
+            const type *c = adds ? place(p->c, k, block.row + i, block.column) : row;                             \
+            int64_t n = diagonal ? i + 1 : block.columns;                                                         \
+            for (int64_t j = 0; j < n; j++) image[j][i] = row[j];                                                 \
+            for (int64_t j = 0; j < n && adds; j++) row[j] = (type)((double)row[j] + p->beta * (double)c[j]);     \
+        }                                                                                                         \
+        for (int64_t j = 0; j < block.columns; j++) {                                                             \
+            type *row = place(p->out, k, block.column + j, block.row);                                            \
+            const type *c = adds ? place(p->c, k, block.column + j, block.row) : row;                             \
+            for (int64_t i = diagonal ? j + 1 : 0; i < block.rows; i++)                                           \
+                row[i] = adds ? (type)((double)image[j][i] + p->beta * (double)c[i]) : image[j][i];               \
+        }                                                                                                         \
+    }
+MIRROR(float)
+MIRROR(double)
+
+static void mirror_tile(const MatrixProduct *p, int64_t k, Tile tile) {
+    for (int64_t row = tile.row; row < tile.row + tile.rows; row += BLOCK)
+        for (int64_t column = tile.column; column < least(tile.column + tile.columns, row + 1); column += BLOCK) {
+            Tile block = {row, least(BLOCK, tile.row + tile.rows - row), column,
+                          least(BLOCK, tile.column + tile.columns - column)};
+            if (p->out.dtype == DTYPE_F64) mirror_double(p, k, block);
+            else mirror_float(p, k, block);
+        }
+}
+
+// Tiles are squares; those above the diagonal come with those below it.
+static void gram_tile(const MatrixProduct *p, int64_t k, Tile tile) {
+    if (tile.column > tile.row) return;
+    if (tile.column == tile.row) half_tile(p, k, tile);
+    else multiply_tile(p, k, tile, false);
+    mirror_tile(p, k, tile);
+}
+
+// ---- all of them ----
 
 static void require_product(const MatrixProduct *p, int64_t inner) {
     require_floats(p->out), require_floats(p->a), require_floats(p->b);
@@ -201,7 +270,9 @@ void cpu_matrix_product(const MatrixProduct *p) {
     int64_t matrices = p->out.shape[0], rows = p->out.shape[1], columns = p->out.shape[2];
     int64_t inner = p->a.shape[p->a_transposed ? 1 : 2];
     require_product(p, inner);
+    bool gram = is_gram(p);
     Tile side = gemm_tile(rows, columns, divide_up(TILES_LEAST, matrices));
+    if (gram) side.rows = side.columns = least(side.rows, side.columns);
     int64_t down = divide_up(rows, side.rows), across = divide_up(columns, side.columns);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(matrices * rows * columns * inner))
     for (int64_t i = 0; i < matrices * down * across; i++) {
@@ -209,7 +280,6 @@ void cpu_matrix_product(const MatrixProduct *p) {
         Tile tile = {.row = r * side.rows, .column = c * side.columns};
         tile.rows = least(side.rows, rows - tile.row);
         tile.columns = least(side.columns, columns - tile.column);
-        begin_tile(p, k, tile);
-        add_tile(p, k, tile);
+        (gram ? gram_tile : product_tile)(p, k, tile);
     }
 }
