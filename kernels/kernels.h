@@ -107,7 +107,7 @@ typedef struct {
 typedef struct {
     Tensor weights;             // flat, compute: what forward reads
     Tensor z;                   // flat, wide; may be `weights` itself where the dtypes agree and nothing is averaged
-    Tensor state;               // flat, wide
+    Tensor state;               // flat, wide; or none: no segment has a slot or a gap
     Tensor grads;               // flat, wide
     Tensor directions;          // (segments, rows, columns) of DIRECTION_GIVEN, any float dtype; or none
     Tensor norms;               // (segments) f64, of DIRECTION_MARS; or none
@@ -205,7 +205,7 @@ typedef struct {
     K(void, step_decide, (Tensor status, const StepScalars *scalars))                                                  \
     /* every segment by its direction, in one pass; a skipped step only writes weights = z + b_next gap */             \
     K(void, update, (const Update *update))                                                                            \
-    /* norms (segments) f64 = |u| of DIRECTION_MARS */                                                                 \
+    /* norms (segments) f64 = |u| of DIRECTION_MARS, 0 of the others */                                                \
     K(void, corrected_norms, (Tensor norms, const Update *update))                                                     \
     /* out = z + share[route] gap, in the segments: share 0 is z, 1 is x, b is y */                                    \
     K(void, interpolate, (Tensor out, const Update *update, const double share[RECIPE_ROUTES]))                        \

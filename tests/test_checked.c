@@ -125,6 +125,11 @@ static void few_matrices(const Kernels *k) {
     Update u = adam();
     k->momentum_mix(tensor_3d(room + 32, DTYPE_F32, 1, 1, 2), &u);
 }
+static void right_neurons(const Kernels *k) { // one of two elements
+    Update u = adam();
+    segments[1].slot[1] = 7;
+    k->neuron_normalise(tensor_3d(room + 32, DTYPE_F32, 2, 1, 2), false, &u);
+}
 static void no_neurons(const Kernels *k) {
     Update u = adam();
     segments[1].slot[1] = 7;
@@ -204,6 +209,7 @@ TEST(calls_are_held_against_the_contract) {
         {no_norms, "update: norms are missing", false},
         {few_norms, "corrected_norms: 1 norms of 2 segments", false},
         {few_matrices, "momentum_mix: 1 matrices of 2 segments", false},
+        {right_neurons, NULL, true},
         {no_neurons, "neuron_normalise: slot 1 of segment 1 is outside 8 numbers of state", false},
         {right_product, NULL, true},
         {product_in_place, "matrix_product: out is one of the others", false},

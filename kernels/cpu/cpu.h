@@ -1,4 +1,5 @@
-// The CPU backend: fp32 on OpenMP and OpenBLAS. Other dtypes are refused where they enter (copy alone converts).
+// The CPU backend: fp32 on OpenMP and OpenBLAS. Other dtypes are refused where they enter; copy alone converts, and
+// products and norms of matrices are also there in fp64, for analysis.
 //
 // Results do not depend on the number of threads: work is cut by shape alone, every output element has one owner, and
 // sums are taken in a fixed order. OpenBLAS itself always runs on one thread; its own threading does not give that.
