@@ -185,6 +185,7 @@ static const struct {
     {"", "optim.groups", "wte lr", "\"wte lr\" is no rule"},
     {"", "optim.groups", "wte lr=", "\"wte lr=\" is no rule"},
     {"", "optim.groups", "wte lr=-1", "is no rule"},
+    {"", "optim.groups", "wte lr=-1 weight_decay=1", "is no rule"},
     {"", "optim.groups", "wte lr=nan", "is no rule"},
     {"", "optim.groups", "wte lr=1001", "is no rule"},
     {"", "optim.groups", "wte lr=1x", "is no rule"},

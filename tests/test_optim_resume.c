@@ -200,6 +200,30 @@ TEST(a_skipped_step_leaves_the_state_alone) {
     }
 }
 
+// Before the first step that counts there is nothing else, skipped steps or not.
+TEST(every_iterate_begins_at_the_weights) {
+    static const Iterate all[] = {ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN};
+    for (int n = 0; n < READOUTS; n++) {
+        for (int i = 0; recipe_at(i); i++) {
+            Subject s;
+            subject_open(&s, &cpu_kernels, recipe_at(i)->name, readouts[n]);
+            begin(&s);
+            double *start = optim_run_start(&s.run);
+            for (int step = 0; step < 2; step++) {
+                for (size_t which = 0; which < sizeof all / sizeof all[0]; which++) {
+                    if (!optim_has(&s.run.optim, all[which])) continue;
+                    double *seen = optim_run_load(&s.run, all[which]);
+                    assert_memory_equal(seen, start, (size_t)s.run.elements * sizeof *start);
+                    free(seen);
+                }
+                go(&s, 1, SOME); // skipped
+            }
+            free(start);
+            subject_close(&s);
+        }
+    }
+}
+
 TEST(a_checkpoint_shows_the_readout_or_x) {
     for (int n = 0; n < READOUTS; n++) {
         for (int i = 0; recipe_at(i); i++) {
