@@ -42,6 +42,32 @@ TEST(products_are_equal_on_one_and_two_threads) {
     }
 }
 
+// A matrix times its own transpose, of which one half is enough; `c` has two.
+static void gram(const Sizes *s) {
+    bool turn = s->variant & A_TRANSPOSED, added = s->variant & ADDED;
+    Twin out = twin("out", POISON, COMPUTE, s->b, s->in, s->in);
+    Twin x = twin("x", NORMAL, COMPUTE, s->b, turn ? s->t : s->in, turn ? s->in : s->t);
+    Twin c = added ? twin("c", NORMAL, COMPUTE, s->b, s->in, s->in) : TWIN_NONE;
+    BOTH(k, i)
+        k->matrix_product(&(MatrixProduct){.out = out.on[i], .a = x.on[i], .b = x.on[i], .c = c.on[i],
+                                           .a_transposed = turn, .b_transposed = !turn,
+                                           .alpha = s->variant & SCALED ? -0.75 : 1,
+                                           .beta = !added ? 0 : s->variant & SCALED ? 2.5 : 1});
+}
+
+TEST(gram_products_equal_the_reference) {
+    for (int variant = 0; variant < PRODUCTS; variant++) {
+        if (variant & B_TRANSPOSED) continue;
+        const Sizes list[] = {{.b = 1, .in = 1, .t = 1, .variant = variant},
+                              {.b = 3, .in = 16, .t = 9, .variant = variant},
+                              {.b = 2, .in = 67, .t = 129, .variant = variant},
+                              {.b = 33, .in = 37, .t = 5, .variant = variant},
+                              {.b = 1, .in = 300, .t = 40, .variant = variant}};
+        COMPARE_BACKENDS(gram, list, 16);
+        compare_threads(gram, &(Sizes){.b = 3, .in = 400, .t = 70, .variant = variant});
+    }
+}
+
 // In a wider buffer, as a part of a fused matrix lies there.
 static void strided_product(const Sizes *s) {
     Twin out = twin("out", POISON, COMPUTE, s->b, s->in, s->out + 3);
@@ -232,25 +258,26 @@ static void fill_doubles(double *x, int64_t n, double seed) {
 // The CPU backend takes fp64 matrices in products and norms, and loses none of their digits.
 TEST(the_cpu_computes_matrices_in_fp64) {
     enum { BATCHES = 2, ROWS = 67, COLUMNS = 45, INNER = 130 };
-    static double a[BATCHES * ROWS * INNER], b[BATCHES * COLUMNS * INNER], c[BATCHES * ROWS * COLUMNS];
-    static double out[2][BATCHES * ROWS * COLUMNS];
+    static double a[BATCHES * ROWS * INNER], b[BATCHES * COLUMNS * INNER], c[BATCHES * ROWS * ROWS];
+    static double out[2][BATCHES * ROWS * ROWS];
     const Kernels *const backends[] = {&cpu_kernels, &reference_kernels};
     Errors errors = {0};
     assert_true(cpu_kernels.open(2, &errors));
     fill_doubles(a, BATCHES * ROWS * INNER, 1), fill_doubles(b, BATCHES * COLUMNS * INNER, 2);
-    fill_doubles(c, BATCHES * ROWS * COLUMNS, 3);
-    for (int turned = 0; turned < 4; turned++) {
-        bool turn_a = turned & 1, turn_b = turned & 2;
+    fill_doubles(c, BATCHES * ROWS * ROWS, 3);
+    for (int turned = 0; turned < 6; turned++) {
+        bool gram = turned >= 4, turn_a = turned & 1, turn_b = gram ? !turn_a : turned & 2;
+        int64_t columns = gram ? ROWS : COLUMNS;
         for (int i = 0; i < 2; i++) {
-            MatrixProduct p = {.out = tensor_3d(out[i], DTYPE_F64, BATCHES, ROWS, COLUMNS),
+            MatrixProduct p = {.out = tensor_3d(out[i], DTYPE_F64, BATCHES, ROWS, columns),
                                .a = tensor_3d(a, DTYPE_F64, BATCHES, turn_a ? INNER : ROWS, turn_a ? ROWS : INNER),
-                               .b = tensor_3d(b, DTYPE_F64, BATCHES, turn_b ? COLUMNS : INNER,
-                                              turn_b ? INNER : COLUMNS),
-                               .c = tensor_3d(c, DTYPE_F64, BATCHES, ROWS, COLUMNS),
+                               .b = tensor_3d(gram ? a : b, DTYPE_F64, BATCHES, turn_b ? columns : INNER,
+                                              turn_b ? INNER : columns),
+                               .c = tensor_3d(c, DTYPE_F64, BATCHES, ROWS, columns),
                                .a_transposed = turn_a, .b_transposed = turn_b, .alpha = 0.3, .beta = -1.7};
             backends[i]->matrix_product(&p);
             backends[i]->matrix_normalise(p.out, &(MatrixNorm){.target = 1, .factor = 1.02, .epsilon = 1e-20});
         }
-        for (int j = 0; j < BATCHES * ROWS * COLUMNS; j++) CHECK_CLOSE(out[0][j], out[1][j], 1e-14);
+        for (int64_t j = 0; j < BATCHES * ROWS * columns; j++) CHECK_CLOSE(out[0][j], out[1][j], 1e-14);
     }
 }
