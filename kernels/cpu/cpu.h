@@ -11,8 +11,9 @@
 KERNELS(K)
 #undef K
 
-// Threads worth starting for so many elements, or multiply-adds of a matrix product.
+// Threads worth starting for so many elements; of matrix products so many multiply-adds count as one.
 int cpu_team(int64_t elements);
+enum { MULTIPLY_ADDS = 32 };
 
 // Floats that belong to the calling thread until its parallel region ends; aligned to cache lines.
 enum { CPU_SCRATCH = 1 << 16 };

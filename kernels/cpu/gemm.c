@@ -72,7 +72,7 @@ typedef struct {
 static void product_in_tiles(const Gemm *gemm, int64_t groups, Tile side, Finish finish) {
     int64_t rows = gemm->rows, columns = gemm->columns / groups;
     int64_t down = divide_up(rows, side.rows), across = divide_up(columns, side.columns);
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(rows * columns * gemm->inner))
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(rows * columns * gemm->inner / MULTIPLY_ADDS))
     for (int64_t i = 0; i < down * across; i++) {
         int64_t r = down < across ? i % down : i / across, c = down < across ? i / down : i % across;
         Tile tile = {.row = r * side.rows, .column = c * side.columns};

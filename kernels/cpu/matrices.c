@@ -274,7 +274,8 @@ void cpu_matrix_product(const MatrixProduct *p) {
     Tile side = gemm_tile(rows, columns, divide_up(TILES_LEAST, matrices));
     if (gram) side.rows = side.columns = least(side.rows, side.columns);
     int64_t down = divide_up(rows, side.rows), across = divide_up(columns, side.columns);
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(matrices * rows * columns * inner))
+    int team = cpu_team(matrices * rows * columns * inner / MULTIPLY_ADDS);
+#pragma omp parallel for schedule(dynamic) num_threads(team)
     for (int64_t i = 0; i < matrices * down * across; i++) {
         int64_t k = i / (down * across), r = i / across % down, c = i % across;
         Tile tile = {.row = r * side.rows, .column = c * side.columns};
