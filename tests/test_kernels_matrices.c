@@ -30,9 +30,11 @@ TEST(products_equal_the_reference) {
                               {.b = 3, .in = 1, .out = 7, .t = 5, .variant = variant},
                               {.b = 5, .in = 16, .out = 16, .t = 16, .variant = variant},
                               {.b = 2, .in = 67, .out = 33, .t = 129, .variant = variant},
-                              {.b = 1, .in = 300, .out = 290, .t = 40, .variant = variant}};
+                              {.b = 1, .in = 270, .out = 17, .t = 9, .variant = variant},
+                              {.b = 2, .in = 17, .out = 270, .t = 9, .variant = variant}};
         COMPARE_BACKENDS(product, list, 16);
     }
+    compare_backends(product, &(Sizes){.b = 1, .in = 300, .out = 290, .t = 40, .variant = ADDED}, 16);
 }
 
 TEST(products_are_equal_on_one_and_two_threads) {
