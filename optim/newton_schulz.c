@@ -141,8 +141,8 @@ static bool check(const Polynomial *p, const char *key, Errors *errors) {
     for (int i = 0; i <= POINTS; i++) {
         double sigma = most * i / POINTS, image = polynomial_map(p, sigma);
         if (image <= highest && (image >= 0 || sigma < least)) continue;
-        return errors_add(errors, EXIT_USAGE, "%s: not safe: %d steps turn the singular value %.4f into %.3g; a matrix "
-                          "would %s. Choose a preset, or raise ns_safety (now %g)", key, p->steps, sigma, image,
+        return errors_add(errors, EXIT_USAGE, "%s: not safe: the singular value %.4f becomes %.3g; a matrix would %s. "
+                          "Choose a preset, or raise the safety divisor (now %g)", key, sigma, image,
                           image < 0 ? "move against its gradient" : "blow up", p->safety);
     }
     return true;
