@@ -134,7 +134,7 @@ refused 'optim.lr: "nan"' optim.lr=nan
 refused 'optim.warmup_steps: 1 is too short for amuse' optim.name=amuse optim.warmup_steps=1
 refused 'optim.warmup_tokens: optim.warmup_steps is set too' optim.warmup_tokens=1K optim.warmup_steps=2
 refused 'ns: custom needs ns_coefficients' optim.name=muon optim.ns=custom
-refused 'optim.ns: not safe: .* singular value' optim.name=muon optim.ns=custom optim.ns_coefficients='9 9 9'
+refused 'optim.ns: not safe: the singular value' optim.name=muon optim.ns=custom optim.ns_coefficients='9 9 9'
 refused 'ns_coefficients stand only beside ns=custom' optim.name=muon optim.ns_coefficients='2 -1.5 0.5'
 refused 'taylor:9' optim.name=muon optim.ns=taylor:9
 refused 'optim.groups: "wpe lr=2" is for no parameter' optim.groups='wpe lr=2'
