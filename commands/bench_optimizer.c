@@ -226,8 +226,9 @@ static void add_name(const Optim *optim, Text *out) {
 }
 
 void optimizer_bench_print_head(void) {
-    printf("%-18s %9s %10s %7s %7s %6s %9s %8s %7s %6s\n", "optimizer", "ms", "elements", "GB/s", "stream", "ratio",
-           "products", "GFLOP/s", "sgemm", "ratio");
+    printf("%-18s %9s %33s %33s\n", "", "", "element-wise update", "Newton-Schulz");
+    printf("%-18s %9s %10s %7s %7s %6s %9s %8s %7s %6s\n", "optimizer", "ms", "bytes", "GB/s", "stream", "ratio",
+           "FLOP", "GFLOP/s", "sgemm", "ratio");
 }
 
 void optimizer_bench_print(const OptimizerBench *b) {
