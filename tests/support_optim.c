@@ -150,39 +150,52 @@ double range_distance(const double *a, const double *b, const OptimRange *range)
 
 static DType dtype_of(const Kernels *kernels) { return kernels == &reference_kernels ? DTYPE_F64 : DTYPE_F32; }
 
-bool optim_run_plan(OptimRun *run, const Kernels *kernels, const ParamList *params, const OptimSettings *settings,
-                    int64_t steps, Errors *errors) {
-    OptimSetup setup = {.options = &settings->options, .steps = steps, .step_tokens = 1, .wide = dtype_of(kernels)};
+static DType wide_of(const OptimRun *run) { return run->compute == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32; }
+
+static bool plan(OptimRun *run, const OptimSettings *settings, int64_t steps, Errors *errors) {
+    OptimSetup setup = {.options = &settings->options, .steps = steps, .step_tokens = 1, .wide = wide_of(run)};
     for (int i = 0; i <= RECIPE_ROUTES; i++) setup.hyper[i] = &settings->hyper[i];
     for (int i = 0; i < RECIPE_ROUTES; i++) setup.route[i] = &settings->route[i];
-    *run = (OptimRun){.kernels = checked_kernels(kernels), .params = *params, .elements = count_elements(params)};
-    return optim_plan(&run->optim, run->kernels, params, dtype_of(kernels), &setup, errors);
+    return optim_plan(&run->optim, run->kernels, &run->params, run->compute, &setup, errors);
 }
 
-void optim_run_open(OptimRun *run, const Kernels *kernels, const ParamList *params, const OptimSettings *settings,
-                    int64_t steps) {
+bool optim_run_plan(OptimRun *run, const Kernels *kernels, const ParamList *params, const OptimSettings *settings,
+                    int64_t steps, Errors *errors) {
+    *run = (OptimRun){.kernels = checked_kernels(kernels), .compute = dtype_of(kernels), .params = *params,
+                      .elements = count_elements(params)};
+    return plan(run, settings, steps, errors);
+}
+
+static size_t memory_bytes(const OptimRun *run) {
+    return (size_t)run->params.elements * (dtype_bytes(wide_of(run)) + dtype_bytes(run->compute)) +
+           STATUS_COUNT * sizeof(double) + sizeof(StepScalars);
+}
+
+void optim_run_open_in(OptimRun *run, const Kernels *kernels, DType compute, const ParamList *params,
+                       const OptimSettings *settings, int64_t steps) {
     Errors errors = {0};
+    *run = (OptimRun){.kernels = checked_kernels(kernels), .compute = compute, .params = *params,
+                      .elements = count_elements(params)};
     checked_want_finite(true);
-    if (!checked_kernels(kernels)->open(THREADS, &errors) ||
-        !optim_run_plan(run, kernels, params, settings, steps, &errors))
+    if (!run->kernels->open(THREADS, &errors) || !plan(run, settings, steps, &errors))
         fail_msg("%s", text_string(&errors.text));
-    DType dtype = dtype_of(kernels);
-    size_t flat = (size_t)params->elements * dtype_bytes(dtype);
-    char *memory = run->kernels->take_memory(2 * flat + STATUS_COUNT * sizeof(double) + sizeof(StepScalars));
-    run->memory = memory;
-    run->weights = tensor_1d(memory, dtype, params->elements);
-    run->grads = tensor_1d(memory + flat, dtype, params->elements);
-    run->status = tensor_1d(memory + 2 * flat, DTYPE_F64, STATUS_COUNT);
-    run->scalars = (StepScalars *)(memory + 2 * flat + STATUS_COUNT * sizeof(double));
+    char *next = run->memory = run->kernels->take_memory(memory_bytes(run));
+    run->scalars = (StepScalars *)next, next += sizeof(StepScalars);
+    run->status = tensor_1d(next, DTYPE_F64, STATUS_COUNT), next += STATUS_COUNT * sizeof(double);
+    run->grads = tensor_1d(next, wide_of(run), params->elements), next += tensor_size_bytes(run->grads);
+    run->weights = tensor_1d(next, compute, params->elements);
     OptimTarget target = {*params, run->weights, run->grads, run->status, run->scalars};
     if (!optim_open(&run->optim, &target, &errors)) fail_msg("%s", text_string(&errors.text));
 }
 
+void optim_run_open(OptimRun *run, const Kernels *kernels, const ParamList *params, const OptimSettings *settings,
+                    int64_t steps) {
+    optim_run_open_in(run, kernels, dtype_of(kernels), params, settings, steps);
+}
+
 void optim_run_close(OptimRun *run) {
     optim_close(&run->optim);
-    if (run->memory)
-        run->kernels->return_memory(run->memory, 2 * tensor_size_bytes(run->weights) + STATUS_COUNT * sizeof(double) +
-                                                     sizeof(StepScalars));
+    if (run->memory) run->kernels->return_memory(run->memory, memory_bytes(run));
     *run = (OptimRun){0};
 }
 

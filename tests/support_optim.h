@@ -32,6 +32,7 @@ ParamList optim_model(void);
 
 typedef struct {
     const Kernels *kernels;
+    DType compute; // of the weights that the network reads
     Optim optim;
     ParamList params; // with room between them
     int64_t elements; // without it
@@ -47,6 +48,8 @@ bool optim_run_plan(OptimRun *run, const Kernels *kernels, const ParamList *para
                     int64_t steps, Errors *errors);
 void optim_run_open(OptimRun *run, const Kernels *kernels, const ParamList *params, const OptimSettings *settings,
                     int64_t steps); // plans and opens, or fails the test
+void optim_run_open_in(OptimRun *run, const Kernels *kernels, DType compute, const ParamList *params,
+                       const OptimSettings *settings, int64_t steps); // with weights of that dtype
 void optim_run_begin(OptimRun *run, const double *start);
 StepScalars optim_run_step(OptimRun *run, const double *gradients);
 void optim_run_close(OptimRun *run);

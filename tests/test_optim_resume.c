@@ -245,6 +245,42 @@ TEST(a_checkpoint_shows_the_readout_or_x) {
     }
 }
 
+// With gradients that are the same whatever the network reads.
+TEST(what_the_network_reads_may_be_rounded_and_the_state_is_not) {
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    for (int i = 0; recipe_at(i); i++) {
+        Subject subjects[2];
+        Saved saved[2];
+        double *weights[2];
+        for (int which = 0; which < 2; which++) {
+            Subject *s = &subjects[which];
+            subject_open(s, &reference_kernels, recipe_at(i)->name, readouts[1]);
+            optim_run_close(&s->run);
+            optim_run_open_in(&s->run, &reference_kernels, dtypes[which], &s->params, &s->settings, LENGTH);
+            begin(s);
+        }
+        for (int64_t t = 1; t <= 2 * WARMUP; t++) {
+            double *gradients = optim_run_gradients(&subjects[0].run);
+            for (int which = 0; which < 2; which++) optim_run_step(&subjects[which].run, gradients);
+            free(gradients);
+        }
+        for (int which = 0; which < 2; which++) {
+            saved[which] = save(&subjects[which]);
+            weights[which] = optim_run_weights(&subjects[which].run);
+        }
+        assert_int_equal(saved[0].size, saved[1].size);
+        assert_memory_equal(saved[0].bytes, saved[1].bytes, saved[0].size);
+        for (int64_t j = 0; j < subjects[0].run.elements; j++)
+            CHECK_CLOSE(weights[1][j], weights[0][j], fabs(weights[0][j]) / 256);
+        assert_memory_not_equal(weights[0], weights[1], (size_t)subjects[0].run.elements * sizeof(double));
+        for (int which = 0; which < 2; which++) {
+            free(weights[which]);
+            forget(&saved[which]);
+            subject_close(&subjects[which]);
+        }
+    }
+}
+
 // Names are those of files: each once, with the parts of a parameter apart, and all of the state is there.
 TEST(state_has_names_and_shapes_of_its_own) {
     for (int i = 0; recipe_at(i); i++) {
