@@ -455,3 +455,37 @@ TEST(parts_of_a_parameter_move_as_if_they_were_parameters) {
         text_close(&all);
     }
 }
+
+// A rate of 0 keeps parameters where they are, for all steps or at the end of a schedule, whatever averages.
+TEST(parameters_without_a_learning_rate_stay) {
+    static const char *const rows[] = {"optim.lr=0", "optim.matrix.lr=0", "optim.other.lr=0",
+                                       "optim.lr=0 optim.schedule=cosine optim.final_lr=0"};
+    for (int n = 0; recipe_at(n); n++) {
+        for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+            Text all = {0};
+            text_printf(&all, "optim.name=%s optim.warmup_steps=4 %s", recipe_at(n)->name, rows[i]);
+            Path path = walk(text_string(&all));
+            for (const OptimRange *r = path.ranges; r < path.ranges + path.range_count; r++) {
+                bool still = i % 3 == 0 || (i == 1) == (r->kind == PARAM_MATRIX);
+                double moved = range_distance(path.y[STEPS], path.y[0], r);
+                if (!(still ? moved == 0 : moved > 0.01))
+                    fail_msg("%s: %s has moved by %g", text_string(&all), r->name, moved);
+            }
+            path_close(&path);
+            text_close(&all);
+        }
+    }
+}
+
+TEST(a_rate_that_ends_at_0_leaves_numbers_behind) {
+    for (int n = 0; recipe_at(n); n++) {
+        Text all = {0};
+        text_printf(&all, "optim.name=%s optim.warmup_steps=4 optim.schedule=linear optim.final_lr=0 "
+                          "optim.weight_decay=0.1", recipe_at(n)->name);
+        Path path = walk(text_string(&all));
+        for (int64_t i = 0; i < path.elements; i++)
+            assert_true(isfinite(path.x[STEPS][i]) && isfinite(path.y[STEPS][i]) && isfinite(path.z[STEPS][i]));
+        path_close(&path);
+        text_close(&all);
+    }
+}
