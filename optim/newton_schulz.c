@@ -160,9 +160,6 @@ bool polynomial_make(Polynomial *p, const char *key, const PolynomialSpec *spec,
                           "numbers each, all of one length, with ; between them", key, spec->coefficients,
                           POLYNOMIAL_STEPS, POLYNOMIAL_TERMS);
     if (!custom && !find(p, spec)) return refuse_name(key, spec->name, errors);
-    if (spec->steps != OPTION_AUTO && strcmp(spec->name, "exact") == 0)
-        return errors_add(errors, EXIT_USAGE, "%s: exact has its own number of steps, %d; leave ns_steps out", key,
-                          p->steps);
     if (spec->steps != OPTION_AUTO) use_steps(p, spec->steps);
     if (!isnan(spec->safety)) p->safety = spec->safety;
     return check(p, key, errors);

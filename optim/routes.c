@@ -168,6 +168,8 @@ static void set_polynomial(Route *route, const OptimSetup *setup, int which, Err
     const HyperOptions *h = &route->hyper;
     if (route->recipe->direction->move != MOVE_ORTHOGONAL) return;
     const char *key = is_auto(setup->hyper[1 + which]->ns) ? "optim.ns" : "optim.matrix.ns";
+    if (strcmp(h->ns, "exact") == 0 && h->ns_steps != OPTION_AUTO)
+        errors_add(errors, EXIT_USAGE, "%s: exact has its own number of steps; leave ns_steps out", key);
     polynomial_make(&route->polynomial, key, &(PolynomialSpec){h->ns, h->ns_steps, h->ns_coefficients, h->ns_safety},
                     errors);
 }
