@@ -139,7 +139,7 @@ static int hex_code(const Scanner *s, size_t at) {
     return code;
 }
 
-// \uXXXX, with `at` on the u.
+// \u and four hexadecimal digits, with `at` on the u.
 static bool scan_unicode_escape(Scanner *s) {
     size_t begin = s->at - 1;
     int code = hex_code(s, s->at + 1);
@@ -168,7 +168,7 @@ static bool scan_string(Scanner *s) {
         if (escape == 'u') {
             if (!scan_unicode_escape(s)) return false;
         } else if (escape <= 0 || !strchr("\"\\/bfnrt", escape)) {
-            return fail(s, s->at - 1, "unknown escape; JSON knows \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX");
+            return fail(s, s->at - 1, "unknown escape; JSON knows \\\" \\\\ \\/ \\b \\f \\n \\r \\t and \\u0041");
         } else {
             s->at++;
         }
