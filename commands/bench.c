@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "commands/arguments.h"
 #include "commands/bench.h"
@@ -138,12 +137,6 @@ static double gemm_seconds(const Run *run, const Result *r) {
     return total;
 }
 
-static double peak_resident(void) {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return 1024.0 * (double)usage.ru_maxrss;
-}
-
 static size_t products_bytes(const Result *r) {
     size_t most = 0;
     for (int i = 0; i < r->layer_count; i++)
@@ -168,7 +161,7 @@ static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
     gpt_fill(&run->gpt, run->optim.z, 1);
     optim_begin(&run->optim);
     step_seconds(run, batch, 1); // warms up
-    r->peak_bytes = peak_resident(); // before the products take memory of their own
+    r->peak_bytes = (double)run->kernels->used_bytes(); // before the products take memory of their own
     r->layer_count = list_layers(run, r->layers);
     size_t bytes = products_bytes(r);
     float *products = run->kernels->take_memory(bytes);

@@ -208,6 +208,11 @@ static void *checked_take_memory(size_t bytes) { return inner->take_memory(bytes
 static void checked_return_memory(void *memory, size_t bytes) { inner->return_memory(memory, bytes); }
 static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
 static size_t checked_memory_bytes(void) { return inner->memory_bytes(); }
+static size_t checked_used_bytes(void) { return inner->used_bytes(); }
+static double checked_peak_flops(DType dtype) { return inner->peak_flops(dtype); }
+static void checked_describe(Text *out) { inner->describe(out); }
+static void checked_write_choices(Text *out) { inner->write_choices(out); }
+static bool checked_read_choices(const char *text, Errors *errors) { return inner->read_choices(text, errors); }
 static void checked_finish(void) { inner->finish(); }
 static bool checked_is_host(void) { return inner->is_host(); }
 static void *checked_take_host_memory(size_t bytes) { return inner->take_host_memory(bytes); }
@@ -296,7 +301,7 @@ static void checked_norm_backward_add(Tensor dsum, const NormGrads *grads, Tenso
             (long)sequences);
     CALL(norm_backward_add, (dsum, grads, dout, sum, stats, norm),
          OUT(dsum, "NC", COMPUTE), OUT(grads->gain, "C", WIDE), OUT_OR_NONE(grads->bias, "C", WIDE),
-         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), IN(dout, "NC", COMPUTE), IN(sum, "NC", COMPUTE),
+         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), OUT_OR_NONE(grads->sum, "C", WIDE), IN(dout, "NC", COMPUTE), IN(sum, "NC", COMPUTE),
          IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
 }
 
@@ -339,10 +344,11 @@ static void checked_activation_forward(Tensor out, Tensor pre, Activation activa
     CALL(activation_forward, (out, pre, activation), OUT(out, "NF", COMPUTE), IN(pre, "NO", COMPUTE));
 }
 
-static void checked_activation_backward(Tensor dpre, Tensor dout, Tensor pre, Activation activation) {
-    require_groups("activation_backward", pre, dout, activation);
-    CALL(activation_backward, (dpre, dout, pre, activation),
-         OUT(dpre, "NO", COMPUTE), IN(dout, "NF", COMPUTE), IN(pre, "NO", COMPUTE));
+static void checked_linear_backward_activation(const ActivationBackward *p) {
+    require_groups("linear_backward_activation", p->pre, p->room, p->activation);
+    CALL(linear_backward_activation, (p),
+         OUT(p->dpre, "NO", COMPUTE), OUT_OR_NONE(p->dbias, "O", WIDE), OUT(p->room, "NF", COMPUTE),
+         IN(p->dout, "NC", COMPUTE), IN(p->weight, "CF", COMPUTE), IN(p->pre, "NO", COMPUTE));
 }
 
 // `kept`: the statistics that only a gain asks for.

@@ -25,6 +25,7 @@ typedef struct {
     Tensor gain;          // (C) wide, accumulates
     Tensor bias;          // (C) wide, accumulates, or none
     Tensor sequence_gain; // (B, C) wide, overwritten: the gain's gradient per sequence; or none
+    Tensor sum;           // (C) wide, accumulates: columns of the new dsum, which are a bias's gradient; or none
 } NormGrads;
 
 // Activations. The gated one reads (N, 2 F), gate columns first, and writes (N, F).
@@ -32,6 +33,17 @@ typedef enum { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_R
 
 // The three products of a linear layer: out = a b', out = a b, out += a' b.
 typedef enum { PRODUCT_FORWARD, PRODUCT_BACKWARD_INPUT, PRODUCT_BACKWARD_WEIGHT } Product;
+
+// Backward through a linear layer and the activation before it: dpre = activation'(pre) (dout weight).
+typedef struct {
+    Tensor dpre;   // (N, O) compute
+    Tensor dbias;  // (O) wide, accumulates: columns of dpre; or none
+    Tensor room;   // (N, F) compute; may hold dout weight afterwards
+    Tensor dout;   // (N, C) compute
+    Tensor weight; // (C, F) compute
+    Tensor pre;    // (N, O) compute
+    Activation activation;
+} ActivationBackward;
 
 typedef struct {
     Tensor gain;      // (D) compute, or none: heads are not normalised
@@ -138,6 +150,13 @@ typedef struct {
     K(void, return_memory, (void *memory, size_t bytes))                                                               \
     K(size_t, workspace_bytes, (void)) /* what the backend holds for itself */                                         \
     K(size_t, memory_bytes, (void)) /* of the device, as far as this process may use it; 0: not known */               \
+    K(size_t, used_bytes, (void))   /* of it, by this process, at the worst moment so far; 0: not known */             \
+    K(double, peak_flops, (DType dtype)) /* a second, of dense products, as the maker says; 0: not known */            \
+    K(void, describe, (Text *out))  /* the device and its libraries, a line each */                                    \
+    /* choices that were made by measuring and that results depend on, as JSON; nothing where there are none. Read     \
+       back after `open`, they are not measured again; false and a message (74) where they cannot be */                \
+    K(void, write_choices, (Text *out))                                                                                \
+    K(bool, read_choices, (const char *text, Errors *errors))                                                          \
     K(void, upload, (Tensor out, const void *host))     /* contiguous; host may be reused on return */                 \
     K(void, download, (void *host, Tensor in))          /* contiguous; waits for queued work */                        \
     K(void, copy, (Tensor out, Tensor in))              /* same shape; converts between float dtypes */                \
@@ -172,11 +191,11 @@ typedef struct {
        where out is pre). bias (O) or none */                                                                          \
     K(void, linear_forward, (Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias, Activation activation))    \
     K(void, linear_backward_input, (Tensor din, Tensor dout, Tensor weight))                                           \
+    K(void, linear_backward_activation, (const ActivationBackward *backward))                                          \
     K(void, linear_backward_weight, (Tensor dweight, Tensor dbias, Tensor dout, Tensor in)) /* dbias or none */        \
     /* the vendor library's own product on its own threads, for `bench` to compare with; the network never calls it */ \
     K(void, library_product, (Tensor out, Tensor a, Tensor b, Product product))                                        \
     K(void, activation_forward, (Tensor out, Tensor pre, Activation activation))                                       \
-    K(void, activation_backward, (Tensor dpre, Tensor dout, Tensor pre, Activation activation))                        \
                                                                                                                        \
     /* heads (B, T, H, D): RMS norm over D (gain), then rotate-half rotation; out may be in where there is no gain.    \
        rstd (B, T, H) wide, or none where there is no gain. Backward: din may be dout; `in` may be none without gain */\

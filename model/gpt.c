@@ -252,6 +252,15 @@ static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Exten
     gpt->kernels->rotary_forward(k_of(gpt, out, e), per_head(a->k_rstd, e), k_of(gpt, a->qkv, e), &k);
 }
 
+// What is computed again by itself must have been computed by itself: a fused activation may round otherwise.
+static void mlp_in_forward(Gpt *gpt, const GptTensors *w, const GptActs *a) {
+    const Kernels *k = gpt->kernels;
+    bool apart = gpt->setup.recompute == 1;
+    k->linear_forward(apart ? a->mlp_pre : a->mlp_act, apart ? TENSOR_NONE : a->mlp_pre, a->norm2, w->mlp_in_w,
+                      w->mlp_in_b, apart ? ACTIVATION_NONE : gpt->shape.activation);
+    if (apart) k->activation_forward(a->mlp_act, a->mlp_pre, gpt->shape.activation);
+}
+
 // One block: from residual (+ branch, which is what the block before added) to middle and a new branch. Without a
 // branch `residual` is the block's own input, which is how it is computed again.
 static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branch) {
@@ -271,7 +280,7 @@ static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branc
     k->linear_forward(out, TENSOR_NONE, a.attn, w.attn_out_w, w.attn_out_b, ACTIVATION_NONE); // (N, C)
 
     k->norm_forward(a.norm2, a.middle, a.stats2, a.residual, out, &norm2);
-    k->linear_forward(a.mlp_act, a.mlp_pre, a.norm2, w.mlp_in_w, w.mlp_in_b, gpt->shape.activation); // (N, F)
+    mlp_in_forward(gpt, &w, &a);                                                            // (N, F)
     k->linear_forward(out, TENSOR_NONE, a.mlp_act, w.mlp_out_w, w.mlp_out_b, ACTIVATION_NONE);       // (N, C)
 }
 
@@ -359,16 +368,18 @@ static void mlp_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, con
     Tensor dout = first_rows(gpt->dresidual, e), dnorm = first_rows(gpt->dnorm, e);
     Tensor dact = first_rows(gpt->dmlp_act, e), dpre = first_rows(gpt->dmlp_pre, e);
     Norm norm = norm_of(&gpt->shape, w->norm2_w, w->norm2_b);
-    k->linear_backward_weight(d->mlp_out_w, d->mlp_out_b, dout, a->mlp_act);
-    k->linear_backward_input(dact, dout, w->mlp_out_w);                            // (N, F)
-    k->activation_backward(dpre, dact, a->mlp_pre, gpt->shape.activation);         // (N, F) or (N, 2 F)
-    k->linear_backward_weight(d->mlp_in_w, d->mlp_in_b, dpre, a->norm2);
-    k->linear_backward_input(dnorm, dpre, w->mlp_in_w);                            // (N, C)
-    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm2_w, .bias = d->norm2_b}, dnorm, a->middle, a->stats2,
-                         &norm);
+    k->linear_backward_weight(d->mlp_out_w, TENSOR_NONE, dout, a->mlp_act);
+    k->linear_backward_activation(&(ActivationBackward){.dpre = dpre, .dbias = d->mlp_in_b, .room = dact, .dout = dout,
+                                                        .weight = w->mlp_out_w, .pre = a->mlp_pre,
+                                                        .activation = gpt->shape.activation}); // (N, F) or (N, 2 F)
+    k->linear_backward_weight(d->mlp_in_w, TENSOR_NONE, dpre, a->norm2);
+    k->linear_backward_input(dnorm, dpre, w->mlp_in_w);                                        // (N, C)
+    NormGrads grads = {.gain = d->norm2_w, .bias = d->norm2_b, .sum = d->attn_out_b};
+    k->norm_backward_add(dout, &grads, dnorm, a->middle, a->stats2, &norm);
 }
 
-static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, const GptActs *a) {
+// `below`: the bias of the layer whose output this block's input is, none for the first block.
+static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, const GptActs *a, Tensor below) {
     const Kernels *k = gpt->kernels;
     Extent e = extent(gpt);
     Tensor dout = first_rows(gpt->dresidual, e), dnorm = first_rows(gpt->dnorm, e);
@@ -377,14 +388,14 @@ static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *
     AttentionHeads heads = attention_heads(gpt, a, e);
     AttentionHeads dheads = {q_of(gpt, dqkv, e), k_of(gpt, dqkv, e), v_of(gpt, dqkv, e)};
     AttentionMask mask = attention_mask(gpt);
-    k->linear_backward_weight(d->attn_out_w, d->attn_out_b, dout, a->attn);
+    k->linear_backward_weight(d->attn_out_w, TENSOR_NONE, dout, a->attn);
     k->linear_backward_input(dattn, dout, w->attn_out_w);                          // (N, H D)
     k->attention_backward(&dheads, q_of(gpt, dattn, e), q_of(gpt, a->attn, e), lse_of(a, e), &heads, &mask);
     heads_backward(gpt, w, d, a);
     k->linear_backward_weight(d->qkv_w, d->qkv_b, dqkv, a->norm1);
     k->linear_backward_input(dnorm, dqkv, w->qkv_w);                               // (N, C)
-    k->norm_backward_add(dout, &(NormGrads){.gain = d->norm1_w, .bias = d->norm1_b}, dnorm, a->residual, a->stats1,
-                         &norm);
+    NormGrads grads = {.gain = d->norm1_w, .bias = d->norm1_b, .sum = below};
+    k->norm_backward_add(dout, &grads, dnorm, a->residual, a->stats1, &norm);
 }
 
 // What forward did not keep of this block, from what it kept.
@@ -409,21 +420,27 @@ static void embed_backward(Gpt *gpt, Extent e) {
     if (tensor_present(d.wpe)) gpt->kernels->embedding_backward(d.wpe, dout, positions, gpt->batch.position_order);
 }
 
+// The gradient of the bias that a block adds to the stream last: columns of the stream's own gradient behind it.
+static Tensor output_bias(const Gpt *gpt, int64_t layer) {
+    return layer < 0 ? TENSOR_NONE : gpt_tensors(gpt, gpt->grads, (int)layer).mlp_out_b;
+}
+
 void gpt_backward(Gpt *gpt) {
     Extent e = extent(gpt);
     GptTensors w = gpt_tensors(gpt, gpt->weights, -1), d = gpt_tensors(gpt, gpt->grads, -1);
     Norm norm = norm_of(&gpt->shape, w.norm_w, w.norm_b);
     Tensor dresidual = first_rows(gpt->dresidual, e);
     gpt->kernels->fill_zero(dresidual);
-    gpt->kernels->norm_backward_add(dresidual, &(NormGrads){.gain = d.norm_w, .bias = d.norm_b},
-                                    first_rows(gpt->dnorm, e), first_rows(gpt->final_sum, e),
+    int64_t layers = gpt->shape.layers;
+    NormGrads grads = {.gain = d.norm_w, .bias = d.norm_b, .sum = output_bias(gpt, layers - 1)};
+    gpt->kernels->norm_backward_add(dresidual, &grads, first_rows(gpt->dnorm, e), first_rows(gpt->final_sum, e),
                                     first_rows(gpt->final_stats, e), &norm);
-    for (int64_t l = gpt->shape.layers - 1; l >= 0; l--) {
+    for (int64_t l = layers - 1; l >= 0; l--) {
         GptTensors block = gpt_tensors(gpt, gpt->weights, (int)l), dblock = gpt_tensors(gpt, gpt->grads, (int)l);
         GptActs a = block_acts(gpt, l, e);
         block_recompute(gpt, l);
         mlp_backward(gpt, &block, &dblock, &a);
-        attention_backward(gpt, &block, &dblock, &a);
+        attention_backward(gpt, &block, &dblock, &a, output_bias(gpt, l - 1));
     }
     embed_backward(gpt, e);
 }

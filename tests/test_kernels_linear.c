@@ -50,10 +50,15 @@ static void activation(const Sizes *s) {
     Twin out = twin("out", POISON, COMPUTE, rows, s->out, 0);
     Twin dpre = twin("dpre", POISON, COMPUTE, rows, inner, 0);
     Twin pre = twin("pre", NORMAL, COMPUTE, rows, inner, 0);
-    Twin dout = twin("dout", NORMAL, COMPUTE, rows, s->out, 0);
+    Twin dbias = s->variant & BIAS ? twin("dbias", TEN, WIDE, inner, 0, 0) : TWIN_NONE;
+    Twin room = twin("room", POISON, COMPUTE, rows, s->out, 0);
+    Twin dout = twin("dout", NORMAL, COMPUTE, rows, s->in, 0);
+    Twin weight = twin("weight", NORMAL, COMPUTE, s->in, s->out, 0);
     BOTH(k, i) {
         k->activation_forward(out.on[i], pre.on[i], activation_of(s));
-        k->activation_backward(dpre.on[i], dout.on[i], pre.on[i], activation_of(s));
+        k->linear_backward_activation(&(ActivationBackward){dpre.on[i], dbias.on[i], room.on[i], dout.on[i],
+                                                            weight.on[i], pre.on[i], activation_of(s)});
+        k->fill_zero(room.on[i]);
     }
 }
 
@@ -66,11 +71,14 @@ static void activation_extremes(const Sizes *s) {
     for (int i = 0; i < COUNT; i++) {
         Twin out = twin("out", POISON, COMPUTE, 1, 1, 0), dpre = twin("dpre", POISON, COMPUTE, 1, groups, 0);
         Twin pre = twin("pre", TEN, COMPUTE, 1, groups, 0), dout = twin("dout", TEN, COMPUTE, 1, 1, 0);
+        Twin weight = twin("weight", TEN, COMPUTE, 1, 1, 0), room = twin("room", POISON, COMPUTE, 1, 1, 0);
         twin_set(pre, 0, arguments[i]);
         if (i < s->b * 8 - 8 || i >= s->b * 8) continue; // so many twins fit a case
         BOTH(k, j) {
             k->activation_forward(out.on[j], pre.on[j], activation_of(s));
-            k->activation_backward(dpre.on[j], dout.on[j], pre.on[j], activation_of(s));
+            k->linear_backward_activation(&(ActivationBackward){dpre.on[j], TENSOR_NONE, room.on[j], dout.on[j],
+                                                                weight.on[j], pre.on[j], activation_of(s)});
+            k->fill_zero(room.on[j]);
         }
     }
 }
@@ -112,9 +120,10 @@ TEST(linear_backward_equals_the_reference) {
 
 TEST(activations_equal_the_reference) {
     for (int activated = ACTIVATION_NONE; activated <= ACTIVATION_RELU2; activated++) {
-        const Sizes list[] = {{.b = 1, .t = 1, .out = 1, .variant = activated},
-                              {.b = 1, .t = 7, .out = 5, .variant = activated},
-                              {.b = 2, .t = 65, .out = 515, .variant = activated}};
+        const Sizes list[] = {{.b = 1, .t = 1, .in = 1, .out = 1, .variant = activated},
+                              {.b = 1, .t = 7, .in = 3, .out = 5, .variant = activated | BIAS},
+                              {.b = 2, .t = 64, .in = 8, .out = 64, .variant = activated | BIAS},
+                              {.b = 2, .t = 65, .in = 17, .out = 515, .variant = activated | BIAS}};
         COMPARE_BACKENDS(activation, list, 16);
     }
 }

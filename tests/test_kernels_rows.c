@@ -59,10 +59,11 @@ static void norm(const Sizes *s) {
     Twin dsum = twin("dsum", TEN, COMPUTE, rows, s->in, 0), dout = twin("dout", NORMAL, COMPUTE, rows, s->in, 0);
     Twin dgain = twin("dgain", TEN, WIDE, s->in, 0, 0);
     Twin dbias = s->variant & BIAS ? twin("dbias", TEN, WIDE, s->in, 0, 0) : TWIN_NONE;
+    Twin columns = s->variant & BIAS ? twin("columns", TEN, WIDE, s->in, 0, 0) : TWIN_NONE;
     Twin each = s->variant & BY_SEQUENCE ? twin("sequence_gain", POISON, WIDE, s->b, s->in, 0) : TWIN_NONE;
     BOTH(k, i) {
         Norm with = norm_on(s, gain, bias, i);
-        NormGrads grads = {dgain.on[i], dbias.on[i], each.on[i]};
+        NormGrads grads = {dgain.on[i], dbias.on[i], each.on[i], columns.on[i]};
         k->norm_forward(out.on[i], sum.on[i], stats.on[i], residual.on[i], branch.on[i], &with);
         Tensor in = tensor_present(branch.on[i]) ? sum.on[i] : residual.on[i];
         k->norm_backward_add(dsum.on[i], &grads, dout.on[i], in, stats.on[i], &with);

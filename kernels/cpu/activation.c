@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/vector_math.h"
 
 void activation_row(float *out, const float *in, int64_t group, int64_t n, Activation activation) {
@@ -39,8 +38,7 @@ void cpu_activation_forward(Tensor out_tensor, Tensor pre_tensor, Activation act
         activation_row(matrix_row(out, r), matrix_row(pre, r), out.columns, out.columns, activation);
 }
 
-void cpu_activation_backward(Tensor dpre_tensor, Tensor dout_tensor, Tensor pre_tensor, Activation activation) {
-    Matrix dpre = cpu_matrix(dpre_tensor), dout = cpu_matrix(dout_tensor), pre = cpu_matrix(pre_tensor);
+void activation_backward(Matrix dpre, Matrix dout, Matrix pre, Activation activation) {
     REQUIRE(pre.rows == dout.rows && pre.columns == dout.columns * activation_inputs(activation) &&
                 dpre.rows == pre.rows && dpre.columns == pre.columns,
             "%ld x %ld from %ld x %ld", (long)pre.rows, (long)pre.columns, (long)dout.rows, (long)dout.columns);

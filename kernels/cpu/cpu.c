@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 const Kernels cpu_kernels = {
@@ -57,6 +58,20 @@ void cpu_close(void) {
 int cpu_team(int64_t elements) { return elements < TEAM_ELEMENTS ? 1 : cpu.threads; }
 
 float *cpu_scratch(void) { return cpu.scratch + (int64_t)omp_get_thread_num() * CPU_SCRATCH; }
+
+double cpu_peak_flops(DType dtype) { return (void)dtype, 0; }
+void cpu_write_choices(Text *out) { (void)out; }
+bool cpu_read_choices(const char *text, Errors *errors) { return (void)text, (void)errors, true; }
+
+void cpu_describe(Text *out) {
+    text_printf(out, "OpenBLAS on %s, %d threads\n", openblas_get_corename(), cpu.threads);
+}
+
+size_t cpu_used_bytes(void) {
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return 1024 * (size_t)usage.ru_maxrss;
+}
 
 size_t cpu_workspace_bytes(void) { return scratch_bytes() + (size_t)cpu.threads * BLAS_THREAD_BYTES; }
 
@@ -172,6 +187,19 @@ void cpu_fill_zero(Tensor out) {
     }
     size_t row_bytes = (size_t)tensor_columns(out) * dtype_bytes(out.dtype);
     for (int64_t r = 0, rows = tensor_rows(out); r < rows; r++) memset(row_address(out, r), 0, row_bytes);
+}
+
+void cpu_add_column_sums(float *sums, Matrix matrix) {
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(matrix.rows * matrix.columns))
+    for (int64_t column = 0; column < matrix.columns; column += COLUMN_BLOCK) {
+        int64_t n = least(COLUMN_BLOCK, matrix.columns - column);
+        double block[COLUMN_BLOCK] = {0};
+        for (int64_t r = 0; r < matrix.rows; r++) {
+            const float *row = matrix_row(matrix, r) + column;
+            for (int64_t i = 0; i < n; i++) block[i] += row[i];
+        }
+        for (int64_t i = 0; i < n; i++) sums[column + i] += (float)block[i];
+    }
 }
 
 Matrix cpu_matrix(Tensor tensor) {

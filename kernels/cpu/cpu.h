@@ -31,6 +31,7 @@ typedef struct {
 } Matrix;
 
 Matrix cpu_matrix(Tensor tensor);
+void cpu_add_column_sums(float *sums, Matrix matrix);
 
 static inline float *matrix_row(Matrix matrix, int64_t row) { return matrix.data + row * matrix.stride; }
 

@@ -1,6 +1,5 @@
 // Linear layers: tiled products, with bias and activation applied to each tile while it is hot.
 #include "kernels/cpu/activation.h"
-#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm.h"
 
 typedef struct {
@@ -54,23 +53,17 @@ void cpu_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
     gemm_tiled(&gemm, 1, NULL, NULL);
 }
 
-static void add_column_sums(float *sums, Matrix matrix) {
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(matrix.rows * matrix.columns))
-    for (int64_t column = 0; column < matrix.columns; column += COLUMN_BLOCK) {
-        int64_t n = least(COLUMN_BLOCK, matrix.columns - column);
-        double block[COLUMN_BLOCK] = {0};
-        for (int64_t r = 0; r < matrix.rows; r++) {
-            const float *row = matrix_row(matrix, r) + column;
-            for (int64_t i = 0; i < n; i++) block[i] += row[i];
-        }
-        for (int64_t i = 0; i < n; i++) sums[column + i] += (float)block[i];
-    }
-}
-
 void cpu_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
     Gemm gemm = linear_gemm(cpu_matrix(dweight), cpu_matrix(dout), cpu_matrix(in), PRODUCT_BACKWARD_WEIGHT);
     gemm_tiled(&gemm, 1, NULL, NULL);
-    if (tensor_present(dbias)) add_column_sums(cpu_floats(dbias), cpu_matrix(dout));
+    if (tensor_present(dbias)) cpu_add_column_sums(cpu_floats(dbias), cpu_matrix(dout));
+}
+
+void cpu_linear_backward_activation(const ActivationBackward *p) {
+    Matrix dpre = cpu_matrix(p->dpre);
+    cpu_linear_backward_input(p->room, p->dout, p->weight);
+    activation_backward(dpre, cpu_matrix(p->room), cpu_matrix(p->pre), p->activation);
+    if (tensor_present(p->dbias)) cpu_add_column_sums(cpu_floats(p->dbias), dpre);
 }
 
 void cpu_library_product(Tensor out, Tensor a, Tensor b, Product product) {

@@ -122,4 +122,5 @@ void cpu_norm_backward_add(Tensor dsum_tensor, const NormGrads *grads, Tensor do
         GainBlock block = {dout, sum, stats, column, least(COLUMN_BLOCK, n - column)};
         gain_block_backward(&block, grads);
     }
+    if (tensor_present(grads->sum)) cpu_add_column_sums(cpu_floats(grads->sum), dsum);
 }

@@ -29,6 +29,11 @@ bool reference_record(int64_t program) { return (void)program, false; }
 void reference_record_end(void) {}
 bool reference_replay(int64_t program) { return (void)program, false; }
 size_t reference_workspace_bytes(void) { return 0; }
+size_t reference_used_bytes(void) { return 0; }
+double reference_peak_flops(DType dtype) { return (void)dtype, 0; }
+void reference_describe(Text *out) { text_add(out, "plain loops\n"); }
+void reference_write_choices(Text *out) { (void)out; }
+bool reference_read_choices(const char *text, Errors *errors) { return (void)text, (void)errors, true; }
 size_t reference_memory_bytes(void) { return 0; }
 
 void *reference_take_memory(size_t bytes) { return calloc(bytes ? bytes : 1, 1); }
@@ -108,6 +113,14 @@ void reference_embedding_backward(Tensor dtable, Tensor dout, Tensor ids, Tensor
 
 // ---- norms ----
 
+static void add_columns(Tensor sums, Tensor rows) {
+    for (int64_t c = 0; c < rows.shape[1]; c++) {
+        double sum = 0;
+        for (int64_t n = 0; n < rows.shape[0]; n++) sum += get(rows, AT(n, c));
+        add(sums, AT(c), sum);
+    }
+}
+
 typedef struct {
     double mean, rstd;
 } Moments;
@@ -181,6 +194,7 @@ void reference_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dou
             add(dsum, AT(n, c), get(stats, AT(n, 1)) * (g - mean - projection * normalised(sum, stats, n, c)));
         }
     }
+    if (tensor_present(grads->sum)) add_columns(grads->sum, dsum);
 }
 
 // ---- linear layers ----
@@ -213,10 +227,8 @@ void reference_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout,
             for (int64_t n = 0; n < dout.shape[0]; n++) sum += get(dout, AT(n, o)) * get(in, AT(n, i));
             add(dweight, AT(o, i), sum);
         }
-        double sum = 0;
-        for (int64_t n = 0; n < dout.shape[0]; n++) sum += get(dout, AT(n, o));
-        if (tensor_present(dbias)) add(dbias, AT(o), sum);
     }
+    if (tensor_present(dbias)) add_columns(dbias, dout);
 }
 
 void reference_library_product(Tensor out, Tensor a, Tensor b, Product product) {
@@ -265,7 +277,7 @@ void reference_activation_forward(Tensor out, Tensor pre, Activation activation)
         }
 }
 
-void reference_activation_backward(Tensor dpre, Tensor dout, Tensor pre, Activation activation) {
+static void activation_backward(Tensor dpre, Tensor dout, Tensor pre, Activation activation) {
     int64_t columns = dout.shape[1];
     bool gated = activation == ACTIVATION_SWIGLU;
     for (int64_t n = 0; n < dout.shape[0]; n++)
@@ -275,6 +287,12 @@ void reference_activation_backward(Tensor dpre, Tensor dout, Tensor pre, Activat
             set(dpre, AT(n, c), d * curve_slope(activation, x) * up);
             if (gated) set(dpre, AT(n, columns + c), d * curve(activation, x));
         }
+}
+
+void reference_linear_backward_activation(const ActivationBackward *p) {
+    reference_linear_backward_input(p->room, p->dout, p->weight);
+    activation_backward(p->dpre, p->room, p->pre, p->activation);
+    if (tensor_present(p->dbias)) add_columns(p->dbias, p->dpre);
 }
 
 // ---- loss ----
