@@ -353,7 +353,7 @@ double run_gemm_rate(const Kernels *kernels) {
     double best = INFINITY;
     for (int i = 0; i <= REPEATS; i++) { // the first warms up
         double begin = clock_seconds();
-        kernels->linear_forward(out, TENSOR_NONE, in, weight, TENSOR_NONE, ACTIVATION_NONE);
+        kernels->linear_forward(out, TENSOR_NONE, in, &(Linear){.weight = weight});
         kernels->finish();
         double seconds = clock_seconds() - begin;
         if (i > 0 && seconds < best) best = seconds;

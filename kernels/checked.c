@@ -301,8 +301,8 @@ static void checked_norm_backward_add(Tensor dsum, const NormGrads *grads, Tenso
             (long)sequences);
     CALL(norm_backward_add, (dsum, grads, dout, sum, stats, norm),
          OUT(dsum, "NC", COMPUTE), OUT(grads->gain, "C", WIDE), OUT_OR_NONE(grads->bias, "C", WIDE),
-         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), OUT_OR_NONE(grads->sum, "C", WIDE), IN(dout, "NC", COMPUTE), IN(sum, "NC", COMPUTE),
-         IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
+         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), OUT_OR_NONE(grads->sum, "C", WIDE), IN(dout, "NC", COMPUTE),
+         IN(sum, "NC", COMPUTE), IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
 }
 
 static void require_groups(const char *operation, Tensor pre, Tensor out, Activation activation) {
@@ -310,13 +310,12 @@ static void require_groups(const char *operation, Tensor pre, Tensor out, Activa
             operation, (long)pre.shape[1], (long)out.shape[1], activation);
 }
 
-static void checked_linear_forward(Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias,
-                                   Activation activation) {
-    REQUIRE(tensor_present(pre) || activation == ACTIVATION_NONE, "linear_forward: pre is missing");
-    require_groups("linear_forward", tensor_present(pre) ? pre : out, out, activation);
-    CALL(linear_forward, (out, pre, in, weight, bias, activation),
+static void checked_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
+    REQUIRE(tensor_present(pre) || layer->activation == ACTIVATION_NONE, "linear_forward: pre is missing");
+    require_groups("linear_forward", tensor_present(pre) ? pre : out, out, layer->activation);
+    CALL(linear_forward, (out, pre, in, layer),
          OUT(out, tensor_present(pre) ? "NF" : "NO", COMPUTE), OUT_OR_NONE(pre, "NO", COMPUTE), IN(in, "NI", COMPUTE),
-         IN(weight, "OI", COMPUTE), IN_OR_NONE(bias, "O", COMPUTE));
+         IN(layer->weight, "OI", COMPUTE), IN_OR_NONE(layer->bias, "O", COMPUTE));
 }
 
 static void checked_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {

@@ -34,6 +34,14 @@ typedef enum { ACTIVATION_NONE, ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_R
 // The three products of a linear layer: out = a b', out = a b, out += a' b.
 typedef enum { PRODUCT_FORWARD, PRODUCT_BACKWARD_INPUT, PRODUCT_BACKWARD_WEIGHT } Product;
 
+// A linear layer and the activation behind it.
+typedef struct {
+    Tensor weight; // (O, I) compute
+    Tensor bias;   // (O) compute, or none
+    Activation activation;
+    bool repeated; // activation_forward will compute `out` again from `pre`: it must come out the same, bit for bit
+} Linear;
+
 // Backward through a linear layer and the activation before it: dpre = activation'(pre) (dout weight).
 typedef struct {
     Tensor dpre;   // (N, O) compute
@@ -188,8 +196,8 @@ typedef struct {
       (Tensor dsum, const NormGrads *grads, Tensor dout, Tensor sum, Tensor stats, const Norm *norm))                  \
                                                                                                                        \
     /* pre (N, O) = in (N, I) weight (O, I)' + bias; out = activation(pre). pre none: not kept (only ACTIVATION_NONE,  \
-       where out is pre). bias (O) or none */                                                                          \
-    K(void, linear_forward, (Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias, Activation activation))    \
+       where out is pre) */                                                                                            \
+    K(void, linear_forward, (Tensor out, Tensor pre, Tensor in, const Linear *layer))                                  \
     K(void, linear_backward_input, (Tensor din, Tensor dout, Tensor weight))                                           \
     K(void, linear_backward_activation, (const ActivationBackward *backward))                                          \
     K(void, linear_backward_weight, (Tensor dweight, Tensor dbias, Tensor dout, Tensor in)) /* dbias or none */        \

@@ -252,15 +252,6 @@ static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Exten
     gpt->kernels->rotary_forward(k_of(gpt, out, e), per_head(a->k_rstd, e), k_of(gpt, a->qkv, e), &k);
 }
 
-// What is computed again by itself must have been computed by itself: a fused activation may round otherwise.
-static void mlp_in_forward(Gpt *gpt, const GptTensors *w, const GptActs *a) {
-    const Kernels *k = gpt->kernels;
-    bool apart = gpt->setup.recompute == 1;
-    k->linear_forward(apart ? a->mlp_pre : a->mlp_act, apart ? TENSOR_NONE : a->mlp_pre, a->norm2, w->mlp_in_w,
-                      w->mlp_in_b, apart ? ACTIVATION_NONE : gpt->shape.activation);
-    if (apart) k->activation_forward(a->mlp_act, a->mlp_pre, gpt->shape.activation);
-}
-
 // One block: from residual (+ branch, which is what the block before added) to middle and a new branch. Without a
 // branch `residual` is the block's own input, which is how it is computed again.
 static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branch) {
@@ -269,19 +260,20 @@ static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branc
     GptTensors w = gpt_tensors(gpt, gpt->weights, (int)layer);
     GptActs a = block_acts(gpt, layer, e);
     Norm norm1 = norm_of(&gpt->shape, w.norm1_w, w.norm1_b), norm2 = norm_of(&gpt->shape, w.norm2_w, w.norm2_b);
+    Linear mlp_in = {w.mlp_in_w, w.mlp_in_b, gpt->shape.activation, .repeated = gpt->setup.recompute == 1};
     Tensor out = first_rows(gpt->branch, e);
 
     k->norm_forward(a.norm1, tensor_present(branch) ? a.residual : TENSOR_NONE, a.stats1, residual, branch, &norm1);
-    k->linear_forward(a.qkv, TENSOR_NONE, a.norm1, w.qkv_w, w.qkv_b, ACTIVATION_NONE);       // (N, QKV)
+    k->linear_forward(a.qkv, TENSOR_NONE, a.norm1, &(Linear){w.qkv_w, w.qkv_b}); // (N, QKV)
     heads_forward(gpt, &w, &a, e);
     AttentionHeads heads = attention_heads(gpt, &a, e);
     AttentionMask mask = attention_mask(gpt);
-    k->attention_forward(q_of(gpt, a.attn, e), lse_of(&a, e), &heads, &mask);               // (B, T, H, D)
-    k->linear_forward(out, TENSOR_NONE, a.attn, w.attn_out_w, w.attn_out_b, ACTIVATION_NONE); // (N, C)
+    k->attention_forward(q_of(gpt, a.attn, e), lse_of(&a, e), &heads, &mask);    // (B, T, H, D)
+    k->linear_forward(out, TENSOR_NONE, a.attn, &(Linear){w.attn_out_w, w.attn_out_b}); // (N, C)
 
     k->norm_forward(a.norm2, a.middle, a.stats2, a.residual, out, &norm2);
-    mlp_in_forward(gpt, &w, &a);                                                            // (N, F)
-    k->linear_forward(out, TENSOR_NONE, a.mlp_act, w.mlp_out_w, w.mlp_out_b, ACTIVATION_NONE);       // (N, C)
+    k->linear_forward(a.mlp_act, a.mlp_pre, a.norm2, &mlp_in);                 // (N, F)
+    k->linear_forward(out, TENSOR_NONE, a.mlp_act, &(Linear){w.mlp_out_w, w.mlp_out_b}); // (N, C)
 }
 
 static void embed_forward(Gpt *gpt, Extent e) {
@@ -324,7 +316,7 @@ static void head_forward(Gpt *gpt, GptMode mode, Extent e) {
         int64_t count = e.rows - row < chunk ? e.rows - row : chunk;
         Tensor logits = tensor_slice(gpt->logits, 0, 0, count); // (chunk, V)
         Tensor in = tensor_slice(gpt->final_norm, 0, row, count);
-        k->linear_forward(logits, TENSOR_NONE, in, head_weight(&w), TENSOR_NONE, ACTIVATION_NONE);
+        k->linear_forward(logits, TENSOR_NONE, in, &(Linear){.weight = head_weight(&w)});
         k->cross_entropy(tensor_slice(gpt->losses, 0, row, count), TENSOR_NONE, logits,
                          tensor_slice(targets, 0, row, count), tensor_slice(weights, 0, row, count), &options);
         if (mode != GPT_TRAIN) continue;
@@ -346,7 +338,7 @@ Tensor gpt_forward_last(Gpt *gpt) {
     GptTensors w = gpt_tensors(gpt, gpt->weights, -1);
     Tensor logits = tensor_slice(gpt->logits, 0, 0, 1);
     Tensor in = tensor_slice(gpt->final_norm, 0, extent(gpt).rows - 1, 1);
-    gpt->kernels->linear_forward(logits, TENSOR_NONE, in, head_weight(&w), TENSOR_NONE, ACTIVATION_NONE);
+    gpt->kernels->linear_forward(logits, TENSOR_NONE, in, &(Linear){.weight = head_weight(&w)});
     return tensor_slice(logits, 1, 0, gpt->shape.vocab);
 }
 

@@ -1,19 +1,33 @@
-// Linear layers and activations against the reference. Variants are activations, + 4 with bias, + 8 with pre kept.
+// Linear layers and activations against the reference. Variants are activations, + 4 with bias, + 8 with pre kept,
+// + 16 where the activation is computed again.
 #include "tests/support_kernels.h"
 #include "tests/test.h"
 
-enum { BIAS = 4, PRE = 8 };
+enum { BIAS = 4, PRE = 8, REPEATED = 16 };
 
 static Activation activation_of(const Sizes *s) { return (Activation)(s->variant & 3); }
+
+static void assert_equal_bits(Twin a, Twin b, int side) {
+    for (int64_t i = 0; i < tensor_count(a.on[side]); i++)
+        assert_true(twin_get(a, side, i) == twin_get(b, side, i));
+}
 
 static void linear_forward(const Sizes *s) {
     int64_t rows = s->b * s->t, inner = s->out * activation_inputs(activation_of(s));
     Twin out = twin("out", POISON, COMPUTE, rows, s->out, 0);
+    Twin again = twin("again", POISON, COMPUTE, rows, s->out, 0);
     Twin pre = s->variant & PRE ? twin("pre", POISON, COMPUTE, rows, inner, 0) : TWIN_NONE;
     Twin in = twin("in", NORMAL, COMPUTE, rows, s->in, 0);
     Twin weight = twin("weight", NORMAL, COMPUTE, inner, s->in, 0);
     Twin bias = s->variant & BIAS ? twin("bias", NORMAL, COMPUTE, inner, 0, 0) : TWIN_NONE;
-    BOTH(k, i) k->linear_forward(out.on[i], pre.on[i], in.on[i], weight.on[i], bias.on[i], activation_of(s));
+    BOTH(k, i) {
+        Linear layer = {weight.on[i], bias.on[i], activation_of(s), .repeated = s->variant & REPEATED};
+        k->linear_forward(out.on[i], pre.on[i], in.on[i], &layer);
+        if (!layer.repeated) continue;
+        k->copy(again.on[i], out.on[i]);
+        k->activation_forward(out.on[i], pre.on[i], activation_of(s));
+        assert_equal_bits(again, out, i);
+    }
 }
 
 static void linear_backward(const Sizes *s) {
@@ -92,6 +106,9 @@ TEST(linear_forward_equals_the_reference) {
         {.b = 1, .t = 130, .in = 515, .out = 33},
         {.b = 2, .t = 9, .in = 65, .out = 31, .variant = ACTIVATION_GELU | PRE | BIAS},
         {.b = 1, .t = 129, .in = 31, .out = 140, .variant = ACTIVATION_GELU | PRE},
+        {.b = 1, .t = 24, .in = 32, .out = 48, .variant = ACTIVATION_GELU | PRE | BIAS},
+        {.b = 1, .t = 24, .in = 32, .out = 48, .variant = ACTIVATION_GELU | PRE | BIAS | REPEATED},
+        {.b = 1, .t = 9, .in = 31, .out = 14, .variant = ACTIVATION_SWIGLU | PRE | REPEATED},
         {.b = 2, .t = 9, .in = 65, .out = 31, .variant = ACTIVATION_SWIGLU | PRE | BIAS},
         {.b = 1, .t = 129, .in = 31, .out = 140, .variant = ACTIVATION_SWIGLU | PRE},
         {.b = 1, .t = 7, .in = 33, .out = 1, .variant = ACTIVATION_SWIGLU | PRE},

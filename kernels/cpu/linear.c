@@ -35,15 +35,15 @@ static Gemm linear_gemm(Matrix out, Matrix a, Matrix b, Product product) {
                   .accumulate = product == PRODUCT_BACKWARD_WEIGHT, .out = out.data, .stride = out.stride};
 }
 
-void cpu_linear_forward(Tensor out_tensor, Tensor pre_tensor, Tensor in, Tensor weight, Tensor bias,
-                        Activation activation) {
+void cpu_linear_forward(Tensor out_tensor, Tensor pre_tensor, Tensor in, const Linear *layer) {
+    Activation activation = layer->activation;
     REQUIRE(tensor_present(pre_tensor) || activation == ACTIVATION_NONE, "activation %d without pre", activation);
     Matrix out = cpu_matrix(out_tensor), pre = tensor_present(pre_tensor) ? cpu_matrix(pre_tensor) : out;
     int64_t groups = activation_inputs(activation);
     REQUIRE(pre.rows == out.rows && pre.columns == groups * out.columns, "(%ld, %ld) to (%ld, %ld)", (long)pre.rows,
             (long)pre.columns, (long)out.rows, (long)out.columns);
-    Gemm gemm = linear_gemm(pre, cpu_matrix(in), cpu_matrix(weight), PRODUCT_FORWARD);
-    Finish finish = {out, pre, cpu_floats(bias), out.columns, activation};
+    Gemm gemm = linear_gemm(pre, cpu_matrix(in), cpu_matrix(layer->weight), PRODUCT_FORWARD);
+    Finish finish = {out, pre, cpu_floats(layer->bias), out.columns, activation};
     bool finished = !finish.bias && pre.data == out.data;
     gemm_tiled(&gemm, groups, finished ? NULL : finish_tile, &finish);
 }

@@ -199,7 +199,8 @@ void reference_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dou
 
 // ---- linear layers ----
 
-void reference_linear_forward(Tensor out, Tensor pre, Tensor in, Tensor weight, Tensor bias, Activation activation) {
+void reference_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
+    Tensor weight = layer->weight, bias = layer->bias;
     Tensor product = tensor_present(pre) ? pre : out;
     for (int64_t n = 0; n < in.shape[0]; n++)
         for (int64_t o = 0; o < weight.shape[0]; o++) {
@@ -207,8 +208,7 @@ void reference_linear_forward(Tensor out, Tensor pre, Tensor in, Tensor weight, 
             for (int64_t i = 0; i < weight.shape[1]; i++) sum += get(in, AT(n, i)) * get(weight, AT(o, i));
             set(product, AT(n, o), sum);
         }
-    REQUIRE(tensor_present(pre) || activation == ACTIVATION_NONE, "activation %d without pre", activation);
-    if (tensor_present(pre)) reference_activation_forward(out, pre, activation);
+    if (tensor_present(pre)) reference_activation_forward(out, pre, layer->activation);
 }
 
 void reference_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
@@ -233,7 +233,7 @@ void reference_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout,
 
 void reference_library_product(Tensor out, Tensor a, Tensor b, Product product) {
     switch (product) {
-    case PRODUCT_FORWARD: reference_linear_forward(out, TENSOR_NONE, a, b, TENSOR_NONE, ACTIVATION_NONE); break;
+    case PRODUCT_FORWARD: reference_linear_forward(out, TENSOR_NONE, a, &(Linear){.weight = b}); break;
     case PRODUCT_BACKWARD_INPUT: reference_linear_backward_input(out, a, b); break;
     case PRODUCT_BACKWARD_WEIGHT: reference_linear_backward_weight(out, TENSOR_NONE, a, b); break;
     }
