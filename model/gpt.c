@@ -264,16 +264,16 @@ static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branc
     Tensor out = first_rows(gpt->branch, e);
 
     k->norm_forward(a.norm1, tensor_present(branch) ? a.residual : TENSOR_NONE, a.stats1, residual, branch, &norm1);
-    k->linear_forward(a.qkv, TENSOR_NONE, a.norm1, &(Linear){w.qkv_w, w.qkv_b}); // (N, QKV)
+    k->linear_forward(a.qkv, TENSOR_NONE, a.norm1, &(Linear){.weight = w.qkv_w, .bias = w.qkv_b}); // (N, QKV)
     heads_forward(gpt, &w, &a, e);
     AttentionHeads heads = attention_heads(gpt, &a, e);
     AttentionMask mask = attention_mask(gpt);
     k->attention_forward(q_of(gpt, a.attn, e), lse_of(&a, e), &heads, &mask);    // (B, T, H, D)
-    k->linear_forward(out, TENSOR_NONE, a.attn, &(Linear){w.attn_out_w, w.attn_out_b}); // (N, C)
+    k->linear_forward(out, TENSOR_NONE, a.attn, &(Linear){.weight = w.attn_out_w, .bias = w.attn_out_b}); // (N, C)
 
     k->norm_forward(a.norm2, a.middle, a.stats2, a.residual, out, &norm2);
     k->linear_forward(a.mlp_act, a.mlp_pre, a.norm2, &mlp_in);                 // (N, F)
-    k->linear_forward(out, TENSOR_NONE, a.mlp_act, &(Linear){w.mlp_out_w, w.mlp_out_b}); // (N, C)
+    k->linear_forward(out, TENSOR_NONE, a.mlp_act, &(Linear){.weight = w.mlp_out_w, .bias = w.mlp_out_b}); // (N, C)
 }
 
 static void embed_forward(Gpt *gpt, Extent e) {
