@@ -15,11 +15,11 @@ static void assert_equal_bits(Twin a, Twin b, int side) {
 static void linear_forward(const Sizes *s) {
     int64_t rows = s->b * s->t, inner = s->out * activation_inputs(activation_of(s));
     Twin out = twin("out", POISON, COMPUTE, rows, s->out, 0);
-    Twin again = twin("again", POISON, COMPUTE, rows, s->out, 0);
     Twin pre = s->variant & PRE ? twin("pre", POISON, COMPUTE, rows, inner, 0) : TWIN_NONE;
     Twin in = twin("in", NORMAL, COMPUTE, rows, s->in, 0);
     Twin weight = twin("weight", NORMAL, COMPUTE, inner, s->in, 0);
     Twin bias = s->variant & BIAS ? twin("bias", NORMAL, COMPUTE, inner, 0, 0) : TWIN_NONE;
+    Twin again = s->variant & REPEATED ? twin("again", POISON, COMPUTE, rows, s->out, 0) : TWIN_NONE;
     BOTH(k, i) {
         Linear layer = {weight.on[i], bias.on[i], activation_of(s), .repeated = s->variant & REPEATED};
         k->linear_forward(out.on[i], pre.on[i], in.on[i], &layer);
