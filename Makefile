@@ -1,7 +1,7 @@
 # Thalweg. `make` builds ./train_gpt and installs nothing; `make demo` and `make test` set up a Debian machine first.
 #
-# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1]. What is not named is chosen by what is there; what is asked
-# for and missing stops the build. Each set of features has its own folder under build/; ./train_gpt is the default one.
+# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1]. What is not named is chosen by what is there; what
+# is asked for and missing stops the build. Each set of features has its own folder under build/; ./train_gpt is the default one.
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 MARCH  ?= native
 CFLAGS ?= -O3 -g
@@ -9,26 +9,30 @@ CFLAGS ?= -O3 -g
 # ---- features ----
 
 switch = $(if $(filter-out 0 1,$($1)),$(error $1=$($1): it is 0 or 1))
-known := CC MARCH CFLAGS ASAN CUDA SIM BUILD V DATA
+known := CC MARCH CFLAGS ASAN CUDA SIM RACE ARCHS NVCC BUILD V DATA
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(known) MAKEFLAGS,$(name)),,\
     $(error $(name)=...: make knows no such name here, only $(known)))))
 
-# A backend is in this tree when its sources are.
-cuda_sources := $(wildcard kernels/cuda/*.cu)
-sim_sources  := $(wildcard tests/cudasim/*.cpp)
+# CUDA is chosen where a driver answers and there is a compiler for it; it is built for the GPUs that are there.
+NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
+gpus := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -xE '[0-9]+' | sort -u)
 
 ASAN ?= 0
-CUDA ?= $(if $(cuda_sources),$(if $(shell command -v nvcc),1,0),0)
 SIM  ?= 0
-$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)
-ifeq ($(CUDA)$(cuda_sources),1)
-$(error CUDA=1: there are no sources of a CUDA backend in this tree (kernels/cuda/*.cu); build without it for the CPU)
-endif
-ifeq ($(SIM)$(sim_sources),1)
-$(error SIM=1: there are no sources of a CUDA simulator in this tree (tests/cudasim/); build without it for the CPU)
+RACE ?= 0
+CUDA ?= $(if $(NVCC),$(if $(gpus),$(if $(filter 1,$(SIM)),0,1),0),0)
+ARCHS ?= $(or $(patsubst 90,90a,$(gpus)),80 89 90a)
+$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)
+$(if $(filter 11,$(CUDA)$(SIM)),$(error CUDA=1 SIM=1: one stands for the other; choose one))
+$(if $(filter 10,$(RACE)$(SIM)),$(error RACE=1: races are looked for in the simulator; add SIM=1))
+$(if $(filter 11,$(RACE)$(ASAN)),$(error RACE=1 ASAN=1: choose one))
+ifeq ($(CUDA)$(NVCC),1)
+$(error CUDA=1: nvcc was not found; install the CUDA toolkit, add its bin/ to PATH, or name it: NVCC=/path/to/nvcc)
 endif
 
-VARIANT := $(if $(filter 1,$(ASAN)),asan,cpu)
+VARIANT := $(if $(filter 1,$(SIM)),sim,$(if $(filter 1,$(CUDA)),cuda,cpu))$(if $(filter 1,$(ASAN)),-asan)$(if \
+    $(filter 1,$(RACE)),-race)
+VARIANT := $(patsubst cpu-asan,asan,$(VARIANT))
 BUILD   ?= build/$(VARIANT)
 
 # ---- compiler and libraries ----
@@ -49,10 +53,40 @@ else
 guards   := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
 endif
 
+# The CUDA backend: its sources by nvcc, or by g++ for the simulator, where kernels run on fibers of the CPU.
+ifeq ($(CUDA),1)
+toolkit   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+include   += -DTHALWEG_CUDA
+libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
+gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
+nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -I. -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
+endif
+ifeq ($(SIM),1)
+include   += -DTHALWEG_CUDA
+libraries += -lstdc++
+simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
+    -Wno-unused-parameter -I. -Itests/cudasim/include -isystem /usr/local/cuda/include -isystem \
+    /usr/include/$(triple)/openblas-openmp $(guards) -fsanitize=alignment -fno-sanitize-recover=alignment \
+    -fstack-clash-protection
+link      += -fsanitize=alignment
+endif
+ifeq ($(RACE),1)
+simulate    += -DCUDASIM_RACE
+instrument  := -fsanitize=thread --param tsan-instrument-func-entry-exit=0 -fno-tree-loop-distribute-patterns -Wno-tsan
+endif
+
 # ---- what is built ----
 
 sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
-objects  := $(sources:%.c=$(BUILD)/%.o)
+kernels  := $(wildcard kernels/cuda/*.cu)
+ifneq ($(CUDA)$(SIM),00)
+sources  += $(wildcard kernels/cuda/*.c)
+objects  := $(kernels:%.cu=$(BUILD)/%.o)
+endif
+ifeq ($(SIM),1)
+objects  += $(patsubst %.cpp,$(BUILD)/%.o,$(wildcard tests/cudasim/*.cpp))
+endif
+objects  := $(sources:%.c=$(BUILD)/%.o) $(objects)
 support  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c tests/reference/*.c))
 tests    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
 programs := $(BUILD)/train_gpt $(tests)
@@ -108,8 +142,8 @@ endif
 git    := git --no-optional-locks describe --always --dirty --exclude '*' --abbrev=12
 commit := $(or $(if $(wildcard .git),$(shell $(git) 2>/dev/null)),unknown)
 $(info thalweg $(commit): cpu backend (OpenBLAS openmp $(firstword $(found)), -march=$(MARCH)) \
-    | cuda: $(if $(cuda_sources),$(if $(filter 1,$(CUDA)),on,off),off (no CUDA backend in this tree)) \
-    | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
+    | cuda: $(if $(filter 1,$(SIM)),simulated,$(if $(filter 1,$(CUDA)),on (sm $(ARCHS)),$(if $(NVCC),off \
+    (no driver answers; CUDA=1 builds it all the same),off (no nvcc)))) | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
 endif
 
 # A file whose content is `text`, touched only when that changes; what depends on it follows.
@@ -117,7 +151,7 @@ define stamp
 @mkdir -p $(@D)
 @printf '%s\n' '$(text)' | cmp -s - $@ || printf '%s\n' '$(text)' > $@
 endef
-$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found)
+$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found) $(nvcc) $(simulate)
 $(BUILD)/commit: text = $(commit)
 $(BUILD)/flags $(BUILD)/commit: FORCE
 	$(stamp)
@@ -137,9 +171,27 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 $(BUILD)/runtime/version.o: $(BUILD)/commit
 
+# What ptxas says of registers and spills stays beside the object.
+ifeq ($(CUDA),1)
+$(BUILD)/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(quiet),@echo "  nvcc $<")
+	$(quiet)$(nvcc) -MMD -MP -MF $(@:.o=.d) -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas); exit 1; }
+endif
+ifeq ($(SIM),1)
+$(BUILD)/%.o: %.cu $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(quiet),@echo "  sim $<")
+	$(quiet)$(simulate) $(instrument) -MMD -MP -x c++ -c -o $@ $<
+$(BUILD)/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(quiet),@echo "  c++ $<")
+	$(quiet)$(simulate) -MMD -MP -c -o $@ $<
+endif
+
 $(BUILD)/libthalweg.a: $(objects)
 	@rm -f $@
-	$(quiet)ar rcs $@ $^
+	$(quiet)ar qcs $@ $^
 
 $(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")

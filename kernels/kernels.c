@@ -12,6 +12,9 @@ void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *co
 }
 
 const Kernels *kernels_find(const char *device, Errors *errors) {
+#ifdef THALWEG_CUDA
+    if (strcmp(device, "cuda") == 0) return &cuda_kernels;
+#endif
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) return &cpu_kernels;
     if (strcmp(device, "cuda") == 0)
         errors_add(errors, EXIT_USAGE, "device: this build has no CUDA backend; use device=cpu");

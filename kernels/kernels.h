@@ -259,7 +259,7 @@ typedef struct {
 } Kernels;
 
 
-extern const Kernels cpu_kernels;
+extern const Kernels cpu_kernels, cuda_kernels; // the latter in builds with CUDA
 
 // The backend for a device name (auto, cpu, cuda); NULL and a message when this build has none of that name.
 const Kernels *kernels_find(const char *device, Errors *errors);

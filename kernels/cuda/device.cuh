@@ -1,0 +1,60 @@
+// CUDA as kernels see it: the toolkit's headers under nvcc; under g++ those of the simulator (tests/cudasim/include),
+// which have the same names and define the three macros below in their own way.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+#ifndef CUDASIM
+
+// A template kernel goes in parentheses: LAUNCH((copy<4, true>), grid, block, 0, stream, in, out).
+#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
+
+// A static shared array: SHARED(float, tile, [32][33]).
+#define SHARED(type, name, dims) __shared__ type name dims
+
+// The dynamic shared memory of the block as a pointer, 128-byte aligned.
+#define DYNAMIC_SHARED(type, name)                                         \
+    extern __shared__ __align__(128) unsigned char dynamic_shared_bytes[]; \
+    type *name = reinterpret_cast<type *>(dynamic_shared_bytes)
+
+#endif
+
+using bf16 = __nv_bfloat16;
+
+constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int WARP = 32;
+
+// ---- numbers ----
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bf16 x) { return __bfloat162float(x); }
+template <class T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
+
+// N neighbouring elements as one load or store of N sizeof(T) bytes, at most 16; their address is a multiple of that.
+template <class T, int N = 16 / sizeof(T)> struct alignas(N * sizeof(T)) Pack {
+    T value[N];
+};
+template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T *from) {
+    return *reinterpret_cast<const Pack<T, N> *>(from);
+}
+template <class T, int N> __device__ __forceinline__ void store_pack(T *to, const Pack<T, N> &pack) {
+    *reinterpret_cast<Pack<T, N> *>(to) = pack;
+}
+
+// ---- sums and maxima of a warp, in an order that does not depend on the schedule; every lane has the result ----
+
+template <class T> __device__ __forceinline__ T warp_sum(T x) {
+#pragma unroll
+    for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(ALL_LANES, x, offset);
+    return x;
+}
+__device__ __forceinline__ float warp_max(float x) { // NaN counts as nothing
+#pragma unroll
+    for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, offset));
+    return x;
+}

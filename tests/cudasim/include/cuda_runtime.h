@@ -1,0 +1,4 @@
+// Stands for the toolkit's header of this name.
+#pragma once
+#define CUDASIM 1
+#include "tests/cudasim/cudasim.h"
