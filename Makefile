@@ -80,7 +80,8 @@ endif
 sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
 kernels  := $(wildcard kernels/cuda/*.cu)
 ifneq ($(CUDA)$(SIM),00)
-sources  += $(wildcard kernels/cuda/*.c)
+sources  += kernels/cuda/cuda.c
+scaffold := $(BUILD)/libmissing.a
 objects  := $(kernels:%.cu=$(BUILD)/%.o)
 endif
 ifeq ($(SIM),1)
@@ -189,16 +190,19 @@ $(BUILD)/%.o: %.cpp $(BUILD)/flags
 	$(quiet)$(simulate) -MMD -MP -c -o $@ $<
 endif
 
+$(BUILD)/libmissing.a: $(BUILD)/kernels/cuda/missing.o
+	$(quiet)ar rcs $@ $^
+
 $(BUILD)/libthalweg.a: $(objects)
 	@rm -f $@
 	$(quiet)ar qcs $@ $^
 
-$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
+$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a $(scaffold)
 	$(if $(quiet),@echo "  ld $@")
-	$(quiet)$(link) -o $@ $^ $(libraries)
+	$(quiet)$(link) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(libraries)
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a $(scaffold)
 	$(if $(quiet),@echo "  ld $@")
-	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
+	$(quiet)$(link) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(libraries) -lcmocka
 
 -include $(objects:.o=.d) $(support:.o=.d) $(programs:=.d)
