@@ -56,13 +56,13 @@ endif
 # The CUDA backend: its sources by nvcc, or by g++ for the simulator, where kernels run on fibers of the CPU.
 ifeq ($(CUDA),1)
 toolkit   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
-include   += -DTHALWEG_CUDA
+include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=0
 libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
 gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
 nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -I. -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
 endif
 ifeq ($(SIM),1)
-include   += -DTHALWEG_CUDA
+include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
 libraries += -lstdc++
 simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
     -Wno-unused-parameter -I. -Itests/cudasim/include -isystem /usr/local/cuda/include -isystem \

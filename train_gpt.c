@@ -248,7 +248,7 @@ static int give_up(Run *run, int64_t saved_step, Errors *errors) {
 
 static int train(Run *run) {
     const Config *c = &run->config;
-    Console console = console_begin(run_gemm_rate(run->kernels), run_step_tokens(run),
+    Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
     Pace pace = {0};
     Errors errors = {0};

@@ -27,7 +27,7 @@ int command_check(int argc, char **argv) {
             text_add_shell(&command, argv[i]);
         }
         run_report(&run, &text);
-        double limit = run_gemm_rate(run.kernels);
+        double limit = run_gemm_rate(run.kernels, run.compute);
         double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
         double tokens = (double)(run.steps * run_step_tokens(&run));
         printf("%s", text_string(&text));

@@ -11,7 +11,6 @@
 
 #include "runtime/file.h"
 #include "runtime/integers.h"
-#include "runtime/philox.h"
 
 // ---- plan ----
 
@@ -20,7 +19,7 @@ static bool open_backend(Run *run, Errors *errors) {
     const MachineOptions *m = &run->config.machine;
     run->kernels = kernels_find(m->device == OPTION_AUTO ? "auto" : devices[m->device], errors);
     if (!run->kernels) return false;
-    bool cpu = strcmp(run->kernels->name, "cpu") == 0;
+    bool cpu = run->kernels->is_host();
     if (cpu && m->precision == PRECISION_BF16)
         return errors_add(errors, EXIT_USAGE, "precision: bf16 needs device=cuda; the CPU computes in fp32");
     bool bf16 = m->precision == PRECISION_BF16 || (m->precision == OPTION_AUTO && !cpu);
@@ -127,48 +126,6 @@ static bool check_windows(const Shards *shards, const char *key, int64_t length,
         key, shards_tokens(shards), length);
 }
 
-// ---- memory ----
-
-enum { ARENAS = 5 };
-
-// Everything that takes memory, the backend itself last: an arena without memory of its own.
-static void list_arenas(const Run *run, const Arena *list[ARENAS], Arena *backend) {
-    *backend = (Arena){.name = "backend", .used = run->kernels->workspace_bytes()};
-    const Arena *all[ARENAS] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
-                                backend};
-    memcpy(list, all, sizeof all);
-}
-
-size_t run_planned_bytes(const Run *run) {
-    const Arena *list[ARENAS];
-    Arena backend;
-    list_arenas(run, list, &backend);
-    return arena_total(list, ARENAS);
-}
-
-static void report_memory(const Run *run, Text *out) {
-    const Arena *list[ARENAS];
-    Arena backend;
-    list_arenas(run, list, &backend);
-    arena_report(out, list, ARENAS);
-}
-
-static bool check_memory(const Run *run, Errors *errors) {
-    size_t planned = run_planned_bytes(run), there = run->kernels->memory_bytes();
-    if (there == 0 || planned <= there) return true;
-    const Arena *acts = &run->gpt.act_arena;
-    bool by_activations = arena_total(&acts, 1) > planned / 2;
-    char a[TEXT_NUMBER], b[TEXT_NUMBER];
-    Text table = {0};
-    report_memory(run, &table);
-    errors_add(errors, EXIT_USAGE, "not enough memory: this needs %s, and %s has %s\n%s%s",
-               text_bytes(a, (double)planned), run->kernels->name, text_bytes(b, (double)there), text_string(&table),
-               by_activations ? "lower train.micro_batch or train.sequence_length, or raise train.recompute"
-                              : "choose a smaller model: model.depth, model.width or the vocabulary");
-    text_close(&table);
-    return false;
-}
-
 // ---- the whole plan ----
 
 static bool plan_shape(Run *run, Errors *errors) {
@@ -236,7 +193,7 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     if (!good || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
-    return check_memory(run, errors);
+    return run_check_memory(run, errors);
 }
 
 enum { STATUS_BYTES = STATUS_COUNT * sizeof(double) };
@@ -309,7 +266,6 @@ void run_show(Run *run, Iterate iterate) {
 
 int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
 
-
 void run_report(const Run *run, Text *out) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
     text_printf(out, "model   ");
@@ -331,35 +287,7 @@ void run_report(const Run *run, Text *out) {
         text_add(out, "optim   ");
         optim_print(&run->optim, out);
     }
-    text_printf(out, "memory  on %s, which has %s\n", run->kernels->name,
-                text_bytes(a, (double)run->kernels->memory_bytes()));
-    report_memory(run, out);
-}
-
-double run_gemm_rate(const Kernels *kernels) {
-    enum { SIDE = 1024, REPEATS = 12 };
-    size_t bytes = (size_t)SIDE * SIDE * sizeof(float);
-    char *memory = kernels->take_memory(3 * bytes);
-    if (!memory) return NAN;
-    Tensor out = tensor_2d(memory, DTYPE_F32, SIDE, SIDE), in = out, weight = out;
-    in.data = memory + bytes;
-    weight.data = memory + 2 * bytes;
-    float *random = malloc(bytes);
-    if (!random) DIE(EXIT_INTERNAL, "out of memory: %zu bytes", bytes);
-    philox_normal(random, (int64_t)SIDE * SIDE, 1, 0, STREAM_BENCH, 0, 0);
-    kernels->upload(in, random);
-    kernels->upload(weight, random);
-    free(random);
-    double best = INFINITY;
-    for (int i = 0; i <= REPEATS; i++) { // the first warms up
-        double begin = clock_seconds();
-        kernels->linear_forward(out, TENSOR_NONE, in, &(Linear){.weight = weight});
-        kernels->finish();
-        double seconds = clock_seconds() - begin;
-        if (i > 0 && seconds < best) best = seconds;
-    }
-    kernels->return_memory(memory, 3 * bytes);
-    return 2.0 * SIDE * SIDE * SIDE / best;
+    run_report_memory(run, out);
 }
 
 // ---- run directory ----

@@ -74,6 +74,8 @@ bool run_open(Run *run, Errors *errors); // takes memory; after run_plan
 void run_close(Run *run);
 void run_report(const Run *run, Text *out); // model, data, memory plan: what the banner and `check` print
 size_t run_planned_bytes(const Run *run);
+void run_report_memory(const Run *run, Text *out);
+bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
 
 // One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step, which waits
@@ -151,4 +153,4 @@ static inline bool run_stopped(const Run *run) {
 bool run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out);
 
 // Floating-point operations per second of a large matrix product on this backend: what tokens/s are judged by.
-double run_gemm_rate(const Kernels *kernels);
+double run_gemm_rate(const Kernels *kernels, DType dtype);

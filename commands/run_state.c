@@ -13,8 +13,9 @@
 #include "runtime/process.h"
 #include "runtime/version.h"
 
-static const char MODEL_FILE[] = "model.safetensors";
-static const char STATE_FILE[] = "state-00001-of-00001.safetensors";
+#define MODEL_FILE "model.safetensors"
+#define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
+#define STATE_FILE "state-00001-of-00001.safetensors"
 
 // ---- saving ----
 
@@ -107,7 +108,9 @@ bool run_save(Run *run, Errors *errors) {
     static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
     int64_t choice = run->config.checkpoint.model_dtype;
     DType dtype = choice == OPTION_AUTO ? run->compute : model_dtypes[choice];
-    enum { RUN_JSON, CONFIG_JSON, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+    enum { RUN_JSON, CONFIG_JSON, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+    static const char *const names[TEXTS] = {"run.json", "config.json", TUNING_FILE, "tokenizer.json",
+                                             "tokenizer_config.json"};
     Text text[TEXTS] = {0};
     write_run_json(run, &text[RUN_JSON]);
     gpt_config_json(&run->shape, dtype, separator_of(run), &text[CONFIG_JSON]);
@@ -115,10 +118,11 @@ bool run_save(Run *run, Errors *errors) {
         tokenizer_json(run->tokenizer, &text[TOKENIZER_JSON]);
         tokenizer_config_json(run->tokenizer, run->shape.context, &text[TOKENIZER_CONFIG]);
     }
-    CheckpointText texts[TEXTS] = {{"run.json", text_string(&text[RUN_JSON])},
-                                   {"config.json", text_string(&text[CONFIG_JSON])},
-                                   {"tokenizer.json", text_string(&text[TOKENIZER_JSON])},
-                                   {"tokenizer_config.json", text_string(&text[TOKENIZER_CONFIG])}};
+    run->kernels->write_choices(&text[TUNING]);
+    CheckpointText texts[TEXTS];
+    int text_count = 0;
+    for (int i = 0; i < TEXTS; i++)
+        if (text[i].size > 0) texts[text_count++] = (CheckpointText){names[i], text_string(&text[i])};
     NamedTensors model = {0}, state = {0};
     run_show(run, ITERATE_SHOWN);
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
@@ -126,7 +130,7 @@ bool run_save(Run *run, Errors *errors) {
     CheckpointTensors tensors[] = {{MODEL_FILE, model.items, model.count, dtype},
                                    {STATE_FILE, state.items, state.count, run->wide}};
     CheckpointContent content = {.step = run->state.step, .tensors = tensors, .tensor_files = 2, .texts = texts,
-                                 .text_files = run->tokenizer ? TEXTS : TOKENIZER_JSON};
+                                 .text_files = text_count};
     metrics_sync(&run->metrics, errors); // before the checkpoint that counts on them
     bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors);
     run_show(run, ITERATE_Y);
@@ -210,6 +214,18 @@ static bool same_text(const cJSON *root, const char *key, const char *expected) 
     return cJSON_IsString(node) && strcmp(node->valuestring, expected) == 0;
 }
 
+// A run that goes on multiplies as before, where device and library are the same.
+static bool read_choices(Run *run, const char *checkpoint, Errors *errors) {
+    char path[4096];
+    File file;
+    path_join(path, checkpoint, TUNING_FILE);
+    if (!path_exists(path)) return true;
+    if (!file_read(&file, path, RUN_JSON_LIMIT, EXIT_CHECKPOINT, errors)) return false;
+    bool good = run->kernels->read_choices(file.bytes, errors);
+    file_close(&file);
+    return good;
+}
+
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
     Json *json = open_run_json(checkpoint, errors);
     if (!json) return false;
@@ -226,7 +242,7 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
                           "the shards, or start another run",
                           checkpoint);
     json_close(json);
-    return good && read_optimizer(run, checkpoint, errors);
+    return good && read_choices(run, checkpoint, errors) && read_optimizer(run, checkpoint, errors);
 }
 
 Safetensors *run_open_state(const char *checkpoint, Errors *errors) {
@@ -240,7 +256,7 @@ bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
     bool good = read_tensors(checkpoint, MODEL_FILE, run->kernels, &model, errors);
     named_tensors_close(&model);
-    return good;
+    return good && read_choices(run, checkpoint, errors);
 }
 
 // ---- a configuration ----

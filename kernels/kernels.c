@@ -11,13 +11,26 @@ void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *co
     REQUIRE(kernels->replay(program), "program %ld was recorded and is not there", (long)program);
 }
 
+#ifdef THALWEG_CUDA
+// Whether the device is there. A simulated one is only taken where it is asked for.
+static bool answers(const Kernels *kernels) {
+    Errors why = {0};
+    bool open = !THALWEG_SIMULATED && kernels->open(0, &why);
+    if (open) kernels->close();
+    errors_close(&why);
+    return open;
+}
+#endif
+
 const Kernels *kernels_find(const char *device, Errors *errors) {
 #ifdef THALWEG_CUDA
     if (strcmp(device, "cuda") == 0) return &cuda_kernels;
+    if (strcmp(device, "auto") == 0 && answers(&cuda_kernels)) return &cuda_kernels;
 #endif
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) return &cpu_kernels;
     if (strcmp(device, "cuda") == 0)
-        errors_add(errors, EXIT_USAGE, "device: this build has no CUDA backend; use device=cpu");
+        errors_add(errors, EXIT_USAGE, "device: this build has no CUDA backend; build one with `make CUDA=1`, or use "
+                   "device=cpu");
     else
         errors_add(errors, EXIT_USAGE, "device: \"%s\" is not one of auto, cpu, cuda", device);
     return NULL;

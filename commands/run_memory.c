@@ -1,0 +1,123 @@
+// The memory that a run takes, and what to do where there is not enough; how fast the device multiplies.
+#include <math.h>
+#include <stdlib.h>
+
+#include "commands/run.h"
+#include "runtime/philox.h"
+
+// ---- the plan ----
+
+enum { ARENAS = 5 };
+
+// Everything that takes memory, the backend itself last: an arena without memory of its own.
+static void list_arenas(const Run *run, const Arena *list[ARENAS], Arena *backend) {
+    *backend = (Arena){.name = "backend", .used = run->kernels->workspace_bytes()};
+    const Arena *all[ARENAS] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
+                                backend};
+    for (int i = 0; i < ARENAS; i++) list[i] = all[i];
+}
+
+size_t run_planned_bytes(const Run *run) {
+    const Arena *list[ARENAS];
+    Arena backend;
+    list_arenas(run, list, &backend);
+    return arena_total(list, ARENAS);
+}
+
+static void report_arenas(const Run *run, Text *out) {
+    const Arena *list[ARENAS];
+    Arena backend;
+    list_arenas(run, list, &backend);
+    arena_report(out, list, ARENAS);
+}
+
+void run_report_memory(const Run *run, Text *out) {
+    char number[TEXT_NUMBER];
+    size_t there = run->kernels->memory_bytes();
+    text_printf(out, "memory  on %s, which has %s\n", run->kernels->name, text_bytes(number, (double)there));
+    report_arenas(run, out);
+}
+
+// ---- what would fit ----
+
+// The whole plan with another micro-batch and another level of recomputation.
+static size_t bytes_with(const Run *run, int64_t micro_batch, int recompute) {
+    Gpt other;
+    GptSetup setup = run->gpt.setup;
+    setup.batch = micro_batch;
+    setup.recompute = recompute;
+    gpt_plan(&other, run->kernels, &run->shape, &setup);
+    const Arena *now = &run->gpt.act_arena, *then = &other.act_arena;
+    size_t bytes = run_planned_bytes(run) - arena_total(&now, 1) + arena_total(&then, 1);
+    gpt_close(&other);
+    return bytes;
+}
+
+// For each level the largest micro-batch that fits, as far as it is more than the level before allowed. A step stays
+// what it is: more micro-batches make it up.
+static void propose(const Run *run, size_t there, Text *out) {
+    enum { LEVELS = 3 };
+    int64_t best = 0;
+    char number[TEXT_NUMBER];
+    for (int level = run->gpt.setup.recompute; level < LEVELS; level++) {
+        int64_t batch = run->gpt.setup.batch;
+        while (batch > best && bytes_with(run, batch, level) > there) batch /= 2;
+        if (batch <= best) continue;
+        best = batch;
+        text_printf(out, "  train.micro_batch=%ld train.recompute=%d train.batch_tokens=%ld fits: %s\n", batch, level,
+                    run_step_tokens(run), text_bytes(number, (double)bytes_with(run, batch, level)));
+    }
+    text_add(out, best ? "the steps stay the same" : "no micro-batch fits; choose a smaller model: model.depth, "
+                                                     "model.width or the vocabulary");
+}
+
+bool run_check_memory(const Run *run, Errors *errors) {
+    size_t planned = run_planned_bytes(run), there = run->kernels->memory_bytes();
+    if (there == 0 || planned <= there) return true;
+    char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    Text text = {0};
+    report_arenas(run, &text);
+    if (run->parts & RUN_TRAINING) propose(run, there, &text);
+    else text_add(&text, "lower train.micro_batch or train.sequence_length, or choose a smaller model");
+    errors_add(errors, EXIT_USAGE, "not enough memory: this needs %s, and %s has %s\n%s",
+               text_bytes(a, (double)planned), run->kernels->name, text_bytes(b, (double)there), text_string(&text));
+    text_close(&text);
+    return false;
+}
+
+// ---- the rate of products ----
+
+// Random numbers of any float dtype.
+static void fill_random(const Kernels *kernels, Tensor out) {
+    int64_t count = tensor_count(out);
+    float *numbers = malloc((size_t)count * sizeof *numbers);
+    void *converted = malloc(tensor_size_bytes(out));
+    if (!numbers || !converted) DIE(EXIT_INTERNAL, "out of memory: %ld numbers", count);
+    philox_normal(numbers, count, 1, 0, STREAM_BENCH, 0, 0);
+    dtype_convert(converted, out.dtype, numbers, DTYPE_F32, count);
+    kernels->upload(out, converted);
+    free(numbers);
+    free(converted);
+}
+
+double run_gemm_rate(const Kernels *kernels, DType dtype) {
+    enum { SMALL = 1024, LARGE = 8192, REPEATS = 12 };
+    int64_t side = kernels->peak_flops(dtype) > 0 ? LARGE : SMALL;
+    size_t bytes = (size_t)(side * side) * dtype_bytes(dtype);
+    char *memory = kernels->take_memory(3 * bytes);
+    if (!memory) return NAN;
+    Tensor out = tensor_2d(memory, dtype, side, side), in = tensor_2d(memory + bytes, dtype, side, side);
+    Tensor weight = tensor_2d(memory + 2 * bytes, dtype, side, side);
+    fill_random(kernels, in);
+    fill_random(kernels, weight);
+    double best = INFINITY;
+    for (int i = 0; i <= REPEATS; i++) { // the first warms up
+        double begin = clock_seconds();
+        kernels->linear_forward(out, TENSOR_NONE, in, &(Linear){.weight = weight});
+        kernels->finish();
+        double seconds = clock_seconds() - begin;
+        if (i > 0 && seconds < best) best = seconds;
+    }
+    kernels->return_memory(memory, 3 * bytes);
+    return 2.0 * (double)side * (double)side * (double)side / best;
+}
