@@ -1,7 +1,8 @@
 # Thalweg. `make` builds ./train_gpt and installs nothing; `make demo` and `make test` set up a Debian machine first.
 #
-# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1]. What is not named is chosen by what is there; what
-# is asked for and missing stops the build. Each set of features has its own folder under build/; ./train_gpt is the default one.
+# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1]. What is not named is chosen by what is there;
+# what is asked for and missing stops the build. Each set of features has its own folder under build/;
+# ./train_gpt is the default one.
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 MARCH  ?= native
 CFLAGS ?= -O3 -g
@@ -15,7 +16,8 @@ $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(fil
 
 # CUDA is chosen where a driver answers and there is a compiler for it; it is built for the GPUs that are there.
 NVCC ?= $(or $(shell command -v nvcc),$(wildcard /usr/local/cuda/bin/nvcc))
-gpus := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | grep -xE '[0-9]+' | sort -u)
+gpus := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | \
+    grep -xE '[0-9]+' | sort -u)
 
 ASAN ?= 0
 SIM  ?= 0
@@ -59,7 +61,8 @@ toolkit   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=0
 libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
 gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
-nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -I. -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
+nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -I. \
+    -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
 endif
 ifeq ($(SIM),1)
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
@@ -144,7 +147,8 @@ git    := git --no-optional-locks describe --always --dirty --exclude '*' --abbr
 commit := $(or $(if $(wildcard .git),$(shell $(git) 2>/dev/null)),unknown)
 $(info thalweg $(commit): cpu backend (OpenBLAS openmp $(firstword $(found)), -march=$(MARCH)) \
     | cuda: $(if $(filter 1,$(SIM)),simulated,$(if $(filter 1,$(CUDA)),on (sm $(ARCHS)),$(if $(NVCC),off \
-    (no driver answers; CUDA=1 builds it all the same),off (no nvcc)))) | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
+    (no driver answers; CUDA=1 builds it all the same),off (no nvcc)))) \
+    | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
 endif
 
 # A file whose content is `text`, touched only when that changes; what depends on it follows.
@@ -152,7 +156,8 @@ define stamp
 @mkdir -p $(@D)
 @printf '%s\n' '$(text)' | cmp -s - $@ || printf '%s\n' '$(text)' > $@
 endef
-$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found) $(nvcc) $(simulate)
+$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found) \
+    $(nvcc)$(simulate)$(instrument)
 $(BUILD)/commit: text = $(commit)
 $(BUILD)/flags $(BUILD)/commit: FORCE
 	$(stamp)

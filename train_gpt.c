@@ -47,32 +47,45 @@ typedef struct {
     bool skipped;
 } StepResult;
 
-// False and a message where the data is damaged: then nothing has moved.
-static bool train_step(Run *run, StepResult *result, Errors *errors) {
-    double begin = clock_seconds();
-    const double *status = run->status;
+// Steps are queued one by one, and the next may be queued before the results of the last are there.
+typedef struct {
+    int64_t queued;            // steps, of which state.step are finished
+    double lr[STATUS_SLOTS];   // of the queued ones
+    double begun;              // when the device began the oldest of them
+} Pipeline;
+
+// False and a message where the data is damaged: then nothing of this step moves anything.
+static bool queue_step(Run *run, Pipeline *pipeline, Errors *errors) {
     StepScalars scalars;
-    run_begin_step(run, &scalars, run->state.step + 1); // what changes from step to step
+    if (pipeline->queued == run->state.step) pipeline->begun = clock_seconds();
+    run_begin_step(run, &scalars, pipeline->queued + 1); // what changes from step to step
     for (int64_t micro = 0; micro < run->micro_steps; micro++) {
         const Batch *batch = loader_next(run->loader, errors); // a pure function of (seed, step)
         if (!batch) return false;
         run_micro_step(run, batch); // forward and backward
     }
     run_end_step(run); // norm, clip, skip decision, update
-    *result = (StepResult){.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
-                           .grad_norm = status[STATUS_GRAD_NORM],
-                           .lr = scalars.recipe[RECIPE_MATRIX].eta,
-                           .seconds = clock_seconds() - begin,
-                           .skipped = status[STATUS_SKIP] != 0};
+    pipeline->lr[pipeline->queued++ % STATUS_SLOTS] = scalars.recipe[RECIPE_MATRIX].eta;
     return true;
 }
 
-static void count_step(RunState *state, const StepResult *result) {
+// Waits for the oldest step and counts it.
+static StepResult finish_step(Run *run, Pipeline *pipeline) {
+    RunState *state = &run->state;
+    const double *status = run_wait_step(run);
+    double now = clock_seconds();
+    StepResult result = {.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
+                         .grad_norm = status[STATUS_GRAD_NORM],
+                         .lr = pipeline->lr[state->step % STATUS_SLOTS],
+                         .seconds = now - pipeline->begun,
+                         .skipped = status[STATUS_SKIP] != 0};
+    pipeline->begun = now;
     state->step++;
     state->evaluated = false;
-    state->seconds += result->seconds;
-    state->skipped += result->skipped;
-    state->bad_steps = result->skipped ? state->bad_steps + 1 : 0;
+    state->seconds += result.seconds;
+    state->skipped += result.skipped;
+    state->bad_steps = result.skipped ? state->bad_steps + 1 : 0;
+    return result;
 }
 
 // ---- what is told about it ----
@@ -246,11 +259,21 @@ static int give_up(Run *run, int64_t saved_step, Errors *errors) {
     return exit_code;
 }
 
+// Whether nothing is to be done between the queued step and the next, so that the device need not wait for the host.
+static bool runs_ahead(const Run *run, const Pipeline *pipeline) {
+    const Config *c = &run->config;
+    int64_t step = pipeline->queued;
+    bool interrupted_here = stop_signal || save_signal || run->state.bad_steps > 0 || step == run->steps;
+    return !run->kernels->is_host() && !interrupted_here && run->deadline == 0 && !evaluation_due(run, step) &&
+           !due(step, c->sample.every) && !due(step, c->checkpoint.every);
+}
+
 static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
     Pace pace = {0};
+    Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     int64_t saved_step = run->state.step;
     bool evaluated_before = run->state.evaluated;
@@ -261,9 +284,10 @@ static int train(Run *run) {
         return EXIT_CANNOT_WRITE;
 
     while (run->state.step < run->steps && !(stop_signal && run->state.step == saved_step)) {
-        StepResult result;
-        if (!train_step(run, &result, &errors)) return give_up(run, saved_step, &errors);
-        count_step(&run->state, &result);
+        bool queued = pipeline.queued > run->state.step || queue_step(run, &pipeline, &errors);
+        if (queued && runs_ahead(run, &pipeline)) queue_step(run, &pipeline, &errors);
+        if (!queued) return give_up(run, saved_step, &errors);
+        StepResult result = finish_step(run, &pipeline);
         console_count(&console, result.seconds);
 
         int64_t step = run->state.step;
@@ -271,6 +295,8 @@ static int train(Run *run) {
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
         bool stop = stop_signal || diverged || is_late(run, &pace, result.seconds);
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
+        if (pipeline.queued > step) continue; // there is nothing to be done here
+        if (errors.count) return give_up(run, saved_step, &errors);
         if (!stop || last) evaluate_if_due(run, &pace);
         if (!stop && !run_stopped(run) && due(step, c->sample.every)) sample(run);
 

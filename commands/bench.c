@@ -62,6 +62,7 @@ static double step_seconds(Run *run, const Batch *batch, int64_t t) {
     run_begin_step(run, &scalars, t);
     for (int64_t micro = 0; micro < run->micro_steps; micro++) run_micro_step(run, batch);
     run_end_step(run);
+    run_wait_step(run);
     return clock_seconds() - begin;
 }
 

@@ -196,7 +196,7 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     return run_check_memory(run, errors);
 }
 
-enum { STATUS_BYTES = STATUS_COUNT * sizeof(double) };
+enum { STATUS_BYTES = STATUS_SLOTS * STATUS_COUNT * sizeof(double) };
 
 bool run_open(Run *run, Errors *errors) {
     if (!gpt_open(&run->gpt, errors)) return false;
@@ -250,12 +250,23 @@ static void queue_end_step(void *context) {
     run->comm.sum(&run->comm, run->gpt.grads);
     run->comm.sum(&run->comm, run->gpt.status);
     optim_step(&run->optim);
-    run->kernels->download_later(run->status, run->gpt.status);
 }
 
+static int64_t slot_of(int64_t step) { return step % STATUS_SLOTS; }
+
 void run_end_step(Run *run) {
+    REQUIRE(run->ended - run->looked_at < STATUS_SLOTS, "more than %d steps on their way", STATUS_SLOTS);
+    int64_t slot = slot_of(run->ended++);
     kernels_run(run->kernels, PROGRAM_END_STEP, queue_end_step, run);
-    run->kernels->wait(run->kernels->mark());
+    run->kernels->download_later(run->status + slot * STATUS_COUNT, run->gpt.status);
+    run->marks[slot] = run->kernels->mark();
+}
+
+const double *run_wait_step(Run *run) {
+    REQUIRE(run->looked_at < run->ended, "no step is on its way");
+    int64_t slot = slot_of(run->looked_at++);
+    run->kernels->wait(run->marks[slot]);
+    return run->status + slot * STATUS_COUNT;
 }
 
 void run_show(Run *run, Iterate iterate) {

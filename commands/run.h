@@ -16,6 +16,8 @@
 #include "optim/optim.h"
 #include "runtime/comm.h"
 
+enum { STATUS_SLOTS = 2 }; // steps whose results may be on their way
+
 typedef struct {
     int64_t step;      // finished
     int64_t skipped;   // steps whose loss or gradient could not be used (STATUS_SKIP)
@@ -43,7 +45,9 @@ typedef struct {
 
     Gpt gpt;
     Optim optim;
-    double *status; // (STATUS_COUNT) of the last step, host memory of the backend; only for training
+    double *status; // (STATUS_SLOTS, STATUS_COUNT) of the last steps, host memory of the backend; only for training
+    int64_t marks[STATUS_SLOTS];
+    int64_t ended, looked_at; // steps that were queued, and waited for
     Loader *loader;
     Metrics metrics;
     RunState state;
@@ -78,11 +82,13 @@ void run_report_memory(const Run *run, Text *out);
 bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
 
-// One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step, which waits
-// and fills `status`. Nothing of it depends on the step but what run_begin_step and the batches bring to the device.
+// One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step; they only
+// queue work. Nothing of it depends on the step but what run_begin_step and the batches bring to the device. run_wait_step
+// waits for the oldest step that was not waited for; at most STATUS_SLOTS may be on their way.
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`
 void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
 void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update
+const double *run_wait_step(Run *run);                             // (STATUS_COUNT), until its slot is used again
 
 // What the network sees from here on: ITERATE_SHOWN to evaluate, sample and save, ITERATE_Y to train. A run without an
 // optimizer has one set of weights.

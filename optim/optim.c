@@ -132,8 +132,15 @@ static bool is_shared(const Optim *optim, DType compute) {
     return wide_of(optim) == compute && !averages(optim) && optim->readout.kind == READOUT_NONE;
 }
 
+// What the matrices of a route are orthogonalised in.
+static DType ns_dtype(const Optim *optim, const Route *route, DType compute) {
+    int64_t choice = route->hyper.ns_dtype;
+    bool half = choice == NS_BF16 || (choice == OPTION_AUTO && compute == DTYPE_BF16);
+    return half ? DTYPE_BF16 : wide_of(optim);
+}
+
 // Groups work one after the other, in the same room.
-static void place_rooms(Optim *optim) {
+static void place_rooms(Optim *optim, DType compute) {
     size_t most = 0;
     for (int pass = 0; pass < 2; pass++) {
         if (pass && most == 0) return; // nothing moves whole matrices
@@ -145,8 +152,8 @@ static void place_rooms(Optim *optim) {
             if (group->route->recipe->direction->move == MOVE_SOAP)
                 soap_place(&group->soap, &room, wide_of(optim), group->rows, group->columns, &group->route->hyper);
             else
-                newton_schulz_place(&group->room, &room, wide_of(optim), &group->route->polynomial,
-                                    (int64_t[]){group->chunk, group->rows, group->columns});
+                newton_schulz_place(&group->room, &room, ns_dtype(optim, group->route, compute),
+                                    &group->route->polynomial, (int64_t[]){group->chunk, group->rows, group->columns});
             if (room.used > most) most = room.used;
             arena_close(&room);
         }
@@ -160,7 +167,7 @@ static void place(Optim *optim, int64_t state, DType compute) {
     if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
     optim->table = arena_take(&optim->arena, "segments", (size_t)optim->piece_count * 2 * sizeof(Segment));
     optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
-    place_rooms(optim);
+    place_rooms(optim, compute);
 }
 
 static bool check_host(const Optim *optim, Errors *errors) {
@@ -169,6 +176,10 @@ static bool check_host(const Optim *optim, Errors *errors) {
         if (r->direction->move == MOVE_SOAP && !optim->kernels->is_host())
             return errors_add(errors, EXIT_USAGE, "optim.name: %s runs on the CPU only; set device=cpu or choose "
                               "another recipe", r->name);
+        bool half = r->direction->move == MOVE_ORTHOGONAL && optim->routes[route].hyper.ns_dtype == NS_BF16;
+        if (half && strcmp(optim->kernels->name, "cpu") == 0)
+            return errors_add(errors, EXIT_USAGE, "optim.ns_dtype: the CPU multiplies in fp32; set device=cuda, or "
+                              "leave it out");
     }
     return true;
 }

@@ -14,7 +14,7 @@
 #define SQUARE_KEYS (READS(beta2) | READS(epsilon))
 #define ORTHOGONAL_KEYS \
     (READS(momentum) | READS(nesterov) | READS(ns) | READS(ns_steps) | \
-     READS(ns_coefficients) | READS(ns_safety) | READS(ns_match) | READS(scale) | READS(compat))
+     READS(ns_coefficients) | READS(ns_safety) | READS(ns_match) | READS(ns_dtype) | READS(scale) | READS(compat))
 
 static void set_nothing(RecipeScalars *s, const HyperOptions *h, int64_t t) { (void)s, (void)h, (void)t; }
 
@@ -200,7 +200,8 @@ static const BlendPart
 #define RAMPED .average = &weighted, .blend = &ramped, .schedule = SCHEDULE_CONSTANT
 #define ADAM_BETAS(b1, b2) .beta1 = b1, .beta2 = b2, .epsilon = 1e-8
 #define WEIGHTED(by) .average_by = by, .average_lr_power = 2
-#define KELLER_NS .ns = "keller5", .ns_steps = OPTION_AUTO, .ns_coefficients = "auto", .ns_safety = NAN
+#define KELLER_NS \
+    .ns = "keller5", .ns_steps = OPTION_AUTO, .ns_coefficients = "auto", .ns_safety = NAN, .ns_dtype = OPTION_AUTO
 #define MOONLIGHT_NS KELLER_NS, .scale = SCALE_MOONLIGHT
 #define AMUSE_RAMP WEIGHTED(BY_NOW), .interpolation = 0.4, .rho = 0.8, .beta_schedule = BETA_WEIGHTSUM
 

@@ -112,8 +112,8 @@ static const char *value_for(const OptionRow *row) {
     switch (row->type) {
     case OPTION_INT: return "3";
     case OPTION_BOOL: return "true";
-    case OPTION_CHOICE: return strcmp(row->name, "scale") == 0 ? "rms" : strcmp(row->name, "compat") == 0 ? "exact"
-                                       : strcmp(row->name, "average_by") == 0 ? "now" : "const";
+    case OPTION_CHOICE: return strcmp(row->name, "compat") == 0 ? "exact" : strcmp(row->name, "ns_dtype") == 0 ? "fp32"
+                                       : strrchr(row->choices, '|') + 1;
     case OPTION_TEXT: return "you5";
     default: return row->minimum >= 1 ? "1.5" : "0.5";
     }

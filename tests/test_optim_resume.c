@@ -256,6 +256,7 @@ TEST(what_the_network_reads_may_be_rounded_and_the_state_is_not) {
             Subject *s = &subjects[which];
             subject_open(s, &reference_kernels, recipe_at(i)->name, readouts[1]);
             optim_run_close(&s->run);
+            s->settings.hyper[0].ns_dtype = recipe_reads(recipe_at(i)) >> HYPER_ns_dtype & 1 ? NS_FP32 : OPTION_AUTO;
             optim_run_open_in(&s->run, &reference_kernels, dtypes[which], &s->params, &s->settings, LENGTH);
             begin(s);
         }
