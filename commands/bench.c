@@ -9,10 +9,9 @@
 #include "commands/bench.h"
 #include "commands/command.h"
 #include "commands/console.h"
-#include "kernels/checked.h"
 #include "runtime/philox.h"
 
-enum { REPEATS = 7, SHAPES = 16 };
+enum { REPEATS = 7, SHAPES = 16, WARMUP = 3 };
 
 static int ascending(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;
@@ -95,30 +94,44 @@ static int list_layers(const Run *run, Layer *layers) {
 
 static double layer_flops(const Layer *l) { return 6.0 * (double)(l->rows * l->in * l->out * l->calls); }
 
-static size_t layer_bytes(const Layer *l) {
-    return sizeof(float) * (size_t)(l->rows * l->in + l->rows * l->out + l->in * l->out);
+// Where a layer's tensors lie while its products are measured.
+static size_t aligned(int64_t elements, DType dtype) {
+    return ((size_t)elements * dtype_bytes(dtype) + ARENA_ALIGNMENT - 1) / ARENA_ALIGNMENT * ARENA_ALIGNMENT;
 }
 
-// One layer's three products, once; `memory` holds input, output and weight.
-static double layer_seconds(const Kernels *k, const Layer *l, float *memory) {
-    Tensor in = tensor_2d(memory, DTYPE_F32, l->rows, l->in);
-    Tensor out = tensor_2d(memory + l->rows * l->in, DTYPE_F32, l->rows, l->out);
-    Tensor weight = tensor_2d(memory + l->rows * (l->in + l->out), DTYPE_F32, l->out, l->in);
+static size_t layer_bytes(const Run *run, const Layer *l) {
+    DType compute = run->compute;
+    return aligned(l->rows * l->in, compute) + aligned(l->rows * l->out, compute) + aligned(l->in * l->out, compute) +
+           aligned(l->in * l->out, run->wide);
+}
+
+// One layer's three products, once; `memory` holds input, output, weight and its gradient.
+static double layer_seconds(const Run *run, const Layer *l, char *memory) {
+    const Kernels *k = run->kernels;
+    DType compute = run->compute;
+    Tensor in = tensor_2d(memory, compute, l->rows, l->in);
+    Tensor out = tensor_2d(memory += aligned(l->rows * l->in, compute), compute, l->rows, l->out);
+    Tensor weight = tensor_2d(memory += aligned(l->rows * l->out, compute), compute, l->out, l->in);
+    Tensor dweight = tensor_2d(memory + aligned(l->in * l->out, compute), run->wide, l->out, l->in);
     double begin = clock_seconds();
     k->library_product(out, in, weight, PRODUCT_FORWARD);
     k->library_product(in, out, weight, PRODUCT_BACKWARD_INPUT);
-    k->library_product(weight, out, in, PRODUCT_BACKWARD_WEIGHT);
+    k->library_product(dweight, out, in, PRODUCT_BACKWARD_WEIGHT);
     k->finish();
     return clock_seconds() - begin;
 }
 
 // The same prime number of them over and over, so that no row of a matrix is like another.
-void bench_fill_random(const Kernels *k, float *device, int64_t count) {
+void bench_fill_random(const Kernels *k, Tensor out) {
     enum { PIECE = 65521 };
     static float piece[PIECE];
+    static char converted[PIECE * sizeof(double)];
+    int64_t count = tensor_count(out);
     philox_normal(piece, PIECE, 1e-3, 1, STREAM_BENCH, 3, 0);
+    dtype_convert(converted, out.dtype, piece, DTYPE_F32, PIECE);
+    Tensor flat = tensor_reshape(out, count, 0, 0, 0);
     for (int64_t i = 0; i < count; i += PIECE)
-        k->upload(tensor_1d(device + i, DTYPE_F32, count - i < PIECE ? count - i : PIECE), piece);
+        k->upload(tensor_slice(flat, 0, i, count - i < PIECE ? count - i : PIECE), converted);
 }
 
 // ---- the result ----
@@ -128,6 +141,9 @@ typedef struct {
     Layer layers[SHAPES];
     int layer_count;
     double peak_bytes;
+    BenchLimits limits;
+    Tally tallies[CHECKED_TALLIES];
+    int tally_count;
     OptimizerBench optimizer;
 } Result;
 
@@ -138,41 +154,64 @@ static double gemm_seconds(const Run *run, const Result *r) {
     return total;
 }
 
-static size_t products_bytes(const Result *r) {
+static size_t products_bytes(const Run *run, const Result *r) {
     size_t most = 0;
     for (int i = 0; i < r->layer_count; i++)
-        if (layer_bytes(&r->layers[i]) > most) most = layer_bytes(&r->layers[i]);
+        if (layer_bytes(run, &r->layers[i]) > most) most = layer_bytes(run, &r->layers[i]);
     return most;
 }
 
 // Products and steps alternate, so that a slow minute of the machine slows both.
-static void measure_in_turns(Run *run, Result *r, const Batch *batch, float *products) {
-    for (int i = 0; i < r->layer_count; i++) layer_seconds(run->kernels, &r->layers[i], products);
+static void measure_in_turns(Run *run, Result *r, const Batch *batch, char *products) {
+    for (int i = 0; i < r->layer_count; i++) layer_seconds(run, &r->layers[i], products);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
         console_progress("measuring", repeat, REPEATS);
-        r->step[repeat] = step_seconds(run, batch, repeat + 2);
+        r->step[repeat] = step_seconds(run, batch, repeat + WARMUP + 1);
         for (int i = 0; i < r->layer_count; i++)
-            r->layers[i].seconds[repeat] = layer_seconds(run->kernels, &r->layers[i], products);
+            r->layers[i].seconds[repeat] = layer_seconds(run, &r->layers[i], products);
         optimizer_bench_repeat(&r->optimizer);
     }
     console_note("measured %d times", REPEATS);
 }
 
+// One more step, through the decorator that times every operation.
+static void measure_operations(Run *run, Result *r, const Batch *batch) {
+    const Kernels *plain = run->kernels;
+    run->kernels = run->gpt.kernels = run->optim.kernels = checked_kernels(plain);
+    checked_take_tallies(r->tallies); // of what was called before
+    step_seconds(run, batch, REPEATS + WARMUP + 1);
+    run->kernels = run->gpt.kernels = run->optim.kernels = plain;
+    r->tally_count = checked_take_tallies(r->tallies);
+}
+
 static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
     gpt_fill(&run->gpt, run->optim.z, 1);
     optim_begin(&run->optim);
-    step_seconds(run, batch, 1); // warms up
+    for (int t = 1; t <= WARMUP; t++) step_seconds(run, batch, t); // chooses products, records, warms up
     r->peak_bytes = (double)run->kernels->used_bytes(); // before the products take memory of their own
     r->layer_count = list_layers(run, r->layers);
-    size_t bytes = products_bytes(r);
-    float *products = run->kernels->take_memory(bytes);
+    size_t bytes = products_bytes(run, r);
+    char *products = run->kernels->take_memory(bytes);
     if (!products)
         return errors_add(errors, EXIT_USAGE, "not enough memory for the bare products; lower train.micro_batch");
-    bench_fill_random(run->kernels, products, (int64_t)(bytes / sizeof(float)));
+    bench_fill_random(run->kernels, tensor_1d(products, run->compute, (int64_t)(bytes / dtype_bytes(run->compute))));
     bool good = optimizer_bench_open(&r->optimizer, run, errors);
     if (good) measure_in_turns(run, r, batch, products);
     run->kernels->return_memory(products, bytes);
-    return good;
+    if (!good) return false;
+    r->limits = (BenchLimits){run_gemm_rate(run->kernels, run->compute), bench_copy_rate(run->kernels)};
+    measure_operations(run, r, batch);
+    return true;
+}
+
+// Model FLOPs utilisation: against what the maker says, where that is known, and against a large product of this run.
+typedef struct {
+    double peak, of_peak, of_product;
+} Utilisation;
+
+static Utilisation utilisation(const Run *run, const Result *r, double flops) {
+    double peak = run->kernels->peak_flops(run->compute);
+    return (Utilisation){peak, peak > 0 ? flops / peak : 0, flops / r->limits.flops};
 }
 
 static void print_lines(const Run *run, const Result *r) {
@@ -188,14 +227,21 @@ static void print_lines(const Run *run, const Result *r) {
     double step = bench_median(r->step, REPEATS), gemms = gemm_seconds(run, r);
     double tokens = (double)run_step_tokens(run) / step;
     double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
-    printf("time             %.3f s (median of %d), %s tokens/s, %.1f GFLOP/s\n", step, REPEATS, text_count(a, tokens),
-           flops * 1e-9);
-    printf("its bare GEMMs   %.3f s (the library's own threading, same shapes, same run)\n", gemms);
+    printf("time             %.2f ms (median of %d), %s tokens/s, %.1f GFLOP/s\n", 1e3 * step, REPEATS,
+           text_count(a, tokens), flops * 1e-9);
+    Utilisation share = utilisation(run, r, flops);
+    if (share.peak > 0)
+        printf("MFU              %.1f %% of the %.1f TFLOP/s of dense %s (6 N + 12 L T C FLOP a token)\n",
+               100 * share.of_peak, share.peak * 1e-12, dtype_name(run->compute));
+    printf("%-16s %.1f %% of the %.3f TFLOP/s of a large product in this run\n", share.peak > 0 ? "" : "MFU",
+           100 * share.of_product, r->limits.flops * 1e-12);
+    printf("its bare GEMMs   %.2f ms (the library's first choice, same shapes, same run)\n", 1e3 * gemms);
     printf("step / GEMMs     %.3f\n", step / gemms);
     printf("peak memory      %s, planned %s\n", text_bytes(a, r->peak_bytes),
            text_bytes(b, (double)run_planned_bytes(run)));
     double optimizer = optimizer_bench_seconds(&r->optimizer);
-    printf("the optimizer    %.3f s, %.1f %% of it\n\n", optimizer, 100 * optimizer / step);
+    printf("a micro-batch    %.2f ms\n", 1e3 * (step - optimizer) / (double)run->micro_steps);
+    printf("the optimizer    %.2f ms, %.1f %% of the step\n\n", 1e3 * optimizer, 100 * optimizer / step);
     optimizer_bench_print_head();
     optimizer_bench_print(&r->optimizer);
     printf("\n%-18s %6s %6s %6s %6s %12s\n", "bare products", "rows", "in", "out", "calls", "GFLOP/s");
@@ -219,7 +265,14 @@ static void print_json(const Run *run, const Result *r) {
     json_number(&w, "gemm_seconds", gemms);
     json_number(&w, "step_over_gemms", step / gemms);
     json_number(&w, "tokens_per_second", tokens);
-    json_number(&w, "flops_per_second", tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length));
+    double flops = tokens * gpt_flops_per_token(&run->shape, run->gpt.setup.length);
+    Utilisation share = utilisation(run, r, flops);
+    json_number(&w, "flops_per_second", flops);
+    if (share.peak > 0) json_number(&w, "mfu", share.of_peak);
+    json_number(&w, "share_of_large_product", share.of_product);
+    json_number(&w, "micro_batch_seconds",
+                (step - optimizer_bench_seconds(&r->optimizer)) / (double)run->micro_steps);
+    bench_operations_json(r->tallies, r->tally_count, &r->limits, &w);
     json_number(&w, "peak_bytes", r->peak_bytes);
     json_integer(&w, "planned_bytes", (int64_t)run_planned_bytes(run));
     json_begin(&w, "optimizers", '[');
@@ -228,18 +281,6 @@ static void print_json(const Run *run, const Result *r) {
     json_end(&w, '}');
     puts(text_string(&text));
     text_close(&text);
-}
-
-// One more step, through the decorator that times every operation.
-static void print_operations(Run *run, const Batch *batch) {
-    const Kernels *plain = run->kernels;
-    run->kernels = run->gpt.kernels = run->optim.kernels = checked_kernels(plain);
-    step_seconds(run, batch, REPEATS + 2);
-    run->kernels = run->gpt.kernels = run->optim.kernels = plain;
-    Text table = {0};
-    checked_report(&table);
-    printf("\n%s", text_string(&table));
-    text_close(&table);
 }
 
 static bool measure_and_print(Run *run, bool json, Errors *errors) {
@@ -251,7 +292,7 @@ static bool measure_and_print(Run *run, bool json, Errors *errors) {
     bool good = measure(run, &result, &batch, errors);
     if (good && json) print_json(run, &result);
     if (good && !json) print_lines(run, &result);
-    if (good && !json) print_operations(run, &batch);
+    if (good && !json) bench_print_operations(result.tallies, result.tally_count, &result.limits);
     if (result.optimizer.run) optimizer_bench_close(&result.optimizer);
     free(memory);
     return good;

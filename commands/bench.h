@@ -1,14 +1,24 @@
-// The two halves of `bench`: whole steps (bench.c), and the optimizer's step apart from its micro-batches
-// (bench_optimizer.c), beside what the same memory traffic and the same matrix products take when nothing else is done.
+// The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), and the optimizer's step
+// apart from its micro-batches (bench_optimizer.c), beside what the same memory traffic and the same matrix products
+// take when nothing else is done.
 #pragma once
 
 #include "commands/run.h"
+#include "kernels/checked.h"
 #include "runtime/json.h"
 
 enum { BENCH_REPEATS = 31 }; // at most
 
 double bench_median(const double *values, int count);
-void bench_fill_random(const Kernels *kernels, float *device, int64_t count);
+
+// What the device does at best, measured: products of the network's precision, and a copy (bytes read and written).
+typedef struct {
+    double flops, bytes; // a second
+} BenchLimits;
+double bench_copy_rate(const Kernels *kernels);
+void bench_print_operations(const Tally *tallies, int count, const BenchLimits *limits);
+void bench_operations_json(const Tally *tallies, int count, const BenchLimits *limits, JsonWriter *writer);
+void bench_fill_random(const Kernels *kernels, Tensor out); // contiguous, of any float dtype
 
 // What the command line asks for.
 typedef struct {
@@ -42,7 +52,8 @@ typedef struct {
     LibraryCall calls[BENCH_CALLS];
     int pass_count, call_count;
     double flops; // of Newton-Schulz
-    float *memory; // of the passes and products to compare with
+    char *memory; // of the passes and products to compare with
+    DType product_dtype; // of Newton-Schulz
     size_t bytes;
     int repeats;
     double step[BENCH_REPEATS], elements[BENCH_REPEATS], stream[BENCH_REPEATS]; // seconds

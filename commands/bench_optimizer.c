@@ -92,6 +92,7 @@ static void count_group(OptimizerBench *b, const Group *group) {
     const Polynomial *p = &group->route->polynomial;
     int64_t rows = group->rows, columns = group->columns, side = rows < columns ? rows : columns;
     bool tall = rows > columns;
+    b->product_dtype = group->room.x[0].dtype;
     double steps = (double)(p->steps * group->count), squares = steps * (p->terms - 2);
     add_call(b, (LibraryCall){tall ? PRODUCT_BACKWARD_WEIGHT : PRODUCT_FORWARD, {side, side}, {rows, columns},
                               {rows, columns}, steps});
@@ -101,18 +102,26 @@ static void count_group(OptimizerBench *b, const Group *group) {
     b->flops += (double)group->count * newton_schulz_flops(p, rows, columns);
 }
 
-static int64_t elements_of(const int64_t sides[2]) { return round_up(sides[0] * sides[1], ALIGNMENT); }
+// Bytes of a matrix of Newton-Schulz, and of a tensor of a pass.
+static int64_t matrix_bytes(const OptimizerBench *b, const int64_t sides[2]) {
+    return round_up(sides[0] * sides[1], ALIGNMENT) * (int64_t)dtype_bytes(b->product_dtype);
+}
+
+static int64_t pass_bytes(const ElementPass *pass) {
+    return round_up(pass->elements, ALIGNMENT) * (int64_t)sizeof(float);
+}
 
 static int64_t tensors_of(const ElementPass *pass) { return pass->read + pass->updated + pass->overwritten; }
 
-static int64_t elements_needed(const OptimizerBench *b) {
+static int64_t bytes_needed(const OptimizerBench *b) {
     int64_t most = 0;
     for (int i = 0; i < b->pass_count; i++) {
-        int64_t needed = tensors_of(&b->passes[i]) * round_up(b->passes[i].elements, ALIGNMENT);
+        int64_t needed = tensors_of(&b->passes[i]) * pass_bytes(&b->passes[i]);
         if (needed > most) most = needed;
     }
     for (int i = 0; i < b->call_count; i++) {
-        int64_t needed = elements_of(b->calls[i].out) + elements_of(b->calls[i].a) + elements_of(b->calls[i].b);
+        const LibraryCall *call = &b->calls[i];
+        int64_t needed = matrix_bytes(b, call->out) + matrix_bytes(b, call->a) + matrix_bytes(b, call->b);
         if (needed > most) most = needed;
     }
     return most;
@@ -123,10 +132,11 @@ static int64_t elements_needed(const OptimizerBench *b) {
 static double pass_seconds(const OptimizerBench *b, const ElementPass *pass) {
     enum { MOST = SEGMENT_SLOTS + 4 };
     const Kernels *k = b->run->kernels;
-    int64_t count = tensors_of(pass), stride = round_up(pass->elements, ALIGNMENT);
+    int64_t count = tensors_of(pass);
     Tensor tensors[MOST];
     REQUIRE(count <= MOST, "%ld tensors in a pass", count);
-    for (int64_t i = 0; i < count; i++) tensors[i] = tensor_1d(b->memory + i * stride, DTYPE_F32, pass->elements);
+    for (int64_t i = 0; i < count; i++)
+        tensors[i] = tensor_1d(b->memory + i * pass_bytes(pass), DTYPE_F32, pass->elements);
     double begin = clock_seconds();
     k->stream(tensors, count, pass->read, pass->read + pass->updated);
     k->finish();
@@ -156,12 +166,13 @@ static double element_bytes(const OptimizerBench *b) {
 
 static double call_seconds(const OptimizerBench *b, const LibraryCall *call) {
     const Kernels *k = b->run->kernels;
-    float *a = b->memory, *second = a + elements_of(call->a), *product = second + elements_of(call->b);
-    Tensor out = tensor_2d(product, DTYPE_F32, call->out[0], call->out[1]);
+    DType dtype = b->product_dtype;
+    char *a = b->memory, *second = a + matrix_bytes(b, call->a), *product = second + matrix_bytes(b, call->b);
+    Tensor out = tensor_2d(product, dtype, call->out[0], call->out[1]);
     double begin = clock_seconds();
     for (int i = 0; i < LIBRARY_REPEATS; i++)
-        k->library_product(out, tensor_2d(a, DTYPE_F32, call->a[0], call->a[1]),
-                           tensor_2d(second, DTYPE_F32, call->b[0], call->b[1]), call->product);
+        k->library_product(out, tensor_2d(a, dtype, call->a[0], call->a[1]),
+                           tensor_2d(second, dtype, call->b[0], call->b[1]), call->product);
     k->finish();
     return (clock_seconds() - begin) / LIBRARY_REPEATS;
 }
@@ -182,13 +193,14 @@ bool optimizer_bench_open(OptimizerBench *b, Run *run, Errors *errors) {
         const Route *route = optim->groups[i].route;
         if (route && route->recipe->direction->move == MOVE_ORTHOGONAL) count_group(b, &optim->groups[i]);
     }
-    b->bytes = (size_t)elements_needed(b) * sizeof(float);
+    b->bytes = (size_t)bytes_needed(b);
     size_t there = run->kernels->memory_bytes();
     if (there == 0 || run_planned_bytes(run) + b->bytes <= there) b->memory = run->kernels->take_memory(b->bytes);
     if (!b->memory)
         return errors_add(errors, EXIT_USAGE, "not enough memory for the passes to compare the optimizer with; choose "
                           "a smaller model, or lower train.micro_batch");
-    bench_fill_random(run->kernels, b->memory, (int64_t)(b->bytes / sizeof(float)));
+    DType dtype = b->flops > 0 ? b->product_dtype : DTYPE_F32;
+    bench_fill_random(run->kernels, tensor_1d(b->memory, dtype, (int64_t)(b->bytes / dtype_bytes(dtype))));
     optimizer_bench_repeat(b);
     b->repeats = 0;
     return true;
@@ -228,7 +240,7 @@ static void add_name(const Optim *optim, Text *out) {
 void optimizer_bench_print_head(void) {
     printf("%-18s %9s %33s %33s\n", "", "", "element-wise update", "Newton-Schulz");
     printf("%-18s %9s %10s %7s %7s %6s %9s %8s %7s %6s\n", "optimizer", "ms", "bytes", "GB/s", "stream", "ratio",
-           "FLOP", "GFLOP/s", "sgemm", "ratio");
+           "FLOP", "GFLOP/s", "library", "ratio");
 }
 
 void optimizer_bench_print(const OptimizerBench *b) {
@@ -269,8 +281,8 @@ void optimizer_bench_json(const OptimizerBench *b, double step_seconds, JsonWrit
         json_number(w, "newton_schulz_seconds", products);
         json_number(w, "newton_schulz_flops", b->flops);
         json_number(w, "newton_schulz_flops_per_second", b->flops / products);
-        json_number(w, "sgemm_flops_per_second", b->flops / library);
-        json_number(w, "newton_schulz_over_sgemm", library / products);
+        json_number(w, "library_flops_per_second", b->flops / library);
+        json_number(w, "newton_schulz_over_library", library / products);
     }
     json_end(w, '}');
     text_close(&name);
@@ -282,7 +294,7 @@ void optimizer_bench_json(const OptimizerBench *b, double step_seconds, JsonWrit
 static void begin_step(Run *run, int64_t t) {
     StepScalars scalars;
     run_begin_step(run, &scalars, t);
-    bench_fill_random(run->kernels, run->gpt.grads.data, tensor_count(run->gpt.grads));
+    bench_fill_random(run->kernels, run->gpt.grads);
 }
 
 static bool measure(OptimizerBench *b, Run *run, Errors *errors) {

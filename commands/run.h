@@ -83,8 +83,8 @@ bool run_check_memory(const Run *run, Errors *errors); // after the plan; says w
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
 
 // One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step; they only
-// queue work. Nothing of it depends on the step but what run_begin_step and the batches bring to the device. run_wait_step
-// waits for the oldest step that was not waited for; at most STATUS_SLOTS may be on their way.
+// queue work. Nothing of it depends on the step but what run_begin_step and the batches bring to the device.
+// run_wait_step waits for the oldest step that was not waited for; at most STATUS_SLOTS may be on their way.
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`
 void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
 void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update

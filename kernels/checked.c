@@ -17,6 +17,7 @@ enum {
 #undef K
     OPERATIONS
 };
+_Static_assert((int)OPERATIONS <= (int)CHECKED_TALLIES, "more operations than tallies");
 
 static const char *const names[OPERATIONS] = {
 #define K(result, operation, parameters) #operation,
@@ -24,15 +25,12 @@ static const char *const names[OPERATIONS] = {
 #undef K
 };
 
-typedef struct {
-    int operation;
-    int64_t calls;
-    double seconds;
-} Tally;
-
 static const Kernels *inner;
 static bool want_finite;
 static Tally tallies[OPERATIONS];
+static struct {
+    double flops, bytes; // bytes 0: those of the call's tensors
+} cost; // of the next call
 
 typedef enum { COMPUTE, WIDE, FLOATS, F32, F64, I32 } Kind; // FLOATS: any float dtype
 static const char *const kind_names[] = {"compute", "wide", "float", "f32", "f64", "i32"};
@@ -42,13 +40,15 @@ typedef struct {
     Tensor tensor;
     const char *shape; // one letter or digit per dimension; NULL: any
     Kind kind;
-    bool optional, written;
+    bool optional, written, read;
 } Role;
 
-#define IN(tensor, shape, kind) {#tensor, tensor, shape, kind, false, false}
-#define IN_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, false}
-#define OUT(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true}
-#define OUT_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true}
+#define IN(tensor, shape, kind) {#tensor, tensor, shape, kind, false, false, true}
+#define IN_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, false, true}
+#define OUT(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true, false}
+#define OUT_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true, false}
+#define UPDATED(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true, true}
+#define UPDATED_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true, true}
 
 typedef struct {
     int operation;
@@ -188,11 +188,25 @@ static void check_finite(const Call *call, const Role *role, Tensor t) {
     free(host);
 }
 
+// Each tensor once for each direction.
+static double bytes_of(const Call *call) {
+    double bytes = 0;
+    for (int i = 0; i < call->count; i++) {
+        const Role *role = &call->roles[i];
+        int ways = role->read + role->written;
+        if (tensor_present(role->tensor)) bytes += ways * (double)tensor_size_bytes(role->tensor);
+    }
+    return bytes;
+}
+
 static void end_call(const Call *call) {
     inner->finish();
     Tally *tally = &tallies[call->operation];
     tally->calls++;
     tally->seconds += clock_seconds() - call->start;
+    tally->flops += cost.flops;
+    tally->bytes += cost.bytes > 0 ? cost.bytes : bytes_of(call);
+    cost.flops = cost.bytes = 0;
     for (int i = 0; i < call->count && want_finite; i++) {
         const Role *role = &call->roles[i];
         if (role->written && tensor_present(role->tensor) && is_float(role->tensor.dtype))
@@ -258,6 +272,7 @@ static void checked_download_later(void *host, Tensor in) {
 
 static void checked_fill_zero(Tensor out) {
     require_memory("fill_zero", "out", out, false);
+    cost.bytes = (double)tensor_size_bytes(out);
     TIMED(fill_zero, (out));
 }
 
@@ -268,6 +283,7 @@ static void checked_copy(Tensor out, Tensor in) {
     require_memory("copy", "in", in, false);
     REQUIRE(out.dtype == in.dtype || (is_float(out.dtype) && is_float(in.dtype)), "copy: %s from %s",
             dtype_name(out.dtype), dtype_name(in.dtype));
+    cost.bytes = (double)tensor_size_bytes(out) + (double)tensor_size_bytes(in);
     TIMED(copy, (out, in));
 }
 
@@ -275,14 +291,18 @@ static void checked_copy(Tensor out, Tensor in) {
 
 static void checked_embedding_forward(Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions) {
     REQUIRE(!tensor_present(position_table) || tensor_present(positions), "embedding_forward: positions are missing");
+    cost.bytes = 2.0 * (double)tensor_size_bytes(out) * (tensor_present(position_table) ? 1.5 : 1);
     CALL(embedding_forward, (out, table, ids, position_table, positions),
          OUT(out, "NC", COMPUTE), IN(table, "VC", COMPUTE), IN(ids, "N", I32),
          IN_OR_NONE(position_table, "PC", COMPUTE), IN_OR_NONE(positions, "N", I32));
 }
 
 static void checked_embedding_backward(Tensor dtable, Tensor dout, Tensor ids, Tensor order) {
+    double rows = (double)(dtable.shape[0] < dout.shape[0] ? dtable.shape[0] : dout.shape[0]); // at most
+    double row_bytes = (double)dtable.shape[1] * (double)dtype_bytes(dtable.dtype);
+    cost.bytes = (double)tensor_size_bytes(dout) + 2 * rows * row_bytes;
     CALL(embedding_backward, (dtable, dout, ids, order),
-         OUT(dtable, "VC", WIDE), IN(dout, "NC", COMPUTE), IN(ids, "N", I32), IN(order, "N", I32));
+         UPDATED(dtable, "VC", WIDE), IN(dout, "NC", COMPUTE), IN(ids, "N", I32), IN(order, "N", I32));
 }
 
 static void checked_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Tensor branch,
@@ -300,9 +320,9 @@ static void checked_norm_backward_add(Tensor dsum, const NormGrads *grads, Tenso
     REQUIRE(dout.shape[0] % sequences == 0, "norm_backward_add: %ld rows of %ld sequences", (long)dout.shape[0],
             (long)sequences);
     CALL(norm_backward_add, (dsum, grads, dout, sum, stats, norm),
-         OUT(dsum, "NC", COMPUTE), OUT(grads->gain, "C", WIDE), OUT_OR_NONE(grads->bias, "C", WIDE),
-         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), OUT_OR_NONE(grads->sum, "C", WIDE), IN(dout, "NC", COMPUTE),
-         IN(sum, "NC", COMPUTE), IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
+         UPDATED(dsum, "NC", COMPUTE), UPDATED(grads->gain, "C", WIDE), UPDATED_OR_NONE(grads->bias, "C", WIDE),
+         OUT_OR_NONE(grads->sequence_gain, "BC", WIDE), UPDATED_OR_NONE(grads->sum, "C", WIDE),
+         IN(dout, "NC", COMPUTE), IN(sum, "NC", COMPUTE), IN(stats, "N2", WIDE), IN(norm->gain, "C", COMPUTE));
 }
 
 static void require_groups(const char *operation, Tensor pre, Tensor out, Activation activation) {
@@ -310,22 +330,31 @@ static void require_groups(const char *operation, Tensor pre, Tensor out, Activa
             operation, (long)pre.shape[1], (long)out.shape[1], activation);
 }
 
+// Of (N, I) and (O, I), and of the products that go back through it.
+static double product_flops(Tensor rows, Tensor weight) {
+    return 2.0 * (double)rows.shape[0] * (double)tensor_count(weight);
+}
+
 static void checked_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
     REQUIRE(tensor_present(pre) || layer->activation == ACTIVATION_NONE, "linear_forward: pre is missing");
     require_groups("linear_forward", tensor_present(pre) ? pre : out, out, layer->activation);
+    cost.flops = product_flops(in, layer->weight);
     CALL(linear_forward, (out, pre, in, layer),
          OUT(out, tensor_present(pre) ? "NF" : "NO", COMPUTE), OUT_OR_NONE(pre, "NO", COMPUTE), IN(in, "NI", COMPUTE),
          IN(layer->weight, "OI", COMPUTE), IN_OR_NONE(layer->bias, "O", COMPUTE));
 }
 
 static void checked_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
+    cost.flops = product_flops(dout, weight);
     CALL(linear_backward_input, (din, dout, weight),
          OUT(din, "NI", COMPUTE), IN(dout, "NO", COMPUTE), IN(weight, "OI", COMPUTE));
 }
 
 static void checked_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
+    cost.flops = product_flops(dout, dweight);
     CALL(linear_backward_weight, (dweight, dbias, dout, in),
-         OUT(dweight, "OI", WIDE), OUT_OR_NONE(dbias, "O", WIDE), IN(dout, "NO", COMPUTE), IN(in, "NI", COMPUTE));
+         UPDATED(dweight, "OI", WIDE), UPDATED_OR_NONE(dbias, "O", WIDE), IN(dout, "NO", COMPUTE),
+         IN(in, "NI", COMPUTE));
 }
 
 static void checked_library_product(Tensor out, Tensor a, Tensor b, Product product) {
@@ -345,8 +374,9 @@ static void checked_activation_forward(Tensor out, Tensor pre, Activation activa
 
 static void checked_linear_backward_activation(const ActivationBackward *p) {
     require_groups("linear_backward_activation", p->pre, p->room, p->activation);
+    cost.flops = product_flops(p->dout, p->weight);
     CALL(linear_backward_activation, (p),
-         OUT(p->dpre, "NO", COMPUTE), OUT_OR_NONE(p->dbias, "O", WIDE), OUT(p->room, "NF", COMPUTE),
+         OUT(p->dpre, "NO", COMPUTE), UPDATED_OR_NONE(p->dbias, "O", WIDE), OUT(p->room, "NF", COMPUTE),
          IN(p->dout, "NC", COMPUTE), IN(p->weight, "CF", COMPUTE), IN(p->pre, "NO", COMPUTE));
 }
 
@@ -383,12 +413,20 @@ static void require_head_groups(const char *operation, const AttentionHeads *hea
             (long)keys);
 }
 
+// One multiplication for every element of q and k that meet in the visible half of the scores.
+static double score_flops(const AttentionHeads *heads) {
+    double queries = (double)heads->q.shape[1], keys = (double)heads->k.shape[1];
+    double seen = queries == keys ? (keys + 1) / 2 : keys;
+    return (double)heads->q.shape[0] * (double)heads->q.shape[2] * queries * seen * (double)heads->q.shape[3];
+}
+
 #define HEAD_ROLES(heads) \
     IN((heads)->q, "BQHD", COMPUTE), IN((heads)->k, "BTKD", COMPUTE), IN((heads)->v, "BTKD", COMPUTE)
 #define MASK_ROLES(mask) IN_OR_NONE((mask)->first_visible, "BQ", I32), IN_OR_NONE((mask)->offset, "B", I32)
 
 static void checked_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
     require_head_groups("attention_forward", heads);
+    cost.flops = 4 * score_flops(heads);
     CALL(attention_forward, (out, lse, heads, mask),
          OUT(out, "BQHD", COMPUTE), OUT(lse, "BHQ", WIDE), HEAD_ROLES(heads), MASK_ROLES(mask));
 }
@@ -396,6 +434,7 @@ static void checked_attention_forward(Tensor out, Tensor lse, const AttentionHea
 static void checked_attention_backward(const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse,
                                        const AttentionHeads *heads, const AttentionMask *mask) {
     require_head_groups("attention_backward", heads);
+    cost.flops = 10 * score_flops(heads);
     CALL(attention_backward, (dheads, dout, out, lse, heads, mask),
          OUT(dheads->q, "BQHD", COMPUTE), OUT(dheads->k, "BTKD", COMPUTE), OUT(dheads->v, "BTKD", COMPUTE),
          IN(dout, "BQHD", COMPUTE), IN(out, "BQHD", COMPUTE), IN(lse, "BHQ", WIDE), HEAD_ROLES(heads),
@@ -408,7 +447,7 @@ static void checked_cross_entropy(Tensor losses, Tensor probability_squares, Ten
             (long)options->vocab, (long)logits.shape[1]);
     REQUIRE(!options->gradient || options->scalars, "cross_entropy: scalars are missing");
     CALL(cross_entropy, (losses, probability_squares, logits, targets, weights, options),
-         OUT(losses, "N", WIDE), OUT_OR_NONE(probability_squares, "N", WIDE), OUT(logits, "NV", COMPUTE),
+         OUT(losses, "N", WIDE), OUT_OR_NONE(probability_squares, "N", WIDE), UPDATED(logits, "NV", COMPUTE),
          IN(targets, "N", I32), IN(weights, "N", F32));
 }
 
@@ -429,9 +468,26 @@ static void checked_step_decide(Tensor status, const StepScalars *scalars) {
 
 // ---- the optimizer ----
 
+// The segments as the host can read them, until the next call.
+static Update readable(const Update *update) {
+    static Segment *items;
+    Update copy = *update;
+    size_t bytes = (size_t)update->segments.count * sizeof *items;
+    if (!update->segments.items || bytes == 0) return copy;
+    free(items);
+    items = malloc(bytes);
+    if (!items) DIE(EXIT_INTERNAL, "out of memory: %ld segments", (long)update->segments.count);
+    inner->download(items, tensor_1d((void *)update->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t))));
+    copy.segments.items = items;
+    return copy;
+}
+
+
 static void checked_update(const Update *u) {
-    require_segments("update", u, u->z, inner->is_host());
-    require_directions("update", u, inner->is_host());
+    Update host = readable(u);
+    require_segments("update", &host, u->z);
+    require_directions("update", &host);
+    cost.bytes = update_bytes(&host);
     CALL(update, (u),
          OUT(u->weights, "E", COMPUTE), OUT(u->z, "E", WIDE), OUT_OR_NONE(u->state, "X", WIDE),
          IN(u->grads, "E", WIDE), IN_OR_NONE(u->directions, "KRC", FLOATS), IN_OR_NONE(u->norms, "K", F64),
@@ -439,28 +495,33 @@ static void checked_update(const Update *u) {
 }
 
 static void checked_corrected_norms(Tensor norms, const Update *u) {
-    require_segments("corrected_norms", u, u->grads, inner->is_host());
+    Update host = readable(u);
+    require_segments("corrected_norms", &host, u->grads);
     require_count("corrected_norms", u, norms, "norms");
     CALL(corrected_norms, (norms, u),
          OUT(norms, "K", F64), IN(u->grads, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
 
 static void checked_interpolate(Tensor out, const Update *u, const double share[RECIPE_ROUTES]) {
-    require_segments("interpolate", u, u->z, inner->is_host());
+    Update host = readable(u);
+    require_segments("interpolate", &host, u->z);
     REQUIRE(share, "interpolate: shares are missing");
     CALL(interpolate, (out, u, share),
          OUT(out, "E", FLOATS), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE));
 }
 
 static void checked_readout_add(Tensor readout, const Update *u) {
-    require_segments("readout_add", u, u->z, inner->is_host());
+    Update host = readable(u);
+    require_segments("readout_add", &host, u->z);
     CALL(readout_add, (readout, u),
-         OUT(readout, "E", WIDE), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
+         UPDATED(readout, "E", WIDE), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
 
 static void checked_momentum_mix(Tensor out, const Update *u) {
-    require_segments("momentum_mix", u, u->grads, inner->is_host());
-    require_matrices("momentum_mix", u, out, (MatrixSlot){.slot = 0}, inner->is_host());
+    Update host = readable(u);
+    require_segments("momentum_mix", &host, u->grads);
+    require_matrices("momentum_mix", &host, out, (MatrixSlot){.slot = 0});
+    cost.bytes = (double)tensor_size_bytes(out) + 3.0 * (double)tensor_count(out) * (double)dtype_bytes(u->grads.dtype);
     CALL(momentum_mix, (out, u),
          OUT(out, "KRC", FLOATS), IN(u->grads, "E", WIDE), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
@@ -468,7 +529,7 @@ static void checked_momentum_mix(Tensor out, const Update *u) {
 static void checked_matrix_normalise(Tensor matrices, const MatrixNorm *norm) {
     REQUIRE(norm->epsilon >= 0 && norm->factor >= 0, "matrix_normalise: factor %g, epsilon %g", norm->factor,
             norm->epsilon);
-    CALL(matrix_normalise, (matrices, norm), OUT(matrices, "KRC", FLOATS));
+    CALL(matrix_normalise, (matrices, norm), UPDATED(matrices, "KRC", FLOATS));
 }
 
 static void checked_matrix_product(const MatrixProduct *p) {
@@ -479,13 +540,16 @@ static void checked_matrix_product(const MatrixProduct *p) {
     for (int i = 0; i < 3; i++)
         REQUIRE(all[i].dtype == p->out.dtype, "matrix_product: %s from %s", dtype_name(p->out.dtype),
                 dtype_name(all[i].dtype));
+    cost.flops = 2.0 * (double)tensor_count(p->out) * (double)p->a.shape[p->a_transposed ? 1 : 2];
     CALL(matrix_product, (p),
          OUT(p->out, "KMN", FLOATS), IN(p->a, p->a_transposed ? "KIM" : "KMI", FLOATS),
          IN(p->b, p->b_transposed ? "KNI" : "KIN", FLOATS), IN_OR_NONE(p->c, "KMN", FLOATS));
 }
 
 static void checked_neuron_normalise(Tensor matrices, bool unit, const Update *u) {
-    require_matrices("neuron_normalise", u, matrices, (MatrixSlot){.slot = 1, .by_row = true}, inner->is_host());
+    Update host = readable(u);
+    require_matrices("neuron_normalise", &host, matrices, (MatrixSlot){.slot = 1, .by_row = true});
+    cost.bytes = 2.0 * (double)tensor_size_bytes(matrices);
     CALL(neuron_normalise, (matrices, unit, u),
          OUT(matrices, "KRC", FLOATS), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
@@ -521,23 +585,16 @@ void checked_want_finite(bool wanted) { want_finite = wanted; }
 static int by_seconds(const void *a, const void *b) {
     const Tally *x = a, *y = b;
     if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;
-    return x->operation - y->operation;
+    return strcmp(x->operation, y->operation);
 }
 
-void checked_report(Text *out) {
-    Tally sorted[OPERATIONS];
-    double total = 0;
+int checked_take_tallies(Tally out[CHECKED_TALLIES]) {
+    int count = 0;
     for (int i = 0; i < OPERATIONS; i++) {
-        sorted[i] = tallies[i];
-        sorted[i].operation = i;
-        total += tallies[i].seconds;
+        tallies[i].operation = names[i];
+        if (tallies[i].calls > 0) out[count++] = tallies[i];
+        tallies[i] = (Tally){0};
     }
-    qsort(sorted, OPERATIONS, sizeof sorted[0], by_seconds);
-    text_printf(out, "%-24s %10s %10s %7s %12s\n", "operation", "calls", "seconds", "share", "ms per call");
-    for (int i = 0; i < OPERATIONS; i++) {
-        const Tally *t = &sorted[i];
-        if (t->calls == 0) continue;
-        text_printf(out, "%-24s %10ld %10.3f %6.1f%% %12.4f\n", names[t->operation], (long)t->calls, t->seconds,
-                    total > 0 ? 100 * t->seconds / total : 0, 1e3 * t->seconds / (double)t->calls);
-    }
+    qsort(out, (size_t)count, sizeof *out, by_seconds);
+    return count;
 }

@@ -1,5 +1,5 @@
 // A backend around a backend: the same table, but every call's tensors are first held against the contract of
-// kernels.h, and every call is counted and timed. Tests run every operation in it, and `bench` reads its times. A
+// kernels.h, and every call is counted and timed. Tests run every operation in it, and `bench` reads its tallies. A
 // broken contract ends the program with 70, naming operation and tensor.
 #pragma once
 
@@ -12,5 +12,12 @@ const Kernels *checked_kernels(const Kernels *inner);
 // finds the operation that made the first NaN.
 void checked_want_finite(bool wanted);
 
-// Calls and seconds of each operation so far, slowest first. Waits for the device after each call to time it.
-void checked_report(Text *out);
+// What an operation took since the last look, what it had to compute, and to read and to write at least. The device is
+// waited for after each call.
+typedef struct {
+    const char *operation;
+    int64_t calls;
+    double seconds, flops, bytes;
+} Tally;
+enum { CHECKED_TALLIES = 80 };
+int checked_take_tallies(Tally out[CHECKED_TALLIES]); // those with calls, slowest first; all begin anew

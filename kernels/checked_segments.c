@@ -19,10 +19,10 @@ static void require_present(const char *operation, const Update *update) {
     REQUIRE(update->scalars, "%s: scalars are missing", operation);
 }
 
-void require_segments(const char *operation, const Update *update, Tensor flat, bool readable) {
+void require_segments(const char *operation, const Update *update, Tensor flat) {
     int64_t elements = tensor_count(flat), state = tensor_count(update->state), end = 0;
     require_present(operation, update);
-    for (int64_t i = 0; i < update->segments.count && readable; i++) {
+    for (int64_t i = 0; i < update->segments.count; i++) {
         const Segment *s = &update->segments.items[i];
         REQUIRE(s->offset >= end && s->count > 0 && within(s->offset, s->count, elements),
                 "%s: segment %ld is %ld + %ld, behind %ld of %ld elements", operation, (long)i, (long)s->offset,
@@ -48,10 +48,10 @@ static void require_size(const char *operation, int64_t i, const Segment *segmen
             (long)segment->count, (long)elements);
 }
 
-void require_directions(const char *operation, const Update *update, bool readable) {
+void require_directions(const char *operation, const Update *update) {
     require_count(operation, update, update->directions, "directions");
     require_count(operation, update, update->norms, "norms");
-    for (int64_t i = 0; i < update->segments.count && readable; i++) {
+    for (int64_t i = 0; i < update->segments.count; i++) {
         const Segment *s = &update->segments.items[i];
         REQUIRE(s->direction != DIRECTION_GIVEN || tensor_present(update->directions), "%s: directions are missing",
                 operation);
@@ -61,15 +61,29 @@ void require_directions(const char *operation, const Update *update, bool readab
     }
 }
 
-void require_matrices(const char *operation, const Update *update, Tensor matrices, MatrixSlot slot, bool readable) {
+void require_matrices(const char *operation, const Update *update, Tensor matrices, MatrixSlot slot) {
     int64_t state = tensor_count(update->state);
     require_present(operation, update);
     require_count(operation, update, matrices, "matrices");
-    for (int64_t i = 0; i < update->segments.count && tensor_present(matrices) && readable; i++) {
+    for (int64_t i = 0; i < update->segments.count && tensor_present(matrices); i++) {
         const Segment *s = &update->segments.items[i];
         require_size(operation, i, s, matrices);
         REQUIRE(within(s->slot[slot.slot], slot.by_row ? matrices.shape[1] : s->count, state),
                 "%s: slot %d of segment %ld is outside %ld numbers of state", operation, slot.slot, (long)i,
                 (long)state);
     }
+}
+
+double update_bytes(const Update *update) {
+    double wide = (double)dtype_bytes(update->z.dtype), bytes = 0;
+    double given = tensor_present(update->directions) ? (double)dtype_bytes(update->directions.dtype) : 0;
+    bool apart = update->weights.data != update->z.data;
+    for (int64_t i = 0; i < update->segments.count; i++) {
+        const Segment *s = &update->segments.items[i];
+        double updated = 1 + (s->gap >= 0) + direction_slots[s->direction];
+        double read = s->direction == DIRECTION_GIVEN ? given : wide;
+        double written = apart ? (double)dtype_bytes(update->weights.dtype) : 0;
+        bytes += (double)s->count * (2 * wide * updated + read + written);
+    }
+    return bytes;
 }

@@ -1,13 +1,13 @@
-// What an Update's segments must be. `readable`: the segments lie in the host's memory, so that they can be looked at.
+// What an Update's segments must be. They lie in the host's memory here.
 #pragma once
 
 #include "kernels/kernels.h"
 
 // Sorted, apart, within the flat buffer; slots of their directions and gaps within the state.
-void require_segments(const char *operation, const Update *update, Tensor flat, bool readable);
+void require_segments(const char *operation, const Update *update, Tensor flat);
 
 // What `update` needs besides: directions, norms, and weights of their own where there is a gap.
-void require_directions(const char *operation, const Update *update, bool readable);
+void require_directions(const char *operation, const Update *update);
 
 // One of them for each segment.
 void require_count(const char *operation, const Update *update, Tensor tensor, const char *name);
@@ -19,4 +19,7 @@ typedef struct {
 } MatrixSlot;
 
 // One matrix for each segment, and the slot that moves with it.
-void require_matrices(const char *operation, const Update *update, Tensor matrices, MatrixSlot slot, bool readable);
+void require_matrices(const char *operation, const Update *update, Tensor matrices, MatrixSlot slot);
+
+// What `update` reads and writes at least.
+double update_bytes(const Update *update);

@@ -22,10 +22,10 @@ bytes=$("$program" sample run --tokens=3 | wc -c) # escapes of \xNN may stand fo
 grep -q '^the river' a.txt || fail "the prompt is not printed"
 expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
 expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
-for key in share_of_step elements_over_stream newton_schulz_over_sgemm; do
+for key in share_of_step elements_over_stream newton_schulz_over_library; do
     expect 0 "\"$key\": [0-9]" "$program" bench "$tiny" model.vocab=300 optim.name=amuse --json
 done
-expect 0 '^the optimizer .* % of it' "$program" bench "$tiny" model.vocab=300 optim.name=muon
+expect 0 '^the optimizer .* % of the step' "$program" bench "$tiny" model.vocab=300 optim.name=muon
 expect 0 '^muon +[0-9.]+ +[0-9.]+ MiB( +[^ ]+){7}$' "$program" bench "$tiny" model.vocab=300 --optimizer optim.name=muon
 expect 0 '^sf_adamw' "$program" bench "$tiny" model.vocab=300 --recipes adamw,sf_adamw
 expect 2 'optim.name: there is no "adamv"' "$program" bench "$tiny" model.vocab=300 --recipes adamw,adamv
