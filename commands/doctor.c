@@ -77,21 +77,48 @@ static void look_at_backend(void) {
         tell(WARN, "OpenBLAS", "OPENBLAS_CORETYPE is set", "it may choose slower kernels than this processor has");
 }
 
-static void look_at_gpu(void) {
+// How many devices the driver knows and what the first is called; -1 without a driver.
+static int ask_driver(char model[128]) {
     void *driver = dlopen("libcuda.so.1", RTLD_LAZY);
-    if (!driver) {
-        tell(GOOD, "GPU", "no NVIDIA driver here; training runs on the CPU", "");
-        return;
-    }
+    int devices = 0;
+    if (!driver) return -1;
     int (*begin)(unsigned) = (int (*)(unsigned))dlsym(driver, "cuInit");
     int (*count)(int *) = (int (*)(int *))dlsym(driver, "cuDeviceGetCount");
     int (*name)(char *, int, int) = (int (*)(char *, int, int))dlsym(driver, "cuDeviceGetName");
-    int devices = 0;
-    char model[128] = "", found[256];
-    if (begin && count && name && begin(0) == 0 && count(&devices) == 0 && devices > 0) name(model, sizeof model, 0);
-    snprintf(found, sizeof found, "%d (%s)", devices, devices ? model : "none answers");
-    tell(WARN, "GPU", found, "this version has no CUDA backend and trains on the CPU");
+    if (!begin || !count || !name || begin(0) != 0 || count(&devices) != 0) devices = 0;
+    if (devices > 0) name(model, 128, 0);
     dlclose(driver);
+    return devices;
+}
+
+// What the backend says of itself, a line each, and whether it can run.
+static void look_at_cuda(const Kernels *cuda) {
+    Errors errors = {0};
+    Text text = {0};
+    cuda->describe(&text);
+    for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) tell(GOOD, "GPU", line, "");
+    if (cuda->open(0, &errors)) cuda->close();
+    else tell(MISSING, "GPU", "cannot be used", text_string(&errors.text));
+    text_close(&text);
+    errors_close(&errors);
+}
+
+static void look_at_gpu(void) {
+    char model[128] = "", found[256];
+    Errors errors = {0};
+    const Kernels *cuda = kernels_find("cuda", &errors);
+    int devices = ask_driver(model);
+    snprintf(found, sizeof found, "%d device%s, the first is %s", devices, devices == 1 ? "" : "s", model);
+    if (devices < 0)
+        tell(GOOD, "GPU", "no NVIDIA driver here; training runs on the CPU", "");
+    else if (devices == 0)
+        tell(WARN, "GPU", "a driver is installed, and no device answers",
+             "see what nvidia-smi says, and whether CUDA_VISIBLE_DEVICES hides it; training runs on the CPU");
+    else if (!cuda)
+        tell(WARN, "GPU", found, "this build is for the CPU alone: install the CUDA toolkit and run `make` again");
+    else
+        look_at_cuda(cuda);
+    errors_close(&errors);
 }
 
 // ---- surroundings ----
