@@ -1,0 +1,141 @@
+// Training on the device of this build, the CPU or CUDA, beside other backends: losses of every recipe and every
+// architecture, and equal bits where nothing may change them.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "optim/recipes.h"
+#include "tests/reference/reference.h"
+#include "tests/support_training.h"
+#include "tests/test.h"
+
+#ifdef THALWEG_CUDA
+static const Kernels *const device = &cuda_kernels;
+static const Training truth = {.kernels = &cpu_kernels, .compute = DTYPE_F32};
+#else
+static const Kernels *const device = &cpu_kernels;
+static const Training truth = {.kernels = &reference_kernels, .compute = DTYPE_F64};
+#endif
+
+enum { SHORT = 3, LONG = 20, NAME = 160 };
+
+// Warmup is as short as the run, or nothing would move.
+static void recipe_text(char text[NAME], const char *name) {
+    snprintf(text, NAME, "optim.name=%s optim.warmup_steps=2 optim.clip=1", name);
+}
+
+static bool is_for_the_host(const char *name) { return strcmp(name, "soap") == 0; }
+
+static bool is_long(const char *name) {
+    static const char *const names[] = {"adamw", "muon", "normuon", "amuse"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strcmp(names[i], name) == 0) return true;
+    return false;
+}
+
+// The same training by somebody else.
+static Training by(const Training *training, const Kernels *kernels, DType compute) {
+    Training other = *training;
+    other.kernels = kernels;
+    other.compute = compute;
+    return other;
+}
+
+static Training training_of(const Recipe *recipe, int row, char text[NAME]) {
+    recipe_text(text, recipe->name);
+    return (Training){.kernels = device, .compute = DTYPE_F32, .shape = row % TRAINING_SHAPES, .recipe = text,
+                      .steps = is_long(recipe->name) ? LONG : SHORT, .recompute = row % 3, .recorded = true};
+}
+
+TEST(fp32_losses_are_those_of_another_backend) {
+    for (int i = 0; recipe_at(i); i++) {
+        const char *name = recipe_at(i)->name;
+        char text[NAME];
+        double losses[LONG], expected[LONG];
+        uint64_t hash;
+        if (is_for_the_host(name) || strstr(name, "_rest")) continue;
+        Training training = training_of(recipe_at(i), i, text), other = by(&training, truth.kernels, truth.compute);
+        double tolerance = strcmp(name, "signum") == 0 || strcmp(name, "lion") == 0 ? 1e-4 : 1e-5;
+        training_run(&training, losses, &hash);
+        training_run(&other, expected, &hash);
+        for (int64_t step = 0; step < training.steps; step++)
+            if (!(fabs(losses[step] - expected[step]) <= tolerance * expected[step]))
+                fail_msg("%s, step %ld: %.9g, not %.9g", name, (long)step + 1, losses[step], expected[step]);
+        assert_true(losses[training.steps - 1] != losses[0]);
+    }
+}
+
+// The largest distance of any step.
+static double distance(const double *a, const double *b, int64_t steps) {
+    double largest = 0;
+    for (int64_t i = 0; i < steps; i++) largest = fmax(largest, fabs(a[i] - b[i]));
+    return largest;
+}
+
+// What rounding to bf16 wherever a number is stored does to the losses is the measure.
+TEST(bf16_losses_are_as_near_as_rounding_allows) {
+    if (device->is_host()) skip(); // it has no bf16
+    for (int i = 0; recipe_at(i); i++) {
+        const char *name = recipe_at(i)->name;
+        char text[NAME];
+        double losses[LONG], rounded[LONG], exact[LONG];
+        uint64_t hash;
+        if (is_for_the_host(name) || strstr(name, "_rest")) continue;
+        Training training = training_of(recipe_at(i), i, text);
+        training.compute = DTYPE_BF16;
+        Training emulated = by(&training, &reference_kernels, DTYPE_BF16);
+        Training plain = by(&training, &reference_kernels, DTYPE_F64);
+        training_run(&training, losses, &hash);
+        training_run(&emulated, rounded, &hash);
+        training_run(&plain, exact, &hash);
+        double allowed = 2 * distance(rounded, exact, training.steps);
+        double found = distance(losses, rounded, training.steps);
+        if (!(found <= allowed)) fail_msg("%s: %.3g from the emulation, %.3g allowed", name, found, allowed);
+    }
+}
+
+// ---- equal bits ----
+
+static void check_equal(const char *what, const Training *a, const Training *b) {
+    double first[LONG], second[LONG];
+    uint64_t hash[2];
+    training_run(a, first, &hash[0]);
+    training_run(b, second, &hash[1]);
+    for (int64_t i = 0; i < a->steps; i++)
+        if (first[i] != second[i])
+            fail_msg("%s: shape %d, %s, step %ld: %.17g and %.17g", what, a->shape, a->recipe, (long)i + 1, first[i],
+                     second[i]);
+    if (hash[0] != hash[1]) fail_msg("%s: shape %d, %s: the states differ", what, a->shape, a->recipe);
+}
+
+// Four steps: the first runs directly, the second is recorded, the others are replayed.
+static const char *const recipes[TRAINING_SHAPES] = {"adamw", "amuse", "normuon", "mars"};
+
+static Training equal_training(int shape, DType compute, char text[NAME]) {
+    recipe_text(text, recipes[shape]);
+    return (Training){.kernels = device, .compute = compute, .shape = shape, .recipe = text, .steps = 4,
+                      .recorded = true};
+}
+
+TEST(recorded_and_direct_steps_are_equal) {
+    for (int shape = 0; shape < TRAINING_SHAPES; shape++)
+        for (int bf16 = 0; bf16 < (device->is_host() ? 1 : 2); bf16++) {
+            char text[NAME];
+            Training recorded = equal_training(shape, bf16 ? DTYPE_BF16 : DTYPE_F32, text), direct = recorded;
+            direct.recorded = false;
+            check_equal("recorded and direct", &recorded, &direct);
+        }
+}
+
+TEST(recomputing_changes_no_bit_of_a_step) {
+    for (int shape = 0; shape < TRAINING_SHAPES; shape++)
+        for (int level = 1; level <= 2; level++) {
+            char text[NAME];
+            Training kept = equal_training(shape, device->is_host() ? DTYPE_F32 : DTYPE_BF16, text), again = kept;
+            again.recompute = level;
+            if (!device->is_host()) setenv("THALWEG_FUSE", "0", 1); // a fused activation may round otherwise
+            check_equal("recomputed", &kept, &again);
+            unsetenv("THALWEG_FUSE");
+        }
+}
