@@ -5,9 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/integers.h"
+
 // ---- memory ----
 
-enum { LOGITS_LIMIT = 1 << 25, LOGITS_ROWS = 64 }; // elements of the logits held at once, at least these rows
+// Elements of the logits held at once, at least these rows: on the host they should stay near the caches, a device needs
+// about 8192 rows of a vocabulary of 50,000 to be busy.
+enum { HOST_LOGITS = 1 << 25, DEVICE_LOGITS = 13 << 25, LOGITS_ROWS = 64 };
 
 typedef enum { ACT_WIDTH, ACT_STATS, ACT_QKV, ACT_QK, ACT_Q_RSTD, ACT_K_RSTD, ACT_HEADS, ACT_HEAD_COUNT, ACT_MLP_IN,
                ACT_FFN } ActWidth;
@@ -29,9 +33,10 @@ static int64_t act_columns(const GptShape *s, ActWidth which) {
 }
 
 static int64_t logits_rows(const Gpt *gpt) {
-    int64_t rows = LOGITS_LIMIT / gpt->shape.rows / LOGITS_ROWS * LOGITS_ROWS;
+    int64_t limit = (gpt->kernels->is_host() ? HOST_LOGITS : DEVICE_LOGITS) / gpt->shape.rows;
     int64_t all = gpt->setup.batch * gpt->setup.length;
-    if (rows < LOGITS_ROWS) rows = LOGITS_ROWS;
+    int64_t chunks = divide_up(all, limit > LOGITS_ROWS ? limit : LOGITS_ROWS); // of one size, but for the last
+    int64_t rows = round_up(divide_up(all, chunks), LOGITS_ROWS);
     return rows < all ? rows : all;
 }
 
