@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# What needs a real GPU, in stages of less than ten minutes each on a machine with nvcc and a driver:
+#   scripts/gpu_check.sh correct     builds; kernels and training against the CPU, a hundred equal repeats
+#   scripts/gpu_check.sh speed       124M, 350M, 1558M with AdamW, Muon and AMUSE: step, MFU, every kernel and its limit
+#   scripts/gpu_check.sh peers       the same models in PyTorch (torch.compile, fused AdamW), and llm.c in $LLMC
+#   scripts/gpu_check.sh sanitize    compute-sanitizer: memcheck, racecheck, initcheck, synccheck on the kernel tests
+# Results are written row by row to $OUT (docs/measurements where it is not set), one file for each stage and card.
+# PACKAGES=folder: Debian packages (.deb) that are unpacked first, for a machine that cannot install any.
+# PRESETS="gpt2-124m ...", RECIPES="adamw ..." choose less.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+stage=${1:-}
+case $stage in correct | speed | peers | sanitize) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
+out=${OUT:-docs/measurements}
+mkdir -p "$out"
+card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
+[ -n "$card" ] || { echo "no GPU answers: nvidia-smi names none" >&2; exit 66; }
+table=$out/$(tr '[:upper:] ' '[:lower:]_' <<<"${card#NVIDIA }" | tr -cd 'a-z0-9_')_$stage.md
+failed=0
+
+# say TEXT...: to the terminal and into the table, at once: a stage that is stopped leaves what it had.
+say() { echo "$*" | tee -a "$table"; }
+
+begin() {
+    printf '# %s: %s\n\n' "$card" "$1" | tee "$table"
+    say "Program: $(build/cuda/train_gpt --version 2>/dev/null || git describe --always --dirty 2>/dev/null), driver" \
+        "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1), $(date -u +%Y-%m-%d)."
+    say ""
+}
+
+unpack() {
+    [ -n "${PACKAGES:-}" ] || return 0
+    for package in "$PACKAGES"/*.deb; do dpkg -x "$package" /; done
+    ldconfig
+}
+
+build() {
+    unpack
+    make CUDA=1 -j"$(nproc)" "$@" >build.log 2>&1 || { tail -n 30 build.log; exit 1; }
+    rm -f build.log
+}
+
+# check NAME COMMAND...: a row with ok or FAIL; what it printed stays in build/gpu-logs.
+check() {
+    local name=$1 begin=$SECONDS status
+    shift
+    mkdir -p build/gpu-logs
+    "$@" >"build/gpu-logs/$name.log" 2>&1
+    status=$?
+    if [ $status -eq 0 ]; then say "| $name | ok | $((SECONDS - begin)) s |"
+    else
+        failed=$((failed + 1))
+        say "| $name | FAIL ($status) | $((SECONDS - begin)) s |"
+        grep -vE '^\[ +(OK|RUN) ' "build/gpu-logs/$name.log" | tail -n 15 | sed 's/^/    /'
+    fi
+}
+
+# ---- correct ----
+
+# Two runs of one configuration leave equal bytes behind.
+equal_runs() { # NAME ASSIGNMENT...
+    local name=$1 program=build/cuda/train_gpt
+    shift
+    for run in a b; do
+        rm -rf "build/gpu-$name-$run"
+        "$program" train configs/tiny.json run.dir="build/gpu-$name-$run" data.train='build/gpu-data/train_*.bin' \
+            data.val='build/gpu-data/val_*.bin' "$@" || return
+    done
+    for file in model.safetensors state-00001-of-00001.safetensors; do
+        cmp "build/gpu-$name-a"/checkpoints/step_*/$file "build/gpu-$name-b"/checkpoints/step_*/$file || return
+    done
+}
+
+correct() {
+    build unit-tests
+    begin "correctness"
+    say "| check | result | time |"
+    say "|---|---|---|"
+    for program in build/cuda/tests/test_kernels_* build/cuda/tests/test_{services,training,gradients}; do
+        case $program in *.[od] | *.ptxas) continue ;; esac
+        check "$(basename "$program")" "$program"
+    done
+    build/cuda/train_gpt prepare README.md docs Makefile kernels --tokenizer byte --out build/gpu-data >/dev/null
+    check "tiny twice, equal bytes" equal_runs tiny device=cuda
+    check "tiny with amuse twice" equal_runs amuse device=cuda optim.name=amuse
+    check "124m twice" equal_runs 124m device=cuda model.preset=gpt2-124m train.sequence_length=1024 \
+        train.micro_batch=8 train.batch_tokens=16384 train.steps=8 eval.tokens=8192
+    check "without graphs" env THALWEG_GRAPHS=0 build/cuda/tests/test_training
+}
+
+# ---- speed ----
+
+declare -A micro_batch=([gpt2-124m]=64 [gpt2-350m]=32 [gpt2-1558m]=16 [gpt2-774m]=16)
+
+speed() {
+    build
+    begin "speed"
+    say "One micro-batch a step; \`tokens/s at 0.5M\` composes 524288 tokens from micro-batches and one optimizer step."
+    say ""
+    say "| model | optimizer | micro-batch | ms/step | optimizer ms | tokens/s | tokens/s at 0.5M | MFU | of a large product | memory |"
+    say "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for preset in ${PRESETS:-gpt2-124m gpt2-350m gpt2-1558m}; do
+        for recipe in ${RECIPES:-adamw muon amuse}; do
+            local json=$out/bench_${preset}_$recipe.json
+            build/cuda/train_gpt bench --json device=cuda model.preset="$preset" optim.name="$recipe" \
+                train.sequence_length=1024 train.micro_batch="${micro_batch[$preset]}" >"$json" 2>build/bench.err ||
+                { say "| $preset | $recipe | failed: $(tail -n 1 build/bench.err) |"; failed=$((failed + 1)); continue; }
+            say "$(python3 scripts/peers/bench_row.py "$preset" "$recipe" "$json")"
+        done
+        [ -e "$out/bench_${preset}_adamw.json" ] || continue
+        say ""
+        say "$(python3 scripts/peers/bench_row.py --kernels "$preset" "$out/bench_${preset}_adamw.json")"
+        say ""
+    done
+}
+
+# ---- peers ----
+
+peers() {
+    unpack
+    begin "PyTorch and llm.c"
+    say "| program | model | micro-batch | ms/micro-batch | tokens/s |"
+    say "|---|---|--:|--:|--:|"
+    for preset in ${PRESETS:-gpt2-124m gpt2-350m gpt2-1558m}; do
+        say "$(python3 scripts/peers/pytorch_gpt.py "$preset" "${micro_batch[$preset]}" 2>build/peers.err ||
+            echo "| PyTorch | $preset | failed: $(tail -n 1 build/peers.err) |")"
+    done
+    if [ -x "${LLMC:-}/train_gpt2cu" ]; then say "| llm.c | see \`scripts/peers/README.md\` for its command | | | |"
+    else say "| llm.c | not at hand: LLMC names no folder with train_gpt2cu | | | |"; fi
+}
+
+# ---- sanitize ----
+
+sanitize() {
+    command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer is not here: skipped"; exit 77; }
+    build unit-tests
+    begin "compute-sanitizer"
+    say "| tool and test | result | time |"
+    say "|---|---|---|"
+    for tool in memcheck racecheck initcheck synccheck; do
+        for program in build/cuda/tests/test_kernels_{rows,heads,linear,step,update,matrices}; do
+            check "$tool $(basename "$program")" timeout 120 compute-sanitizer --tool $tool --error-exitcode 9 "$program"
+        done
+    done
+}
+
+$stage
+say ""
+say "$failed failed."
+[ $failed -eq 0 ]
