@@ -1,0 +1,334 @@
+// LayerNorm and RMSNorm. A row stays in the registers of a warp or a block, so that memory is passed over once.
+#include "kernels/cuda/columns.cuh"
+#include "kernels/cuda/rows.cuh"
+
+// ---- forward ----
+
+enum { MOST_THREADS = 1024 };
+
+template <class T> struct NormForward {
+    Rows<T> out, sum, residual, branch;
+    const T *gain, *bias;
+    float *stats;
+    int64_t rows;
+    int columns;
+    bool centred; // LayerNorm
+    float epsilon;
+};
+
+// blockDim.x threads share a row; each has up to P packs of W elements of it.
+template <class T, int W, int P> static __global__ void __launch_bounds__(MOST_THREADS) norm_rows(NormForward<T> p) {
+    SHARED(float, room, [2][MOST_THREADS / WARP]);
+    const int64_t r = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
+    if (r >= p.rows) return; // only where rows are single warps, without barriers
+    const int step = blockDim.x * W, first = threadIdx.x * W;
+    const float count = static_cast<float>(p.columns);
+    Pack<T, W> x[P] = {};
+#pragma unroll
+    for (int j = 0; j < P; j++)
+        if (first + j * step < p.columns) x[j] = load_pack<T, W>(p.residual[r] + first + j * step);
+    if (p.branch.data) { // loads before stores: sum may be residual
+        Pack<T, W> y[P] = {};
+#pragma unroll
+        for (int j = 0; j < P; j++)
+            if (first + j * step < p.columns) y[j] = load_pack<T, W>(p.branch[r] + first + j * step);
+#pragma unroll
+        for (int j = 0; j < P; j++) {
+#pragma unroll
+            for (int i = 0; i < W; i++)
+                x[j].value[i] = from_float<T>(to_float(x[j].value[i]) + to_float(y[j].value[i]));
+            if (first + j * step < p.columns) store_pack(p.sum[r] + first + j * step, x[j]);
+        }
+    }
+
+    float mean = 0, squares = 0;
+    if (p.centred) {
+        float sum = 0;
+#pragma unroll
+        for (int j = 0; j < P; j++)
+#pragma unroll
+            for (int i = 0; i < W; i++) sum += to_float(x[j].value[i]);
+        mean = row_total(sum, room[0]) / count;
+    }
+#pragma unroll
+    for (int j = 0; j < P; j++)
+#pragma unroll
+        for (int i = 0; i < W && first + j * step < p.columns; i++) {
+            const float centred = to_float(x[j].value[i]) - mean;
+            squares += centred * centred;
+        }
+    const float rstd = 1.0f / sqrtf(row_total(squares, room[1]) / count + p.epsilon);
+    if (threadIdx.x == 0) p.stats[2 * r] = mean, p.stats[2 * r + 1] = rstd;
+
+#pragma unroll
+    for (int j = 0; j < P; j++) {
+        const int column = first + j * step;
+        if (column >= p.columns) continue;
+        const Pack<T, W> gain = load_pack<T, W>(p.gain + column);
+        const Pack<T, W> bias = p.bias ? load_pack<T, W>(p.bias + column) : Pack<T, W>{};
+#pragma unroll
+        for (int i = 0; i < W; i++) {
+            const float normal = (to_float(x[j].value[i]) - mean) * rstd;
+            x[j].value[i] = from_float<T>(normal * to_float(gain.value[i]) + to_float(bias.value[i]));
+        }
+        store_pack(p.out[r] + column, x[j]);
+    }
+}
+
+// One warp for a row as far as P packs of a lane reach, then as many warps as it takes.
+template <class T, int W, int P> static void queue_norm_forward(const NormForward<T> &p) {
+    const int64_t warps = ceil_div(p.columns, WARP * W * P);
+    const int64_t rows = warps == 1 ? 4 : 1;
+    QUEUE((norm_rows<T, W, P>), ceil_div(p.rows, rows), dim3(warps * WARP, rows), 0, p);
+}
+
+template <class T> static bool norm_fits_packs(const Tensor *tensors, int count) {
+    for (int i = 0; i < count; i++)
+        if (!fits_packs(tensors[i], PACK<T>)) return false;
+    return true;
+}
+
+void cuda_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Tensor branch, const Norm *norm) {
+    by_dtype(out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const Tensor kept = tensor_present(branch) ? sum : Tensor{};
+        const NormForward<T> p = {rows_of<T>(out), rows_of<T>(kept), rows_of<T>(residual), rows_of<T>(branch),
+                                  elements<T>(norm->gain), elements<T>(norm->bias), elements<float>(stats),
+                                  out.shape[0], static_cast<int>(out.shape[1]), norm->kind == NORM_LAYER,
+                                  static_cast<float>(norm->epsilon)};
+        const Tensor all[] = {out, kept, residual, branch, norm->gain, norm->bias};
+        const int64_t columns = p.columns, warps = ceil_div(columns, WARP * PACK<T> * 4); // at 4 packs of a lane
+        REQUIRE(columns <= MOST_THREADS * 16, "rows of %d columns; at most %d are normalised", p.columns,
+                MOST_THREADS * 16);
+        if (!norm_fits_packs<T>(all, 6)) queue_norm_forward<T, 1, 16>(p);
+        else if (columns <= warps * WARP * PACK<T> * 2) queue_norm_forward<T, PACK<T>, 2>(p);
+        else if (columns <= warps * WARP * PACK<T> * 3) queue_norm_forward<T, PACK<T>, 3>(p);
+        else queue_norm_forward<T, PACK<T>, 4>(p);
+    });
+}
+
+// ---- backward ----
+//
+// With h = (x - mean) rstd and e = gain dout: dsum += rstd (e - mean(e) - h mean(e h)); RMS has no mean(e). Blocks take
+// chunks of rows and keep the columns' sums of dout h, dout and the new dsum; the sums of chunks are added afterwards.
+
+template <class T> struct NormBackward {
+    Rows<T> dsum, dout, sum;
+    const T *gain;
+    const float *stats;
+    float *partial[3];        // (chunks, columns) of gain, bias, sum; NULL: not wanted
+    float2 *means;            // (rows) mean(e), mean(e h), where a row is not in one block
+    int64_t length;           // rows of a sequence, which chunks do not cross
+    int64_t chunk, chunks;    // rows of a chunk, chunks of a sequence
+    int columns;
+    bool centred;
+};
+
+enum { BLOCK_THREADS = 512 }; // at most, of a block that has whole rows
+
+struct RowRange {
+    int64_t begin, end;
+};
+template <class T> static __device__ __forceinline__ RowRange chunk_rows(const NormBackward<T> &p, int64_t chunk) {
+    const int64_t first = chunk / p.chunks * p.length, begin = chunk % p.chunks * p.chunk;
+    const int64_t end = begin + p.chunk < p.length ? begin + p.chunk : p.length;
+    return {first + begin, first + end};
+}
+
+template <int W> struct ColumnTotals {
+    float gain[W], bias[W], sum[W];
+};
+
+// Of a pack of one row: changes d, which is dsum, and adds to the totals.
+template <class T, int W> static __device__ __forceinline__ void
+backward_pack(Pack<T, W> &d, ColumnTotals<W> &totals, const Pack<T, W> &dout, const Pack<T, W> &x,
+              const Pack<T, W> &gain, float2 stats, float2 means) {
+#pragma unroll
+    for (int i = 0; i < W; i++) {
+        const float g = to_float(dout.value[i]), h = (to_float(x.value[i]) - stats.x) * stats.y;
+        const float inner = to_float(gain.value[i]) * g - means.x - h * means.y;
+        d.value[i] = from_float<T>(to_float(d.value[i]) + stats.y * inner);
+        totals.gain[i] += g * h;
+        totals.bias[i] += g;
+        totals.sum[i] += to_float(d.value[i]);
+    }
+}
+
+// sums += e and e h of a pack.
+template <class T, int W> static __device__ __forceinline__ void
+project_pack(float2 &sums, const Pack<T, W> &dout, const Pack<T, W> &x, const Pack<T, W> &gain, float2 stats) {
+#pragma unroll
+    for (int i = 0; i < W; i++) {
+        const float e = to_float(gain.value[i]) * to_float(dout.value[i]);
+        sums.x += e;
+        sums.y += e * ((to_float(x.value[i]) - stats.x) * stats.y);
+    }
+}
+
+template <class T, int W> static __device__ __forceinline__ void
+store_totals(const NormBackward<T> &p, const ColumnTotals<W> &totals, int64_t chunk, int column) {
+    const int64_t at = chunk * p.columns + column;
+    if (p.partial[0]) store_floats(p.partial[0] + at, totals.gain);
+    if (p.partial[1]) store_floats(p.partial[1] + at, totals.bias);
+    if (p.partial[2]) store_floats(p.partial[2] + at, totals.sum);
+}
+
+// A block has whole rows, R at a time so that one barrier serves them all; a thread has P packs of each.
+template <class T, int P, int R>
+static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormBackward<T> p) {
+    constexpr int W = PACK<T>;
+    SHARED(float2, room, [2][BLOCK_THREADS / WARP][R]);
+    const int step = blockDim.x * W, first = threadIdx.x * W, warps = blockDim.x / WARP;
+    const RowRange rows = chunk_rows(p, blockIdx.x);
+    Pack<T, W> gain[P] = {};
+#pragma unroll
+    for (int j = 0; j < P; j++)
+        if (first + j * step < p.columns) gain[j] = load_pack<T, W>(p.gain + first + j * step);
+    ColumnTotals<W> totals[P] = {};
+    int phase = 0; // rooms alternate: one barrier is enough
+    for (int64_t r = rows.begin; r < rows.end; r += R, phase ^= 1) {
+        Pack<T, W> dout[R][P] = {}, x[R][P] = {}, d[R][P] = {}; // a row past the end is all 0, its rstd too
+        float2 stats[R] = {};
+#pragma unroll
+        for (int k = 0; k < R; k++) {
+            if (r + k >= rows.end) continue;
+            stats[k] = {p.stats[2 * (r + k)], p.stats[2 * (r + k) + 1]};
+#pragma unroll
+            for (int j = 0; j < P; j++) {
+                const int column = first + j * step;
+                if (column >= p.columns) continue;
+                dout[k][j] = load_pack<T, W>(p.dout[r + k] + column);
+                x[k][j] = load_pack<T, W>(p.sum[r + k] + column);
+                d[k][j] = load_pack<T, W>(p.dsum[r + k] + column);
+            }
+        }
+#pragma unroll
+        for (int k = 0; k < R; k++) {
+            float2 sums = {0, 0};
+#pragma unroll
+            for (int j = 0; j < P; j++) project_pack(sums, dout[k][j], x[k][j], gain[j], stats[k]);
+            sums = {warp_sum(sums.x), warp_sum(sums.y)};
+            if (threadIdx.x % WARP == 0) room[phase][threadIdx.x / WARP][k] = sums;
+        }
+        __syncthreads();
+#pragma unroll
+        for (int k = 0; k < R; k++) {
+            float2 means = {0, 0};
+            for (int warp = 0; warp < warps; warp++) {
+                means.x += room[phase][warp][k].x;
+                means.y += room[phase][warp][k].y;
+            }
+            means = {p.centred ? means.x / p.columns : 0.0f, means.y / p.columns};
+#pragma unroll
+            for (int j = 0; j < P; j++) {
+                const int column = first + j * step;
+                backward_pack(d[k][j], totals[j], dout[k][j], x[k][j], gain[j], stats[k], means);
+                if (r + k < rows.end && column < p.columns) store_pack(p.dsum[r + k] + column, d[k][j]);
+            }
+        }
+    }
+#pragma unroll
+    for (int j = 0; j < P; j++)
+        if (first + j * step < p.columns) store_totals(p, totals[j], blockIdx.x, first + j * step);
+}
+
+// Rows that no block can hold, or that do not come in packs: their means first, by a warp each.
+template <class T, int W> static __global__ void norm_backward_means(NormBackward<T> p, int64_t rows) {
+    const int64_t r = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
+    if (r >= rows) return;
+    const float2 stats = {p.stats[2 * r], p.stats[2 * r + 1]};
+    float2 sums = {0, 0};
+    for (int column = threadIdx.x * W; column < p.columns; column += WARP * W)
+        project_pack(sums, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column),
+                     load_pack<T, W>(p.gain + column), stats);
+    sums = {warp_sum(sums.x), warp_sum(sums.y)};
+    if (threadIdx.x == 0) p.means[r] = {p.centred ? sums.x / p.columns : 0.0f, sums.y / p.columns};
+}
+
+template <class T, int W> static __global__ void norm_backward_columns(NormBackward<T> p) {
+    const int column = (blockIdx.y * blockDim.x + threadIdx.x) * W;
+    if (column >= p.columns) return;
+    const RowRange rows = chunk_rows(p, blockIdx.x);
+    const Pack<T, W> gain = load_pack<T, W>(p.gain + column);
+    ColumnTotals<W> totals = {};
+    for (int64_t r = rows.begin; r < rows.end; r++) {
+        Pack<T, W> d = load_pack<T, W>(p.dsum[r] + column);
+        const float2 stats = {p.stats[2 * r], p.stats[2 * r + 1]};
+        backward_pack(d, totals, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column), gain, stats,
+                      p.means[r]);
+        store_pack(p.dsum[r] + column, d);
+    }
+    store_totals(p, totals, blockIdx.x, column);
+}
+
+// Scratch is the partial sums, then the means.
+template <class T> static void place_partials(NormBackward<T> *p, const NormGrads *grads, int64_t rows) {
+    const Tensor wanted[3] = {grads->gain, grads->bias, grads->sum};
+    const int64_t chunks = rows / p->length * p->chunks, each = round_up(chunks * p->columns, 64);
+    float *room = static_cast<float *>(cuda_scratch(3 * each * sizeof(float) + rows * sizeof(float2)));
+    for (int i = 0; i < 3; i++) p->partial[i] = tensor_present(wanted[i]) ? room + i * each : NULL;
+    p->means = reinterpret_cast<float2 *>(room + 3 * each);
+}
+
+// Chunks for about `blocks` blocks, of a multiple of `unit` rows. They depend on the sizes alone, not on the GPU: the
+// same numbers everywhere. 132 multiprocessors have them all at work at once.
+enum { USUAL_MULTIPROCESSORS = 132 };
+template <class T> static void set_chunks(NormBackward<T> *p, int64_t sequences, int64_t blocks, int64_t unit) {
+    const int64_t wanted = ceil_div(blocks * USUAL_MULTIPROCESSORS, sequences);
+    p->chunk = round_up(ceil_div(p->length, wanted), unit);
+    p->chunks = ceil_div(p->length, p->chunk);
+}
+
+template <class T, int P, int R>
+static void queue_whole_rows(NormBackward<T> *p, const NormGrads *grads, int64_t sequences) {
+    const int64_t warps = ceil_div(p->columns, WARP * PACK<T> * P);
+    set_chunks(p, sequences, most(16 / warps, 1), R);
+    place_partials(p, grads, sequences * p->length);
+    QUEUE((norm_backward_rows<T, P, R>), sequences * p->chunks, warps * WARP, 0, *p);
+}
+
+template <class T, int W>
+static void queue_split_rows(NormBackward<T> *p, const NormGrads *grads, int64_t sequences) {
+    enum { THREADS = 128, ROWS = 4 };
+    const int64_t rows = sequences * p->length, tiles = ceil_div(p->columns, THREADS * W);
+    set_chunks(p, sequences, most(16 / tiles, 1), ROWS);
+    place_partials(p, grads, rows);
+    QUEUE((norm_backward_means<T, W>), ceil_div(rows, ROWS), dim3(WARP, ROWS), 0, *p, rows);
+    QUEUE((norm_backward_columns<T, W>), dim3(sequences * p->chunks, tiles), THREADS, 0, *p);
+}
+
+template <class T> static void add_chunks(const NormBackward<T> *p, const NormGrads *grads, int64_t sequences) {
+    const Tensor wanted[3] = {grads->gain, grads->bias, grads->sum};
+    const int64_t columns = p->columns;
+    ColumnSums sums[3];
+    int count = 0;
+    for (int i = 0; i < 3; i++)
+        if (p->partial[i])
+            sums[count++] = {elements<float>(wanted[i]), 0, p->partial[i], columns, sequences * p->chunks, 1, true};
+    const Tensor each = grads->sequence_gain;
+    if (tensor_present(each))
+        sums[0] = {elements<float>(each), each.stride[0], p->partial[0], columns, p->chunks, sequences, false};
+    cuda_column_sums(sums, count, columns);
+    if (!tensor_present(each)) return;
+    const ColumnSums total = {elements<float>(grads->gain), 0, elements<float>(each), each.stride[0], sequences, 1, true};
+    cuda_column_sums(&total, 1, columns);
+}
+
+void cuda_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dout, Tensor sum, Tensor stats,
+                            const Norm *norm) {
+    by_dtype(dsum.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const int64_t sequences = tensor_present(grads->sequence_gain) ? grads->sequence_gain.shape[0] : 1;
+        NormBackward<T> p = {rows_of<T>(dsum), rows_of<T>(dout), rows_of<T>(sum), elements<T>(norm->gain),
+                             elements<float>(stats), {}, NULL, dsum.shape[0] / sequences, 0, 0,
+                             static_cast<int>(dsum.shape[1]), norm->kind == NORM_LAYER};
+        const Tensor all[] = {dsum, dout, sum, norm->gain};
+        const int64_t threads = p.columns / PACK<T>; // at a pack each
+        constexpr int R = sizeof(T) == 2 ? 2 : 4;
+        if (!norm_fits_packs<T>(all, 4)) queue_split_rows<T, 1>(&p, grads, sequences);
+        else if (threads <= BLOCK_THREADS) queue_whole_rows<T, 1, R>(&p, grads, sequences);
+        else if (threads <= 2 * BLOCK_THREADS) queue_whole_rows<T, 2, R / 2>(&p, grads, sequences);
+        else queue_split_rows<T, PACK<T>>(&p, grads, sequences);
+        add_chunks(&p, grads, sequences);
+    });
+}
