@@ -79,9 +79,12 @@ static bool check_facts(Run *run, Errors *errors) {
     return errors->count == count;
 }
 
+enum { HOST_SEQUENCES = 4, DEVICE_TOKENS = 1 << 16 }; // of a micro-batch that keeps it busy
+
 static bool plan_steps(Run *run, Errors *errors) {
     TrainOptions *t = &run->config.train;
-    int64_t batch_tokens = t->batch_tokens == OPTION_AUTO ? t->micro_batch * t->sequence_length : t->batch_tokens;
+    int64_t sequences = t->micro_batch != OPTION_AUTO ? t->micro_batch : HOST_SEQUENCES; // the same on every device
+    int64_t batch_tokens = t->batch_tokens == OPTION_AUTO ? sequences * t->sequence_length : t->batch_tokens;
     int before = errors->count;
     if (batch_tokens % t->sequence_length != 0)
         errors_add(errors, EXIT_USAGE,
@@ -154,7 +157,7 @@ static void settle_optimizer(Run *run) {
         if (recipe_reads(routes[i].recipe) >> HYPER_ramp_steps & 1) own[i]->ramp_steps = routes[i].hyper.ramp_steps;
 }
 
-static bool plan_network(Run *run, Errors *errors) {
+static bool plan_with_micro_batch(Run *run, Errors *errors) {
     bool training = run->parts & RUN_TRAINING;
     const TrainOptions *t = &run->config.train;
     GptSetup setup = {.compute = run->compute, .wide = run->wide, .batch = t->micro_batch, .length = t->sequence_length,
@@ -165,6 +168,23 @@ static bool plan_network(Run *run, Errors *errors) {
     if (!optim_plan(&run->optim, run->kernels, &run->gpt.params, run->compute, &optim, errors)) return false;
     settle_optimizer(run);
     return true;
+}
+
+// Settles train.micro_batch where it is auto: as many sequences as keep the device busy and fit its memory, in micro-
+// batches of one size.
+static bool plan_network(Run *run, Errors *errors) {
+    TrainOptions *t = &run->config.train;
+    if (t->micro_batch != OPTION_AUTO) return plan_with_micro_batch(run, errors);
+    int64_t most = run->kernels->is_host() ? HOST_SEQUENCES : DEVICE_TOKENS / t->sequence_length;
+    if (run->parts & RUN_TRAINING && most > run->sequences_per_step) most = run->sequences_per_step;
+    t->micro_batch = 1;
+    if (!plan_with_micro_batch(run, errors)) return false;
+    int64_t fitting = run_fitting_micro_batch(run, most);
+    if (run->parts & RUN_TRAINING) optim_close(&run->optim);
+    gpt_close(&run->gpt);
+    int64_t sequences = run->parts & RUN_TRAINING ? run->sequences_per_step : fitting;
+    t->micro_batch = divide_up(sequences, divide_up(sequences, fitting));
+    return plan_with_micro_batch(run, errors);
 }
 
 static bool open_data(Run *run, Errors *errors) {

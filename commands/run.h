@@ -79,6 +79,7 @@ void run_close(Run *run);
 void run_report(const Run *run, Text *out); // model, data, memory plan: what the banner and `check` print
 size_t run_planned_bytes(const Run *run);
 void run_report_memory(const Run *run, Text *out);
+int64_t run_fitting_micro_batch(const Run *run, int64_t most); // of a planned run: most, or what halving it gives
 bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
 

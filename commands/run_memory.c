@@ -71,6 +71,15 @@ static void propose(const Run *run, size_t there, Text *out) {
                                                      "model.width or the vocabulary");
 }
 
+int64_t run_fitting_micro_batch(const Run *run, int64_t most) {
+    const double share = 0.95; // of the memory
+    size_t there = run->kernels->memory_bytes();
+    int64_t batch = most > 1 ? most : 1;
+    while (batch > 1 && there > 0 && (double)bytes_with(run, batch, run->gpt.setup.recompute) > share * (double)there)
+        batch /= 2;
+    return batch;
+}
+
 bool run_check_memory(const Run *run, Errors *errors) {
     size_t planned = run_planned_bytes(run), there = run->kernels->memory_bytes();
     if (there == 0 || planned <= there) return true;

@@ -48,6 +48,7 @@ bool run_adopt(Run *run, const char *checkpoint, Errors *errors) {
     bool good = run_config_from(checkpoint, &saved, NULL, 0, errors);
     const OptimOptions *o = &run->config.optim;
     if (good && o->warmup_tokens == OPTION_AUTO) config_adopt(&run->config, &saved, "optim.warmup_steps");
+    if (good) config_adopt(&run->config, &saved, "train.micro_batch"); // results depend on it, by rounding
     for (size_t i = 0; i < sizeof settled / sizeof settled[0] && good; i++)
         config_adopt(&run->config, &saved, settled[i]);
     int before = errors->count;

@@ -9,8 +9,8 @@
 
 // ---- memory ----
 
-// Elements of the logits held at once, at least these rows: on the host they should stay near the caches, a device needs
-// about 8192 rows of a vocabulary of 50,000 to be busy.
+// Elements of the logits held at once, at least these rows: on the host they should stay near the caches, a device
+// needs about 8192 rows of a vocabulary of 50,000 to be busy.
 enum { HOST_LOGITS = 1 << 25, DEVICE_LOGITS = 13 << 25, LOGITS_ROWS = 64 };
 
 typedef enum { ACT_WIDTH, ACT_STATS, ACT_QKV, ACT_QK, ACT_Q_RSTD, ACT_K_RSTD, ACT_HEADS, ACT_HEAD_COUNT, ACT_MLP_IN,

@@ -98,7 +98,8 @@ speed() {
     begin "speed"
     say "One micro-batch a step; \`tokens/s at 0.5M\` composes 524288 tokens from micro-batches and one optimizer step."
     say ""
-    say "| model | optimizer | micro-batch | ms/step | optimizer ms | tokens/s | tokens/s at 0.5M | MFU | of a large product | memory |"
+    say "| model | optimizer | micro-batch | ms/step | optimizer ms | tokens/s | tokens/s at 0.5M | MFU |" \
+        "of a large product | memory |"
     say "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     for preset in ${PRESETS:-gpt2-124m gpt2-350m gpt2-1558m}; do
         for recipe in ${RECIPES:-adamw muon amuse}; do
@@ -140,7 +141,8 @@ sanitize() {
     say "|---|---|---|"
     for tool in memcheck racecheck initcheck synccheck; do
         for program in build/cuda/tests/test_kernels_{rows,heads,linear,step,update,matrices}; do
-            check "$tool $(basename "$program")" timeout 120 compute-sanitizer --tool $tool --error-exitcode 9 "$program"
+            check "$tool $(basename "$program")" \
+                timeout 120 compute-sanitizer --tool $tool --error-exitcode 9 "$program"
         done
     done
 }
