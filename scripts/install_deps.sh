@@ -4,7 +4,7 @@
 #   scripts/install_deps.sh [--line]      --line only prints that line
 set -euo pipefail
 
-packages=(gcc libc6-dev make git libopenblas-openmp-dev libcjson-dev libxxhash-dev libpcre2-dev libcmocka-dev)
+packages=(gcc g++ libc6-dev make git libopenblas-openmp-dev libcjson-dev libxxhash-dev libpcre2-dev libcmocka-dev)
 
 command -v dpkg-query apt-get >/dev/null || {
     echo "this is no Debian system: install what these packages hold: ${packages[*]}" >&2

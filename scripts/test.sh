@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test: unit tests of the default and of the sanitized build, end-to-end scripts, checks of the tree. One line
-# each, what they print under build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as
+# Every test: unit tests of the default and of the sanitized build, kernels and training of the CUDA backend on the
+# simulator, plain, sanitized and with the race check, end-to-end scripts, checks of the tree. One line each, what they print under build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as
 # one, and so does a script. Exit status 77 of a script means skipped.
 #   scripts/test.sh [--long]     --long: also every end-to-end script with the sanitized program
 set -uo pipefail
@@ -84,9 +84,11 @@ rm -f "$logs"/*
 run install 1800 scripts/install_deps.sh
 [ $status -eq 0 ] || { report install $seconds 0 1 0 "$how"; finish; }
 
-declare -A sanitized=([cpu]=0 [asan]=1)
-for build in cpu asan; do
-    run "build-$build" 1800 make -j"$(nproc)" ASAN="${sanitized[$build]}" unit-tests
+declare -A features=([cpu]="CUDA=0" [asan]="CUDA=0 ASAN=1" [sim]="SIM=1" [sim-asan]="SIM=1 ASAN=1"
+    [sim-race]="SIM=1 RACE=1")
+for build in cpu asan sim sim-asan sim-race; do
+    read -ra switches <<<"${features[$build]}"
+    run "build-$build" 1800 make -j"$(nproc)" "${switches[@]}" unit-tests
     [ $status -eq 0 ] || { report "build-$build" $seconds 0 1 0 "$how"; finish; }
     printf 'ok    %-32s %4d s  %s\n' "build-$build" $seconds "$(head -n 1 "$logs/build-$build.log")"
 done
@@ -95,14 +97,22 @@ for build in cpu asan; do
     for source in tests/test_*.c; do unit $build "$(basename "$source" .c)"; done
 done
 
+# Of the simulator's builds, what touches a device.
+for source in tests/test_{kernels_*,services,training,cudasim*}.c*; do
+    name=$(basename "${source%.*}")
+    unit sim "$name"
+    case $name in test_kernels_* | test_cudasim*) unit sim-asan "$name"; unit sim-race "$name" ;; esac
+done
+
 for source in tests/e2e/*.sh; do
     case $source in
     */lib.sh) continue ;;
+    */cuda.sh) end_to_end sim "$source"; continue ;;
     */commands.sh | */bad_input.sh) end_to_end asan "$source" ;;
     *) [ "${1:-}" != --long ] || end_to_end asan "$source" ;;
     esac
     end_to_end cpu "$source"
 done
 
-for check in layers style docs; do script "check_$check" "scripts/check_$check.sh"; done
+for check in layers style docs cuda; do script "check_$check" "scripts/check_$check.sh"; done
 finish

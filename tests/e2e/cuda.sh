@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# The CUDA backend end to end, on the simulator or on a GPU: training, evaluation, samples, resume, plans. Only for
+# programs that were built with it.
+. "$(dirname "$0")/lib.sh"
+make_shards
+cuda=(device=cuda)
+"$program" train "$tiny" "${data[@]}" "${cuda[@]}" run.dir=probe train.steps=1 eval.every=0 >probe.log 2>&1 || {
+    grep -q 'no CUDA backend' probe.log && { echo "this program has no CUDA backend"; exit 77; }
+    cat probe.log >&2; fail "one step on device=cuda"
+}
+short=(train.steps=8 eval.every=4 checkpoint.every=4)
+
+echo "== bf16: trains, evaluates, samples"
+train "${cuda[@]}" run.dir=bf16
+grep -q 'f*bf16\|"bf16"' bf16/checkpoints/step_*/config.json || fail "precision auto is not bf16 on device=cuda"
+losses() { grep -oE '"loss":[0-9.e+-]+' "$1/metrics.jsonl" | cut -d: -f2; }
+losses bf16 | awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(last < first) }' || fail "the loss does not fall"
+expect 0 'loss' "$program" eval bf16 device=cuda
+expect 0 '.' "$program" sample bf16 --tokens 8 device=cuda
+expect 0 'loss' "$program" eval bf16 device=cpu # the same checkpoint
+
+echo "== equal bits: again, resumed, without graphs"
+for recipe in adamw amuse; do
+    train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe
+    train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-again
+    same_run $recipe $recipe-again
+    THALWEG_GRAPHS=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-direct
+    same_run $recipe $recipe-direct
+    cp -r $recipe $recipe-resumed
+    rm -r $recipe-resumed/checkpoints/step_00000008
+    expect 0 'resumed' "$program" resume $recipe-resumed
+    same_run $recipe $recipe-resumed
+done
+
+echo "== fp32: the CPU's losses"
+train "${cuda[@]}" "${short[@]}" precision=fp32 run.dir=fp32
+train device=cpu "${short[@]}" precision=fp32 run.dir=cpu
+paste <(losses fp32) <(losses cpu) | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-5 * $1) exit 1 }' ||
+    { paste <(losses fp32) <(losses cpu); fail "fp32 on device=cuda differs from the CPU"; }
+
+echo "== choices go with checkpoints"
+[ -s bf16/checkpoints/step_00000020/tuning.json ] || fail "no tuning.json in a checkpoint"
+
+echo "== plans and mistakes"
+expect 2 'soap runs on the CPU only' "$program" train "$tiny" "${data[@]}" "${cuda[@]}" optim.name=soap
+expect 0 'memory  on cuda' "$program" check "$tiny" "${data[@]}" "${cuda[@]}"
+expect 2 'train.micro_batch=[0-9]+ train.recompute=[0-9] train.batch_tokens=1073741824 fits' "$program" check "$tiny" \
+    "${data[@]}" "${cuda[@]}" train.sequence_length=1024 train.micro_batch=65536 train.batch_tokens=1G eval.every=0 \
+    model.width=1024 model.heads=16
+expect 2 'THALWEG_GRAPHS' env THALWEG_GRAPHS=yes "$program" train "$tiny" "${data[@]}" "${cuda[@]}" run.dir=graphs
