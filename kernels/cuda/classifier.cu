@@ -120,7 +120,8 @@ store_gradient(T *out, const T *row, const Classifier<T> &c, const Softmax &s, f
 template <class T, int W> static __device__ __forceinline__ void skip_row(const Classifier<T> &c, int64_t r) {
     if (threadIdx.x == 0) c.losses[r] = 0;
     if (threadIdx.x == 0 && c.squares) c.squares[r] = 0;
-    for (int p = threadIdx.x; c.scalars && p < c.columns / W; p += THREADS) store_pack(c.logits[r] + p * W, Pack<T, W>{});
+    if (!c.scalars) return;
+    for (int p = threadIdx.x; p < c.columns / W; p += THREADS) store_pack(c.logits[r] + p * W, Pack<T, W>{});
 }
 
 // KEEP: the row stays in dynamic shared memory. Every thread comes back to the packs that it read.

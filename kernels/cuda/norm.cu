@@ -98,9 +98,10 @@ void cuda_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Te
                                   static_cast<float>(norm->epsilon)};
         const Tensor all[] = {out, kept, residual, branch, norm->gain, norm->bias};
         const int64_t columns = p.columns, warps = ceil_div(columns, WARP * PACK<T> * 4); // at 4 packs of a lane
-        REQUIRE(columns <= MOST_THREADS * 16, "rows of %d columns; at most %d are normalised", p.columns,
-                MOST_THREADS * 16);
-        if (!norm_fits_packs<T>(all, 6)) queue_norm_forward<T, 1, 16>(p);
+        const bool packs = norm_fits_packs<T>(all, 6);
+        const int limit = MOST_THREADS * (packs ? PACK<T> * 4 : 8);
+        REQUIRE(columns <= limit, "rows of %d columns; at most %d are normalised", p.columns, limit);
+        if (!packs) queue_norm_forward<T, 1, 8>(p);
         else if (columns <= warps * WARP * PACK<T> * 2) queue_norm_forward<T, PACK<T>, 2>(p);
         else if (columns <= warps * WARP * PACK<T> * 3) queue_norm_forward<T, PACK<T>, 3>(p);
         else queue_norm_forward<T, PACK<T>, 4>(p);
@@ -310,7 +311,8 @@ template <class T> static void add_chunks(const NormBackward<T> *p, const NormGr
         sums[0] = {elements<float>(each), each.stride[0], p->partial[0], columns, p->chunks, sequences, false};
     cuda_column_sums(sums, count, columns);
     if (!tensor_present(each)) return;
-    const ColumnSums total = {elements<float>(grads->gain), 0, elements<float>(each), each.stride[0], sequences, 1, true};
+    const ColumnSums total = {elements<float>(grads->gain), 0, elements<float>(each), each.stride[0], sequences, 1,
+                              true};
     cuda_column_sums(&total, 1, columns);
 }
 

@@ -100,27 +100,26 @@ template <class T> static __device__ __forceinline__ Place place_of(const HeadMa
     return {there ? row / map.tokens : 0, there ? row % map.tokens : 0, there};
 }
 
-// Heads go in batches, loads before stores: out may be in.
-template <int P> constexpr int BATCH = P == 1 ? 4 : 2;
-
-template <class T, int W, int P> static __global__ void __launch_bounds__(THREADS, 2) turn_heads(HeadMap<T> map) {
+// Heads go in batches of B, loads before stores: out may be in.
+template <class T, int W, int P, bool GAIN, int B>
+static __global__ void __launch_bounds__(THREADS, 2) turn_heads(HeadMap<T> map) {
     const int64_t row = (blockIdx.x * static_cast<int64_t>(THREADS) + threadIdx.x) / map.lanes;
     const int lane = threadIdx.x % map.lanes;
     const Place at = place_of(map, row);
     const Turn<W, P> turn = turn_of<T, W, P>(map, at.there ? row : 0, lane);
-    const Part<T, W, P> gain = load_part<T, W, P>(map.gain, map, lane, map.gain);
-    for (int first = 0; first < map.heads; first += BATCH<P>) {
-        Part<T, W, P> x[BATCH<P>];
+    const Part<T, W, P> gain = load_part<T, W, P>(map.gain, map, lane, GAIN);
+    for (int first = 0; first < map.heads; first += B) {
+        Part<T, W, P> x[B];
 #pragma unroll
-        for (int b = 0; b < BATCH<P>; b++) {
+        for (int b = 0; b < B; b++) {
             const int head = first + b;
             x[b] = load_part<T, W, P>(head_at(map.in, at, head), map, lane, at.there && head < map.heads);
         }
 #pragma unroll
-        for (int b = 0; b < BATCH<P>; b++) {
+        for (int b = 0; b < B; b++) {
             const bool there = at.there && first + b < map.heads;
             float rstd = 1;
-            if (map.gain) {
+            if (GAIN) {
                 float squares = 0;
 #pragma unroll
                 for (int j = 0; j < P; j++)
@@ -137,7 +136,7 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(THREAD
 #pragma unroll
                 for (int i = 0; i < W; i++) {
                     float low = to_float(x[b].low[j].value[i]), high = to_float(x[b].high[j].value[i]);
-                    if (map.gain) {
+                    if (GAIN) {
                         low *= rstd * to_float(gain.low[j].value[i]);
                         high *= rstd * to_float(gain.high[j].value[i]);
                     }
@@ -172,14 +171,14 @@ static __device__ __forceinline__ void store_gain_sums(const HeadMap<T> &map, co
 }
 
 // With u = x rstd and e = gain dout (turned back): dgain += dout u, dx = rstd (e - u mean(e u)).
-template <class T, int W, int P> static __global__ void __launch_bounds__(THREADS, 2) turn_heads_back(HeadMap<T> map) {
-    SHARED(float, room, [THREADS * 2 * W * P]);
+template <class T, int W, int P, bool GAIN, int B>
+static __global__ void __launch_bounds__(THREADS, 2) turn_heads_back(HeadMap<T> map) {
+    SHARED(float, room, [GAIN ? THREADS * 2 * W * P : 1]);
     const int64_t row = (blockIdx.x * static_cast<int64_t>(THREADS) + threadIdx.x) / map.lanes;
     const int lane = threadIdx.x % map.lanes;
     const Place at = place_of(map, row);
     const Turn<W, P> turn = turn_of<T, W, P>(map, at.there ? row : 0, lane);
-    const Part<T, W, P> gain = load_part<T, W, P>(map.gain, map, lane, map.gain);
-    constexpr int B = BATCH<P> / 2;
+    const Part<T, W, P> gain = load_part<T, W, P>(map.gain, map, lane, GAIN);
     float low_sum[P][W] = {}, high_sum[P][W] = {};
     for (int first = 0; first < map.heads; first += B) {
         Part<T, W, P> g[B], x[B];
@@ -187,12 +186,12 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(THREAD
         for (int b = 0; b < B; b++) {
             const bool there = at.there && first + b < map.heads;
             g[b] = load_part<T, W, P>(head_at(map.dout, at, first + b), map, lane, there);
-            x[b] = load_part<T, W, P>(head_at(map.in, at, first + b), map, lane, there && map.gain);
+            x[b] = load_part<T, W, P>(head_at(map.in, at, first + b), map, lane, there && GAIN);
         }
 #pragma unroll
         for (int b = 0; b < B; b++) {
             const bool there = at.there && first + b < map.heads;
-            const float rstd = map.gain && there ? map.rstd[row * map.heads + first + b] : 0.0f;
+            const float rstd = GAIN && there ? map.rstd[row * map.heads + first + b] : 0.0f;
             float low[P][W], high[P][W], projection = 0;
 #pragma unroll
             for (int j = 0; j < P; j++)
@@ -201,7 +200,7 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(THREAD
                     const float a = to_float(g[b].low[j].value[i]), c = to_float(g[b].high[j].value[i]);
                     low[j][i] = map.turns ? a * turn.cosine[j][i] + c * turn.sine[j][i] : a;
                     high[j][i] = map.turns ? c * turn.cosine[j][i] - a * turn.sine[j][i] : c;
-                    if (!map.gain) continue;
+                    if (!GAIN) continue;
                     const float u = to_float(x[b].low[j].value[i]) * rstd, v = to_float(x[b].high[j].value[i]) * rstd;
                     low_sum[j][i] += low[j][i] * u;
                     high_sum[j][i] += high[j][i] * v;
@@ -209,7 +208,7 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(THREAD
                     high[j][i] *= to_float(gain.high[j].value[i]);
                     projection += low[j][i] * u + high[j][i] * v;
                 }
-            if (map.gain) {
+            if (GAIN) {
                 const float mean = lanes_sum(projection, map.lanes) / static_cast<float>(map.width);
 #pragma unroll
                 for (int j = 0; j < P; j++)
@@ -229,7 +228,7 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(THREAD
             store_part(head_at(map.din, at, first + b), g[b], map, lane, there);
         }
     }
-    if (map.gain) store_gain_sums<T, W, P>(map, low_sum, high_sum, room);
+    if (GAIN) store_gain_sums<T, W, P>(map, low_sum, high_sum, room);
 }
 
 // ---- the calls ----
@@ -255,7 +254,8 @@ template <class T> static HeadMap<T> head_map(Tensor heads, Tensor rstd, const R
 static bool heads_fit_packs(const Tensor *heads, int count, Tensor gain, int64_t width) {
     bool fits = fits_packs(gain, width);
     for (int i = 0; i < count; i++)
-        fits = fits && fits_packs(heads[i], width) && (!tensor_present(heads[i]) || heads[i].shape[3] % (2 * width) == 0);
+        if (tensor_present(heads[i]))
+            fits = fits && fits_packs(heads[i], width) && heads[i].shape[3] % (2 * width) == 0;
     return fits;
 }
 
@@ -268,6 +268,17 @@ template <class T> static int64_t set_lanes(HeadMap<T> *map, int64_t width) {
 
 enum { SCALARS = HEAD_WIDTH / 2 / WARP }; // of each half, in a lane that takes them one by one
 
+template <class T, bool GAIN> static void queue_turn(const HeadMap<T> &map, int64_t blocks, bool packs) {
+    if (packs) QUEUE((turn_heads<T, PACK<T>, 1, GAIN, 4>), blocks, THREADS, 0, map);
+    else QUEUE((turn_heads<T, 1, SCALARS, GAIN, 2>), blocks, THREADS, 0, map);
+}
+
+template <class T, bool GAIN> static void queue_turn_back(const HeadMap<T> &map, int64_t blocks, bool packs) {
+    constexpr int B = !GAIN ? 4 : sizeof(T) == 4 ? 2 : 1; // as many heads at a time as there are registers for
+    if (packs) QUEUE((turn_heads_back<T, PACK<T>, 1, GAIN, B>), blocks, THREADS, 0, map);
+    else QUEUE((turn_heads_back<T, 1, SCALARS, GAIN, 1>), blocks, THREADS, 0, map);
+}
+
 void cuda_rotary_forward(Tensor out, Tensor rstd, Tensor in, const Rotary *rotary) {
     by_dtype(out.dtype, [&](auto zero) {
         using T = decltype(zero);
@@ -276,8 +287,8 @@ void cuda_rotary_forward(Tensor out, Tensor rstd, Tensor in, const Rotary *rotar
         const Tensor heads[] = {out, in};
         const bool packs = heads_fit_packs(heads, 2, rotary->gain, PACK<T>);
         const int64_t blocks = set_lanes(&map, packs ? PACK<T> : 1);
-        if (packs) QUEUE((turn_heads<T, PACK<T>, 1>), blocks, THREADS, 0, map);
-        else QUEUE((turn_heads<T, 1, SCALARS>), blocks, THREADS, 0, map);
+        if (map.gain) queue_turn<T, true>(map, blocks, packs);
+        else queue_turn<T, false>(map, blocks, packs);
     });
 }
 
@@ -291,8 +302,8 @@ void cuda_rotary_backward(Tensor din, Tensor dgain, Tensor dout, Tensor in, Tens
         const bool packs = heads_fit_packs(heads, 3, rotary->gain, PACK<T>);
         const int64_t blocks = set_lanes(&map, packs ? PACK<T> : 1);
         if (gained) map.dgain = static_cast<float *>(cuda_scratch(blocks * map.width * sizeof(float)));
-        if (packs) QUEUE((turn_heads_back<T, PACK<T>, 1>), blocks, THREADS, 0, map);
-        else QUEUE((turn_heads_back<T, 1, SCALARS>), blocks, THREADS, 0, map);
+        if (gained) queue_turn_back<T, true>(map, blocks, packs);
+        else queue_turn_back<T, false>(map, blocks, packs);
         if (!gained) return;
         const ColumnSums sums = {elements<float>(dgain), 0, map.dgain, map.width, blocks, 1, true};
         cuda_column_sums(&sums, 1, map.width);
