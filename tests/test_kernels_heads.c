@@ -17,7 +17,8 @@ static int32_t document_begin(int64_t position, int64_t length) {
 
 // ---- rotation ----
 
-enum { GAIN = 1, THETA = 2, APART = 4 }; // APART: outputs are not inputs
+// APART: outputs are not inputs. ALIGNED: heads begin at multiples of 16 bytes.
+enum { GAIN = 1, THETA = 2, APART = 4, ALIGNED = 8 };
 
 static void rotary(const Sizes *s) {
     int64_t columns = s->heads * s->width, gained = s->variant & GAIN;
@@ -25,16 +26,17 @@ static void rotary(const Sizes *s) {
     for (int64_t i = 0; i < s->b * s->t; i++)
         position[i] = (int32_t)(i % s->t - document_begin(i % s->t, s->t)) + (i % 3 == 0) * 1000;
     Twin positions = twin_of_integers("positions", position, s->b, s->t);
-    Twin qkv = twin("qkv", NORMAL, COMPUTE, s->b, s->t, columns + 6);
-    Twin qk = twin("qk", POISON, COMPUTE, s->b, s->t, columns + 2);
-    Twin dqk = twin("dqk", NORMAL, COMPUTE, s->b, s->t, columns + 4);
-    Twin dqkv = twin("dqkv", POISON, COMPUTE, s->b, s->t, columns + 3);
+    int64_t unit = s->variant & ALIGNED ? 8 : 1;
+    Twin qkv = twin("qkv", NORMAL, COMPUTE, s->b, s->t, columns + 6 * unit);
+    Twin qk = twin("qk", POISON, COMPUTE, s->b, s->t, columns + 2 * unit);
+    Twin dqk = twin("dqk", NORMAL, COMPUTE, s->b, s->t, columns + 4 * unit);
+    Twin dqkv = twin("dqkv", POISON, COMPUTE, s->b, s->t, columns + 3 * unit);
     Twin rstd = gained ? twin("rstd", POISON, WIDE, s->b, s->t, s->heads) : TWIN_NONE;
     Twin gain = gained ? twin("gain", NORMAL, COMPUTE, s->width, 0, 0) : TWIN_NONE;
     Twin dgain = gained ? twin("dgain", TEN, WIDE, s->width, 0, 0) : TWIN_NONE;
-    Twin in = twin_heads(qkv, 4, s->heads, s->width), dout = twin_heads(dqk, 2, s->heads, s->width);
-    Twin out = gained || s->variant & APART ? twin_heads(qk, 1, s->heads, s->width) : in;
-    Twin din = s->variant & APART ? twin_heads(dqkv, 3, s->heads, s->width) : dout;
+    Twin in = twin_heads(qkv, 4 * unit, s->heads, s->width), dout = twin_heads(dqk, 2 * unit, s->heads, s->width);
+    Twin out = gained || s->variant & APART ? twin_heads(qk, unit, s->heads, s->width) : in;
+    Twin din = s->variant & APART ? twin_heads(dqkv, 3 * unit, s->heads, s->width) : dout;
     BOTH(k, i) {
         Rotary turn = {.gain = gain.on[i], .epsilon = 1e-6, .theta = s->variant & THETA ? 10000 : 0,
                        .positions = positions.on[i]};
@@ -48,8 +50,14 @@ TEST(rotation_equals_the_reference) {
         const Sizes list[] = {{.b = 1, .t = 1, .heads = 1, .width = 2, .variant = variant},
                               {.b = 2, .t = 7, .heads = 3, .width = 6, .variant = variant},
                               {.b = 3, .t = 43, .heads = 5, .width = 64, .variant = variant},
-                              {.b = 1, .t = 129, .heads = 2, .width = 128, .variant = variant}};
+                              {.b = 1, .t = 129, .heads = 2, .width = 128, .variant = variant},
+                              {.b = 2, .t = 9, .heads = 2, .width = 250, .variant = variant},
+                              {.b = 3, .t = 43, .heads = 5, .width = 64, .variant = variant | ALIGNED},
+                              {.b = 1, .t = 37, .heads = 6, .width = 96, .variant = variant | ALIGNED},
+                              {.b = 1, .t = 9, .heads = 3, .width = 256, .variant = variant | ALIGNED}};
         COMPARE_BACKENDS(rotary, list, 16);
+        const Sizes odd = {.b = 2, .t = 9, .heads = 3, .width = 7, .variant = variant};
+        if (!(variant & THETA)) compare_backends(rotary, &odd, 16);
     }
 }
 

@@ -4,7 +4,7 @@
 #include "tests/support_kernels.h"
 #include "tests/test.h"
 
-enum { ROWS = 4096 }; // most rows of a case
+enum { ROWS = 8192 }; // most rows of a case
 
 // ---- embeddings ----
 
@@ -34,6 +34,9 @@ TEST(embeddings_equal_the_reference) {
         {.b = 1, .t = 7, .in = 5, .out = 3, .variant = 1},
         {.b = 3, .t = 43, .in = 67, .out = 515},
         {.b = 5, .t = 103, .in = 130, .out = 11, .variant = 1},
+        {.b = 2, .t = 41, .in = 96, .out = 7, .variant = 1}, // of whole packs
+        {.b = 1, .t = 50, .in = 1096, .out = 4},
+        {.b = 1, .t = 8100, .in = 8, .out = 1}, // one id
     };
     COMPARE_BACKENDS(embedding, list, 16);
 }
@@ -77,9 +80,40 @@ TEST(norms_equal_the_reference) {
         const Sizes list[] = {{.b = 1, .t = 7, .in = 6, .variant = variants[i]},
                               {.b = 3, .t = 43, .in = 67, .variant = variants[i]},
                               {.b = 5, .t = 103, .in = 130, .variant = variants[i]},
-                              {.b = 2, .t = 2, .in = 1031, .variant = variants[i]}};
+                              {.b = 2, .t = 2, .in = 1031, .variant = variants[i]},
+                              {.b = 3, .t = 5, .in = 264, .variant = variants[i]}, // of whole packs from here on
+                              {.b = 1, .t = 3, .in = 640, .variant = variants[i]},
+                              {.b = 1, .t = 5, .in = 776, .variant = variants[i]}};
         COMPARE_BACKENDS(norm, list, 24);
     }
+    static const Sizes wide[] = {{.b = 1, .t = 3, .in = 4104, .variant = BRANCH},
+                                 {.b = 1, .t = 2, .in = 8200, .variant = BIAS},
+                                 {.b = 1, .t = 5280, .in = 264, .variant = BIAS}}; // chunks of several rows
+    COMPARE_BACKENDS(norm, wide, 24);
+}
+
+// What is computed again without the branch, from the sum that was kept, is the same.
+static void norm_again(const Sizes *s) {
+    int64_t rows = s->t, count = rows * s->in;
+    Twin residual = twin("residual", NORMAL, COMPUTE, rows, s->in, 0);
+    Twin branch = twin("branch", NORMAL, COMPUTE, rows, s->in, 0), sum = twin("sum", POISON, COMPUTE, rows, s->in, 0);
+    Twin out = twin("out", POISON, COMPUTE, rows, s->in, 0), again = twin("again", POISON, COMPUTE, rows, s->in, 0);
+    Twin gain = twin("gain", NORMAL, COMPUTE, s->in, 0, 0), stats = twin("stats", POISON, WIDE, rows, 2, 0);
+    double *values = test_take((size_t)(2 * count) * sizeof *values);
+    BOTH(k, i) {
+        Norm with = norm_on(s, gain, TWIN_NONE, i);
+        k->norm_forward(out.on[i], sum.on[i], stats.on[i], residual.on[i], branch.on[i], &with);
+        k->norm_forward(again.on[i], TENSOR_NONE, stats.on[i], sum.on[i], TENSOR_NONE, &with);
+        twin_get_all(out, i, 0, values, count);
+        twin_get_all(again, i, 0, values + count, count);
+        assert_memory_equal(values, values + count, (size_t)count * sizeof *values);
+    }
+    free(values);
+}
+
+TEST(norms_come_out_the_same_again) {
+    static const Sizes list[] = {{.t = 5, .in = 67}, {.t = 3, .in = 264, .variant = RMS}, {.t = 3, .in = 1096}};
+    COMPARE_BACKENDS(norm_again, list, 24);
 }
 
 // A row far from zero beside its spread: a variance from raw squares would lose every digit.
@@ -143,6 +177,53 @@ TEST(copies_and_fills_equal_the_reference) {
                                  {.b = 2, .t = 7, .heads = 3, .width = 5},
                                  {.b = 2, .t = 64, .heads = 4, .width = 32}};
     COMPARE_BACKENDS(copy, list, 0);
+}
+
+// Doubles to and from the others, and integers, as heads inside wider buffers.
+static void copy_of_doubles(const Sizes *s) {
+    int64_t columns = s->heads * s->width, wider = columns + 2 * s->in;
+    Twin in = twin("in", NORMAL, STATUS, s->b, s->t, wider);
+    Twin floats = twin("floats", POISON, WEIGHTS, s->b, s->t, wider);
+    Twin narrow = twin("narrow", POISON, COMPUTE, s->b, s->t, wider);
+    Twin same = twin("same", POISON, STATUS, s->b, s->t, wider), back = twin("back", POISON, STATUS, s->b, s->t, wider);
+    Twin part = twin("part", NORMAL, COMPUTE, s->b, s->t, wider), wide = twin("wide", POISON, WIDE, s->b, s->t, wider);
+    Twin moved = twin("moved", POISON, COMPUTE, s->b, s->t, wider);
+    Twin zeros = twin("zeros", TEN, STATUS, s->b, s->t, wider), ones = twin("ones", TEN, COMPUTE, s->b, s->t, wider);
+    Twin all[] = {in, floats, narrow, same, back, part, wide, moved, zeros, ones};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) all[i] = twin_heads(all[i], s->in, s->heads, s->width);
+    BOTH(k, i) {
+        k->copy(all[1].on[i], all[0].on[i]);
+        k->copy(all[2].on[i], all[0].on[i]);
+        k->copy(all[3].on[i], all[0].on[i]);
+        k->copy(all[4].on[i], all[2].on[i]);
+        k->copy(all[6].on[i], all[5].on[i]);
+        k->copy(all[7].on[i], all[6].on[i]);
+        k->copy(all[5].on[i], all[2].on[i]);
+        k->copy(all[0].on[i], all[1].on[i]);
+        k->fill_zero(all[8].on[i]);
+        k->fill_zero(all[9].on[i]);
+    }
+}
+
+static void copy_of_integers(const Sizes *s) {
+    int32_t values[ROWS];
+    for (int32_t i = 0; i < ROWS; i++) values[i] = i * i;
+    Twin in = twin_of_integers("in", values, s->b, s->t), out = twin_of_integers("out", values + 1, s->b, s->t);
+    Twin words = twin_of_bytes("words", values, sizeof values);
+    Twin same = twin_of_bytes("same", values + 4, sizeof values / 2);
+    BOTH(k, i) {
+        k->copy(tensor_slice(out.on[i], 1, s->in, s->out), tensor_slice(in.on[i], 1, s->in, s->out));
+        k->copy(same.on[i], tensor_slice(words.on[i], 0, 5, tensor_count(same.on[i])));
+    }
+}
+
+TEST(copies_of_other_dtypes_equal_the_reference) {
+    static const Sizes list[] = {{.b = 2, .t = 7, .heads = 3, .width = 5, .in = 1},
+                                 {.b = 2, .t = 5, .heads = 3, .width = 16, .in = 8},
+                                 {.b = 1, .t = 2, .heads = 2, .width = 4112, .in = 8}};
+    COMPARE_BACKENDS(copy_of_doubles, list, 2);
+    static const Sizes integers[] = {{.b = 9, .t = 8, .in = 4, .out = 4}, {.b = 5, .t = 7, .in = 1, .out = 3}};
+    COMPARE_BACKENDS(copy_of_integers, integers, 0);
 }
 
 // Every bf16 and half-way case of some binades: conversion from fp32 rounds to nearest even.

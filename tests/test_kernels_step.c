@@ -52,9 +52,12 @@ TEST(cross_entropy_equals_the_reference) {
         const Sizes list[] = {{.b = 1, .t = 1, .in = 1, .out = 1, .variant = variant},
                               {.b = 1, .t = 7, .in = 5, .out = 8, .variant = variant},
                               {.b = 3, .t = 43, .in = 67, .out = 130, .variant = variant},
-                              {.b = 1, .t = 9, .in = 1237, .out = 1280, .variant = variant}};
+                              {.b = 1, .t = 9, .in = 1237, .out = 1280, .variant = variant},
+                              {.b = 1, .t = 2, .in = 1280, .out = 1280, .variant = variant},
+                              {.b = 1, .t = 4, .in = 20003, .out = 20024, .variant = variant}};
         COMPARE_BACKENDS(cross_entropy, list, 32); // p carries the rounding of a log-sum of size 7
     }
+    compare_backends(cross_entropy, &(Sizes){.b = 1, .t = 3, .in = 130000, .out = 130048, .variant = GRADIENT}, 32);
 }
 
 // One logit of row 1 of 3 is not finite: at the front, at the end, and in padding, where it does not matter.
