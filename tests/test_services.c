@@ -3,16 +3,25 @@
 #include "tests/reference/reference.h"
 #include "tests/test.h"
 
+#ifdef THALWEG_CUDA
+static const Kernels *const backends[] = {&cpu_kernels, &reference_kernels, &cuda_kernels};
+#else
 static const Kernels *const backends[] = {&cpu_kernels, &reference_kernels};
+#endif
+enum { BACKENDS = sizeof backends / sizeof backends[0] };
+
+static void open_backend(const Kernels *k) {
+    Errors errors = {0};
+    if (!k->open(1, &errors)) fail_msg("%s: %s", k->name, text_string(&errors.text));
+}
 
 TEST(downloads_are_there_once_their_mark_is_reached) {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < BACKENDS; i++) {
         const Kernels *k = backends[i];
-        Errors errors = {0};
         enum { COUNT = 1000 };
         float values[COUNT];
         for (int j = 0; j < COUNT; j++) values[j] = (float)j;
-        assert_true(k->open(1, &errors));
+        open_backend(k);
         float *device = k->take_memory(sizeof values), *host = k->take_host_memory(sizeof values);
         assert_true(device && host);
         for (int j = 0; j < COUNT; j++) assert_true(host[j] == 0);
@@ -23,6 +32,76 @@ TEST(downloads_are_there_once_their_mark_is_reached) {
         k->return_host_memory(host, sizeof values);
         k->return_memory(device, sizeof values);
         k->close();
+    }
+}
+
+// Far more than page-locked memory is held for them, in pieces of all sizes.
+TEST(uploads_leave_host_memory_free_for_reuse) {
+    enum { COUNT = 5 << 20, SMALL = 300 };
+    int32_t *host = test_take(COUNT * sizeof *host);
+    for (int i = 0; i < BACKENDS; i++) {
+        const Kernels *k = backends[i];
+        open_backend(k);
+        int32_t *large = k->take_memory(COUNT * sizeof *large), *small = k->take_memory(SMALL * 4 * sizeof *small);
+        assert_true(large && small);
+        for (int j = 0; j < COUNT; j++) host[j] = j;
+        k->upload(tensor_1d(large, DTYPE_I32, COUNT), host);
+        memset(host, 1, COUNT * sizeof *host);
+        for (int32_t j = 0; j < SMALL; j++) {
+            int32_t four[] = {j, -j, 3 * j, 7};
+            k->upload(tensor_1d(small + 4 * j, DTYPE_I32, 4), four);
+            four[0] = four[1] = four[2] = four[3] = -1;
+        }
+        k->download(host, tensor_1d(large, DTYPE_I32, COUNT));
+        for (int j = 0; j < COUNT; j++) assert_true(host[j] == j);
+        k->download(host, tensor_1d(small, DTYPE_I32, SMALL * 4));
+        for (int j = 0; j < SMALL; j++)
+            assert_true(host[4 * j] == j && host[4 * j + 1] == -j && host[4 * j + 2] == 3 * j && host[4 * j + 3] == 7);
+        k->return_memory(large, COUNT * sizeof *large);
+        k->return_memory(small, SMALL * 4 * sizeof *small);
+        k->close();
+    }
+    free(host);
+}
+
+TEST(marks_can_be_waited_for_in_any_order) {
+    enum { MANY = 200 };
+    for (int i = 0; i < BACKENDS; i++) {
+        const Kernels *k = backends[i];
+        int64_t marks[MANY];
+        open_backend(k);
+        for (int j = 0; j < MANY; j++) {
+            marks[j] = k->mark();
+            assert_true(j == 0 || marks[j] >= marks[j - 1]);
+        }
+        k->wait(marks[MANY - 10]);
+        k->wait(marks[3]);
+        k->wait(marks[MANY - 1]);
+        k->finish();
+        k->wait(marks[MANY / 2]);
+        k->close();
+    }
+}
+
+TEST(memory_is_zero_and_too_much_is_refused) {
+    enum { COUNT = 4096 };
+    float host[COUNT];
+    for (int i = 0; i < BACKENDS; i++) {
+        const Kernels *k = backends[i];
+        open_backend(k);
+        assert_null(k->take_memory((size_t)1 << 60));
+        float *device = k->take_memory(sizeof host);
+        assert_non_null(device);
+        memset(host, 1, sizeof host);
+        k->download(host, tensor_1d(device, DTYPE_F32, COUNT));
+        for (int j = 0; j < COUNT; j++) assert_true(host[j] == 0);
+        k->return_memory(device, sizeof host);
+        k->return_memory(NULL, 0);
+        k->return_host_memory(NULL, 0);
+        k->close();
+        Text text = {0};
+        k->describe(&text); // also of what is closed
+        text_close(&text);
     }
 }
 
@@ -69,3 +148,219 @@ TEST(programs_are_queued_once_where_the_backend_records) {
         assert_int_equal(fake.queued, records ? PROGRAMS : 4 * PROGRAMS);
     }
 }
+
+#ifdef THALWEG_CUDA
+
+// ---- what the CUDA backend records and chooses ----
+
+// A layer forward and backward, in which every product is also one that can be fused.
+enum { ROWS = 24, INNER = 32, WIDTH = 48, OUTS = 5 };
+typedef struct {
+    const Kernels *k;
+    char *memory;
+    size_t bytes;
+    Tensor in, weight, bias, back, pre;                 // inputs, and what stays between the calls
+    Tensor out, dpre, room, din, dweight, dbias, dback; // outputs
+} Layer;
+
+static Tensor place(Layer *layer, DType dtype, int64_t rows, int64_t columns) {
+    Tensor t = columns > 0 ? tensor_2d(layer->memory + layer->bytes, dtype, rows, columns)
+                           : tensor_1d(layer->memory + layer->bytes, dtype, rows);
+    layer->bytes += (tensor_size_bytes(t) + 255) / 256 * 256;
+    return t;
+}
+
+static void fill(const Kernels *k, Tensor t, uint32_t seed) {
+    uint16_t host[ROWS * WIDTH * 2];
+    for (int64_t i = 0; i < tensor_count(t); i++) {
+        seed = seed * 1664525u + 1013904223u;
+        host[i] = bf16_from_float((float)(seed >> 16) / 65536.0f - 0.5f);
+    }
+    k->upload(t, host);
+}
+
+static void open_layer(Layer *layer) {
+    const Kernels *k = &cuda_kernels;
+    *layer = (Layer){.k = k};
+    open_backend(k);
+    layer->memory = k->take_memory(1 << 20);
+    assert_non_null(layer->memory);
+    layer->in = place(layer, DTYPE_BF16, ROWS, INNER), layer->weight = place(layer, DTYPE_BF16, WIDTH, INNER);
+    layer->bias = place(layer, DTYPE_BF16, WIDTH, 0), layer->back = place(layer, DTYPE_BF16, ROWS, INNER);
+    layer->pre = place(layer, DTYPE_BF16, ROWS, WIDTH), layer->out = place(layer, DTYPE_BF16, ROWS, WIDTH);
+    layer->dpre = place(layer, DTYPE_BF16, ROWS, WIDTH), layer->room = place(layer, DTYPE_BF16, ROWS, WIDTH);
+    layer->din = place(layer, DTYPE_BF16, ROWS, INNER), layer->dweight = place(layer, DTYPE_F32, WIDTH, INNER);
+    layer->dbias = place(layer, DTYPE_F32, WIDTH, 0), layer->dback = place(layer, DTYPE_BF16, INNER, WIDTH);
+    fill(k, layer->in, 1), fill(k, layer->weight, 2), fill(k, layer->bias, 3), fill(k, layer->back, 4);
+    fill(k, layer->dback, 5);
+}
+
+static void close_layer(Layer *layer) {
+    layer->k->return_memory(layer->memory, 1 << 20);
+    layer->k->close();
+}
+
+static void queue_layer(void *context) {
+    const Layer *l = context;
+    Linear linear = {l->weight, l->bias, ACTIVATION_GELU, false};
+    l->k->linear_forward(l->out, l->pre, l->in, &linear);
+    l->k->linear_backward_activation(&(ActivationBackward){l->dpre, l->dbias, l->room, l->back, l->dback, l->pre,
+                                                           ACTIVATION_GELU});
+    l->k->linear_backward_weight(l->dweight, l->dbias, l->dpre, l->in);
+    l->k->linear_backward_input(l->din, l->dpre, l->weight);
+}
+
+// All that one run makes of these inputs; sums begin at 0.
+typedef struct {
+    uint16_t pre[ROWS * WIDTH], out[ROWS * WIDTH], dpre[ROWS * WIDTH], din[ROWS * INNER];
+    float dweight[WIDTH * INNER], dbias[WIDTH];
+} Outcome;
+
+static void run_layer(Layer *layer, uint32_t seed, bool program, Outcome *outcome) {
+    static const float zeros[WIDTH * INNER];
+    const Kernels *k = layer->k;
+    fill(k, layer->in, seed);
+    k->upload(layer->dweight, zeros);
+    k->upload(layer->dbias, zeros);
+    if (program) kernels_run(k, 1, queue_layer, layer);
+    else queue_layer(layer);
+    k->download(outcome->pre, layer->pre), k->download(outcome->out, layer->out);
+    k->download(outcome->dpre, layer->dpre), k->download(outcome->din, layer->din);
+    k->download(outcome->dweight, layer->dweight), k->download(outcome->dbias, layer->dbias);
+}
+
+TEST(a_program_does_the_same_when_it_is_measured_recorded_and_replayed) {
+    Layer layer;
+    Outcome first, again, plain;
+    open_layer(&layer);
+    assert_false(layer.k->replay(1));
+    run_layer(&layer, 10, true, &first); // runs as it is, and is measured
+    for (int i = 0; i < 4; i++) {        // recorded, then replayed, on other inputs and on the same ones
+        run_layer(&layer, i % 2 == 0 ? 11 : 10, true, &again);
+        assert_true((memcmp(&first, &again, sizeof first) == 0) == (i % 2 == 1));
+    }
+    assert_true(layer.k->replay(1));
+    run_layer(&layer, 10, false, &plain);
+    assert_memory_equal(&first, &plain, sizeof first);
+    void *memory = layer.k->take_memory(1000);
+    layer.k->return_memory(memory, 1000); // a program might have used it
+    assert_false(layer.k->replay(1));
+    run_layer(&layer, 10, true, &again);
+    assert_memory_equal(&first, &again, sizeof first);
+    close_layer(&layer);
+}
+
+TEST(programs_also_run_where_nothing_is_recorded) {
+    Layer layer;
+    Outcome first, again;
+    setenv("THALWEG_GRAPHS", "0", 1);
+    open_layer(&layer);
+    run_layer(&layer, 10, true, &first);
+    for (int i = 0; i < 3; i++) {
+        run_layer(&layer, 10, true, &again);
+        assert_memory_equal(&first, &again, sizeof first);
+        assert_false(layer.k->replay(1));
+    }
+    close_layer(&layer);
+    unsetenv("THALWEG_GRAPHS");
+}
+
+static void keep_choices(const Kernels *k, Text *text) {
+    text_clear(text);
+    k->write_choices(text);
+}
+
+TEST(choices_are_written_and_read_back) {
+    Layer layer;
+    Outcome first, again;
+    Text chosen = {0}, read = {0};
+    Errors errors = {0};
+    open_layer(&layer);
+    run_layer(&layer, 10, false, &first); // no program: nothing is measured
+    keep_choices(layer.k, &chosen);
+    assert_int_equal(chosen.size, 0);
+    run_layer(&layer, 10, true, &first);
+    keep_choices(layer.k, &chosen);
+    assert_non_null(strstr(text_string(&chosen), "\"fused\""));
+    close_layer(&layer);
+
+    open_layer(&layer);
+    assert_true(layer.k->read_choices(text_string(&chosen), &errors));
+    keep_choices(layer.k, &read);
+    assert_string_equal(text_string(&chosen), text_string(&read));
+    run_layer(&layer, 10, true, &again); // measures nothing more
+    assert_memory_equal(&first, &again, sizeof first);
+    keep_choices(layer.k, &read);
+    assert_string_equal(text_string(&chosen), text_string(&read));
+    close_layer(&layer);
+    text_close(&chosen);
+    text_close(&read);
+}
+
+static char *replaced(const char *text, const char *old, const char *new) {
+    const char *at = strstr(text, old);
+    assert_non_null(at);
+    char *result = test_take(strlen(text) + strlen(new) + 1);
+    snprintf(result, strlen(text) + strlen(new) + 1, "%.*s%s%s", (int)(at - text), text, new, at + strlen(old));
+    return result;
+}
+
+TEST(choices_of_others_are_ignored_and_damaged_ones_refused) {
+    static const char *const damage[][2] = {{"\"device\"", "\"devices\""},      {"\"cublaslt\":", "\"cublaslt\":1."},
+                                            {"\"products\":[", "\"products\":[1,"}, {"\"rows\":", "\"rows\":-"},
+                                            {"\"algorithm\":\"", "\"algorithm\":\"0"}, {"\"algorithm\":\"0", "\"algorithm\":\"g"},
+                                            {"\"out_stride\":", "\"out_stride\":0,\"x\":"},
+                                            {"\"epilogue\":", "\"epilogue\":9"}, {"}]", ""}};
+    Layer layer;
+    Outcome outcome;
+    Text chosen = {0}, read = {0};
+    Errors errors = {0};
+    open_layer(&layer);
+    run_layer(&layer, 10, true, &outcome);
+    keep_choices(layer.k, &chosen);
+    close_layer(&layer);
+
+    open_layer(&layer);
+    char *other = replaced(text_string(&chosen), "\"device\":\"", "\"device\":\"another ");
+    assert_true(layer.k->read_choices(other, &errors));
+    free(other);
+    for (size_t i = 0; i < sizeof damage / sizeof damage[0]; i++) {
+        char *damaged = replaced(text_string(&chosen), damage[i][0], damage[i][1]);
+        if (layer.k->read_choices(damaged, &errors)) fail_msg("this was taken: %s", damaged);
+        assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+        errors_close(&errors);
+        free(damaged);
+    }
+    keep_choices(layer.k, &read);
+    assert_int_equal(read.size, 0);
+    close_layer(&layer);
+    text_close(&chosen);
+}
+
+TEST(switches_of_the_environment_are_checked) {
+    static const char *const names[] = {"THALWEG_GRAPHS", "THALWEG_FUSE", "THALWEG_CUBLASLT"};
+    for (int i = 0; i < 3; i++) {
+        Errors errors = {0};
+        setenv(names[i], "yes", 1);
+        assert_false(cuda_kernels.open(1, &errors));
+        assert_int_equal(errors.exit_code, EXIT_USAGE);
+        assert_non_null(strstr(text_string(&errors.text), names[i]));
+        errors_close(&errors);
+        unsetenv(names[i]);
+    }
+}
+
+TEST(the_gpu_knows_its_memory) {
+    const Kernels *k = &cuda_kernels;
+    enum { BYTES = 8 << 20 };
+    open_backend(k);
+    size_t own = k->workspace_bytes(), there = k->memory_bytes();
+    assert_true(own > 0 && own < there);
+    void *memory = k->take_memory(BYTES);
+    assert_true(k->used_bytes() >= own + BYTES);
+    k->return_memory(memory, BYTES);
+    assert_true(k->used_bytes() >= own + BYTES); // at the worst moment
+    k->close();
+}
+
+#endif

@@ -6,9 +6,8 @@
 enum {
     FORWARD_THREADS = 128,
     DOWN = 8, // warps of a block, each with rows of its own
-    CHUNKS_MOST = 128,
-    CHUNK_LEAST = 64, // rows
 };
+constexpr int64_t CHUNKS_MOST = 128, CHUNK_LEAST = 64; // rows of a chunk
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -181,9 +180,9 @@ template <class T> __global__ void add_values(float *sums, const T *values, int6
 
 template <class T, int N> static void queue_pass(Pass<T> pass, float *sums, Activation activation) {
     int64_t width = pass.columns * activation_inputs(activation);
-    int64_t chunks = divide_up(pass.rows, CHUNK_LEAST) < CHUNKS_MOST ? divide_up(pass.rows, CHUNK_LEAST) : CHUNKS_MOST;
-    pass.chunk = divide_up(pass.rows, chunks);
-    chunks = divide_up(pass.rows, pass.chunk);
+    int64_t least = divide_up(pass.rows, CHUNKS_MOST);
+    pass.chunk = least > CHUNK_LEAST ? least : CHUNK_LEAST;
+    int64_t chunks = divide_up(pass.rows, pass.chunk);
     if (sums) pass.partial = static_cast<float *>(cuda_scratch(static_cast<size_t>(chunks * width) * sizeof(float)));
     dim3 grid(static_cast<unsigned>(divide_up(pass.columns, N * WARP)), static_cast<unsigned>(chunks));
     by_activation(activation, [&](auto chosen) {

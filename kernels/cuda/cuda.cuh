@@ -21,6 +21,9 @@ KERNELS(K)
 void cuda_require(cudaError_t error, const char *call, const char *file, int line);
 #define CUDA(call) cuda_require((call), #call, __FILE__, __LINE__)
 
+// A switch of the environment, 0 or 1; `value` stays where it is not set.
+bool cuda_read_switch(const char *name, bool *value, Errors *errors);
+
 cudaStream_t cuda_stream(void);
 int cuda_multiprocessors(void);
 

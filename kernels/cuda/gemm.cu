@@ -13,6 +13,7 @@ static struct {
     GemmPlan **plans; // sorted by shape
     int64_t count, capacity;
 } gemms;
+static bool library_wanted = true;
 
 void cublas_require(cublasStatus_t status, const char *call, const char *file, int line) {
     if (status != CUBLAS_STATUS_SUCCESS)
@@ -239,9 +240,11 @@ bool gemm_launch(const Gemm *g, const GemmPlan *plan, const cublasLtMatmulAlgo_t
                           cuda_stream()) == CUBLAS_STATUS_SUCCESS;
 }
 
+bool gemm_by_library(const GemmPlan *plan) { return library_wanted && plan->in_library; }
+
 void gemm_run(const Gemm *gemm) {
     GemmPlan *plan = gemm_plan(gemm);
-    if (!plan->in_library) {
+    if (!gemm_by_library(plan)) {
         gemm_plain(gemm);
         return;
     }
@@ -250,6 +253,11 @@ void gemm_run(const Gemm *gemm) {
     REQUIRE(gemm_launch(gemm, plan, &plan->algorithm), "cuBLASLt refused a product that it had an algorithm for: "
             "%ld x %ld x %ld, %ld times, epilogue %ld", (long)s->rows, (long)s->columns, (long)s->inner, (long)s->batch,
             (long)s->epilogue);
+}
+
+bool gemm_configure(Errors *errors) {
+    library_wanted = true;
+    return cuda_read_switch("THALWEG_CUBLASLT", &library_wanted, errors);
 }
 
 void gemm_open(void) { CUBLAS(cublasLtCreate(&gemms.handle)); }

@@ -71,12 +71,15 @@ typedef struct {
     float milliseconds;
 } GemmPlan;
 
+// THALWEG_CUBLASLT: 0 computes all products with the kernel of our own.
+bool gemm_configure(Errors *errors);
 void gemm_open(void);
 void gemm_close(void);
 GemmPlan *gemm_plan(const Gemm *gemm);             // made where there is none
 GemmPlan *gemm_plan_of(const GemmShape *shape);    // the same, before there are operands
 const GemmPlan *gemm_plan_at(int64_t index);       // in the order of shapes; NULL behind the last
 void gemm_set_algorithm(GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm); // ignored where it does not suit
+bool gemm_by_library(const GemmPlan *plan);
 enum { GEMM_CANDIDATES = 16 };
 int gemm_candidates(const GemmPlan *plan, cublasLtMatmulAlgo_t algorithms[GEMM_CANDIDATES]);
 bool gemm_launch(const Gemm *gemm, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm);

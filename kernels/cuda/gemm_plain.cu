@@ -1,8 +1,9 @@
 // A product of our own, for what cuBLASLt does not take: any sizes, strides and alignment. A block computes a tile of
-// out, a thread 4 x 4 elements of it, each as one sum in the order of the inner dimension.
+// out, a thread 4 x 4 elements of it. Sums are taken in order, of PART products at a time, so that long ones stay exact.
 #include "kernels/cuda/gemm.cuh"
 
-constexpr int TILE = 64, DEPTH = 16, SIDE = 4, ACROSS = TILE / SIDE, PLAIN_THREADS = ACROSS * ACROSS;
+constexpr int TILE = 64, DEPTH = 16, SIDE = 4, ACROSS = TILE / SIDE, PLAIN_THREADS = ACROSS * ACROSS,
+              PART = 128;
 
 // A matrix by the steps between its rows and columns.
 struct PlainOperand {
@@ -37,7 +38,7 @@ template <class In, class Out> __global__ void __launch_bounds__(PLAIN_THREADS) 
     const int down = static_cast<int>(threadIdx.x) / ACROSS, across = static_cast<int>(threadIdx.x) % ACROSS;
     const In *a = static_cast<const In *>(p.a.data) + matrix * p.a.step;
     const In *b = static_cast<const In *>(p.b.data) + matrix * p.b.step;
-    float sum[SIDE][SIDE] = {};
+    float sum[SIDE][SIDE] = {}, part[SIDE][SIDE] = {};
     for (int64_t from = 0; from < p.inner; from += DEPTH) {
         load_tile(left, a, p.a.row, p.a.column, row, p.rows, from, p.inner);
         load_tile(right, b, p.b.column, p.b.row, column, p.columns, from, p.inner);
@@ -48,8 +49,13 @@ template <class In, class Out> __global__ void __launch_bounds__(PLAIN_THREADS) 
             for (int i = 0; i < SIDE; i++)
 #pragma unroll
                 for (int j = 0; j < SIDE; j++)
-                    sum[i][j] = fmaf(left[k][down + i * ACROSS], right[k][across + j * ACROSS], sum[i][j]);
+                    part[i][j] = fmaf(left[k][down + i * ACROSS], right[k][across + j * ACROSS], part[i][j]);
         __syncthreads();
+        if ((from + DEPTH) % PART != 0 && from + DEPTH < p.inner) continue;
+#pragma unroll
+        for (int i = 0; i < SIDE; i++)
+#pragma unroll
+            for (int j = 0; j < SIDE; j++) sum[i][j] += part[i][j], part[i][j] = 0.0f;
     }
     const Out *c = static_cast<const Out *>(p.c.data) + matrix * p.c.step;
     Out *out = static_cast<Out *>(p.out) + matrix * p.out_step;

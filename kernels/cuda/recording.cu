@@ -1,9 +1,6 @@
 // Programs as CUDA graphs.
 #include "kernels/cuda/recording.cuh"
 
-#include <stdlib.h>
-#include <string.h>
-
 enum { PROGRAMS = 32, NONE = -1 };
 
 static struct {
@@ -18,12 +15,9 @@ bool cuda_measuring(void) { return recorder.measuring; }
 void cuda_end_measuring(void) { recorder.measuring = false; }
 bool cuda_recording(void) { return recorder.recording != NONE; }
 
-bool recording_open(Errors *errors) {
-    const char *text = getenv("THALWEG_GRAPHS");
-    if (text && strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
-        return errors_add(errors, EXIT_USAGE, "THALWEG_GRAPHS: \"%s\" is not one of 0, 1", text);
-    recorder.wanted = !text || *text == '1';
-    return true;
+bool recording_configure(Errors *errors) {
+    recorder.wanted = true;
+    return cuda_read_switch("THALWEG_GRAPHS", &recorder.wanted, errors);
 }
 
 void recording_forget(void) {

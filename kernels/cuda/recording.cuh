@@ -14,4 +14,4 @@ bool cuda_recording(void);
 void recording_forget(void);
 
 // THALWEG_GRAPHS: 0 runs calls as they come, 1 records.
-bool recording_open(Errors *errors);
+bool recording_configure(Errors *errors);

@@ -4,6 +4,7 @@
 #include "kernels/cuda/tuner.cuh"
 
 #include <ctype.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum {
@@ -59,6 +60,15 @@ void *cuda_scratch(size_t bytes) {
 }
 
 // ---- opening ----
+
+bool cuda_read_switch(const char *name, bool *value, Errors *errors) {
+    const char *text = getenv(name);
+    if (!text) return true;
+    if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
+        return errors_add(errors, EXIT_USAGE, "%s: \"%s\" is not one of 0, 1", name, text);
+    *value = *text == '1';
+    return true;
+}
 
 // "13.0" of 13000.
 static void add_version(Text *out, int version) { text_printf(out, "%d.%d", version / 1000, version % 100 / 10); }
@@ -121,7 +131,7 @@ static void sample_memory(void) {
 
 bool cuda_open(int64_t threads, Errors *errors) {
     (void)threads;
-    if (!recording_open(errors) || !tuner_open(errors)) return false;
+    if (!recording_configure(errors) || !tuner_configure(errors) || !gemm_configure(errors)) return false;
     if (device.stream) return true;
     if (!find_device(errors) || !probe_device(errors)) return false;
     device.free_at_open = free_bytes();

@@ -16,7 +16,7 @@ constexpr float HOPELESS = 1.5f; // times the fastest: not measured again
 
 static int fuse = FUSE_AUTO;
 
-bool tuner_open(Errors *errors) {
+bool tuner_configure(Errors *errors) {
     const char *text = getenv("THALWEG_FUSE");
     fuse = FUSE_AUTO;
     if (!text || strcmp(text, "auto") == 0) return true;
@@ -179,7 +179,7 @@ static int choose_way(const Ways *ways) {
     Choice choice = {ways, {}};
     int count = 1; // way 0 is always there
     for (int i = 0; i < ways->count && fuse != 0; i++)
-        if (gemm_plan(ways->fused[i])->in_library) choice.there[count++] = i + 1;
+        if (gemm_by_library(gemm_plan(ways->fused[i]))) choice.there[count++] = i + 1;
     if (fuse != FUSE_AUTO) return choice.there[fuse < count ? fuse : count - 1];
     bool decided = true;
     for (int i = 1; i < count; i++) {

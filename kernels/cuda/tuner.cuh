@@ -20,4 +20,4 @@ typedef struct {
 void tuner_run(const Ways *ways);
 
 // THALWEG_FUSE: 0 fuses nothing, a number the way of that number or the last there is, auto what is faster.
-bool tuner_open(Errors *errors);
+bool tuner_configure(Errors *errors);
