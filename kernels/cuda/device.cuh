@@ -5,6 +5,7 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifndef CUDASIM
 
@@ -39,11 +40,34 @@ template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) { return _
 template <class T, int N = 16 / sizeof(T)> struct alignas(N * sizeof(T)) Pack {
     T value[N];
 };
+
+// What is moved at once, by its size.
+template <int BYTES> struct PackBits;
+template <> struct PackBits<2> { using type = uint16_t; };
+template <> struct PackBits<4> { using type = uint32_t; };
+template <> struct PackBits<8> { using type = uint2; };
+template <> struct PackBits<16> { using type = uint4; };
+
+// The compiler takes stores of more than one register apart again wherever it fails to see that they are aligned.
+template <class Bits> __device__ __forceinline__ void store_bits(Bits *to, Bits bits) { *to = bits; }
+#ifndef CUDASIM
+__device__ __forceinline__ void store_bits(uint2 *to, uint2 bits) {
+    asm volatile("st.v2.b32 [%0], {%1, %2};" ::"l"(to), "r"(bits.x), "r"(bits.y) : "memory");
+}
+__device__ __forceinline__ void store_bits(uint4 *to, uint4 bits) {
+    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+                 : "memory");
+}
+#endif
+
 template <class T, int N> __device__ __forceinline__ Pack<T, N> load_pack(const T *from) {
     return *reinterpret_cast<const Pack<T, N> *>(from);
 }
 template <class T, int N> __device__ __forceinline__ void store_pack(T *to, const Pack<T, N> &pack) {
-    *reinterpret_cast<Pack<T, N> *>(to) = pack;
+    using Bits = typename PackBits<sizeof pack>::type;
+    Bits bits;
+    memcpy(&bits, &pack, sizeof bits);
+    store_bits(reinterpret_cast<Bits *>(to), bits);
 }
 
 // ---- sums and maxima of a warp, in an order that does not depend on the schedule; every lane has the result ----
