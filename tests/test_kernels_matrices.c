@@ -119,10 +119,28 @@ TEST(norms_equal_the_reference) {
         const Sizes list[] = {{.b = 4, .in = 1, .out = 1, .variant = variant},
                               {.b = 4, .in = 7, .out = 13, .variant = variant},
                               {.b = 5, .in = 67, .out = 33, .variant = variant},
-                              {.b = 1, .in = 200, .out = 190, .variant = variant}};
+                              {.b = 6, .in = 31, .out = 40, .variant = variant},
+                              {.b = 1, .in = 200, .out = 190, .variant = variant},
+                              {.b = 2, .in = 150, .out = 208, .variant = variant}};
         COMPARE_BACKENDS(normalise, list, 8);
         compare_threads(normalise, &(Sizes){.b = 2, .in = 300, .out = 301, .variant = variant});
     }
+}
+
+TEST(norms_of_large_matrices_equal_the_reference) {
+    compare_backends(normalise, &(Sizes){.b = 1, .in = 1025, .out = 2056}, 8);
+}
+
+// Columns of wider matrices; what lies beside them stays.
+static void strided_norms(const Sizes *s) {
+    Twin matrices = twin("matrices", NORMAL, COMPUTE, s->b, s->in, s->out + 8);
+    matrices = twin_slice(matrices, 2, s->variant, s->out);
+    BOTH(k, i) k->matrix_normalise(matrices.on[i], &(MatrixNorm){.target = 3, .factor = 1.02, .epsilon = 1e-20});
+}
+
+TEST(norms_of_strided_matrices_equal_the_reference) {
+    static const Sizes list[] = {{.b = 3, .in = 21, .out = 33, .variant = 3}, {.b = 2, .in = 67, .out = 136}};
+    COMPARE_BACKENDS(strided_norms, list, 8);
 }
 
 static void normalise_without_epsilon(const Sizes *s) {
@@ -141,19 +159,20 @@ TEST(a_zero_matrix_stays_zero) {
 
 // ---- momentum, and neurons ----
 
-enum { SKIP = 1, UNIT = 2, NO_EPSILON = 4, NEURONS = 8, BATCH = 3, SLOT_HOLE = 5 };
+enum { SKIP = 1, UNIT = 2, NO_EPSILON = 4, NEURONS = 8, BATCH = 3 };
 
 typedef struct {
     Twin matrices, state, grads, segment, scalars, status;
 } Batch;
 
-// Matrices with holes between them; slots 0 of all, then slots 1 (one number a row), with holes as well.
+// Matrices with holes between them; slots 0 of all, then slots 1 (one number a row), with holes as well. Those with
+// fours of elements begin at fours.
 static void make_batch(Batch *batch, const Sizes *s) {
-    int64_t each = s->in * s->out, room = each + SLOT_HOLE;
+    int64_t each = s->in * s->out, lead = each % 4 == 0 ? 4 : 2, hole = each % 4 == 0 ? 8 : 5, room = each + hole;
     Segment segments[BATCH];
     for (int i = 0; i < BATCH; i++)
-        segments[i] = (Segment){.offset = 2 + i * room, .count = each, .gap = -1, .route = i % 2,
-                                .slot = {i * room, BATCH * room + i * (s->in + SLOT_HOLE), -1, -1, -1, -1},
+        segments[i] = (Segment){.offset = lead + i * room, .count = each, .gap = -1, .route = i % 2,
+                                .slot = {i * room, BATCH * room + i * (s->in + hole), -1, -1, -1, -1},
                                 .lr_scale = 1, .decay_scale = 1, .move_scale = 1};
     double epsilon = s->variant & NO_EPSILON ? 0 : 1e-3;
     StepScalars step = {.recipe = {{.momentum = 0.95, .feed = 0.05, .mix_momentum = 0.95, .mix_gradient = 0.05,
@@ -161,18 +180,18 @@ static void make_batch(Batch *batch, const Sizes *s) {
                                    {.momentum = 0.9, .feed = 1, .mix_momentum = 1, .mix_gradient = 0,
                                     .beta2 = 0.8, .epsilon = epsilon}}};
     *batch = (Batch){.matrices = twin("matrices", NORMAL, COMPUTE, BATCH, s->in, s->out),
-                     .state = twin("state", POSITIVE, WIDE, BATCH * (room + s->in + SLOT_HOLE), 0, 0),
-                     .grads = twin("grads", NORMAL, WIDE, 2 + BATCH * room, 0, 0),
+                     .state = twin("state", POSITIVE, WIDE, BATCH * (room + s->in + hole), 0, 0),
+                     .grads = twin("grads", NORMAL, WIDE, lead + BATCH * room, 0, 0),
                      .segment = twin_of_bytes("segments", segments, sizeof segments),
                      .scalars = twin_of_bytes("scalars", &step, sizeof step),
                      .status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0)};
     twin_set(batch->status, STATUS_CLIP_FACTOR, 0.75);
     twin_set(batch->status, STATUS_SKIP, s->variant & SKIP ? 1 : 0);
-    if (s->variant & SKIP) twin_set(batch->grads, 3, NAN);
+    if (s->variant & SKIP) twin_set(batch->grads, lead, NAN);
     static const double zeros[SMALL];
     if (s->in < 2 || each > SMALL) return;
     twin_set_all(batch->matrices, each, zeros, each); // a matrix of zeros, whose neurons never spoke
-    twin_set_all(batch->state, BATCH * room + s->in + SLOT_HOLE, zeros, s->in);
+    twin_set_all(batch->state, BATCH * room + s->in + hole, zeros, s->in);
     twin_set_all(batch->matrices, s->out, zeros, s->out); // and a row of them
     twin_set(batch->state, BATCH * room + 1, 0);
 }
@@ -184,7 +203,7 @@ static Update update_on(const Batch *batch, int side) {
 }
 
 static const Sizes shapes[] = {{.in = 1, .out = 1}, {.in = 7, .out = 13}, {.in = 67, .out = 33}, {.in = 9, .out = 200}};
-static const Sizes large = {.in = 301, .out = 200};
+static const Sizes large = {.in = 301, .out = 200}, tall = {.in = 2100, .out = 8};
 
 static void momentum_mix(const Sizes *s) {
     Batch batch;
@@ -222,6 +241,7 @@ TEST(neurons_and_momentum_equal_the_reference) {
         }
     compare_backends(momentum_mix, &large, 4);
     compare_backends(neuron_normalise, &large, 8);
+    compare_backends(neuron_normalise, &tall, 8);
 }
 
 TEST(neurons_and_momentum_are_equal_on_one_and_two_threads) {

@@ -100,6 +100,7 @@ static void sum_squares(const Sizes *s) {
     set_segments(segments, s->in);
     Twin out = twin("out", POISON, STATUS, STATUS_COUNT, 0, 0), values = twin("values", NORMAL, WIDE, s->in, 0, 0);
     Twin segment = twin_of_bytes("segments", segments, sizeof segments);
+    if (s->variant) twin_set(values, s->in / 2, 1e30); // its square is not in fp32
     for (int j = 0; j < SEGMENTS; j++) {
         int64_t end = j + 1 < SEGMENTS ? segments[j + 1].offset : s->in;
         for (int64_t i = segments[j].offset + segments[j].count; i < end; i++) twin_set(values, i, NAN);
@@ -112,8 +113,10 @@ static void sum_squares(const Sizes *s) {
 }
 
 TEST(sums_equal_the_reference) {
-    static const Sizes list[] = {
-        {.b = 1, .t = 1, .in = 1}, {.b = 1, .t = 7, .in = 7}, {.b = 5, .t = 103, .in = 130001}};
+    static const Sizes list[] = {{.b = 1, .t = 1, .in = 1},
+                                 {.b = 1, .t = 7, .in = 7},
+                                 {.b = 5, .t = 103, .in = 130001},
+                                 {.b = 2, .t = 3, .in = 1000, .variant = 1}};
     COMPARE_BACKENDS(loss_add, list, 0x1p-24);
     COMPARE_BACKENDS(sum_squares, list, 0x1p-16); // sums of doubles in another order
 }
