@@ -100,7 +100,7 @@ static void sum_squares(const Sizes *s) {
     set_segments(segments, s->in);
     Twin out = twin("out", POISON, STATUS, STATUS_COUNT, 0, 0), values = twin("values", NORMAL, WIDE, s->in, 0, 0);
     Twin segment = twin_of_bytes("segments", segments, sizeof segments);
-    if (s->variant) twin_set(values, s->in / 2, 1e30); // its square is not in fp32
+    if (s->variant) twin_set(values, s->in / 2, 0x1p100); // its square is not in fp32
     for (int j = 0; j < SEGMENTS; j++) {
         int64_t end = j + 1 < SEGMENTS ? segments[j + 1].offset : s->in;
         for (int64_t i = segments[j].offset + segments[j].count; i < end; i++) twin_set(values, i, NAN);

@@ -218,6 +218,8 @@ TEST(updates_are_equal_on_one_and_two_threads) {
     compare_threads(update_case, &(Sizes){.in = 150007, .variant = variant_of(DIRECTION_ADAM, GAP_AT_Z, SKIP)});
 }
 
+static bool is_reference(const Kernels *k) { return strcmp(k->name, reference_kernels.name) == 0; }
+
 // ---- by hand ----
 
 // Two elements of one segment, on either side of a comparison.
@@ -318,6 +320,7 @@ static void no_long_steps(const Sizes *sizes) {
     Segment all = {.count = COUNT, .gap = -1, .slot = {0, COUNT, -1, -1, -1, -1}, .direction = DIRECTION_ADAM,
                    .lr_scale = 1, .decay_scale = 1, .move_scale = 1};
     double zeros[2 * COUNT] = {0}, values[COUNT], before[COUNT];
+    bool exact = is_reference(side_kernels(0)); // it squares in fp64 and goes elsewhere: nothing is compared
     Twin z = twin("z", TEN, WIDE, COUNT, 0, 0), grads = twin("grads", TEN, WIDE, COUNT, 0, 0);
     Twin weights = twin("weights", POISON, COMPUTE, COUNT, 0, 0), state = twin("state", TEN, WIDE, 2 * COUNT, 0, 0);
     Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0);
@@ -335,11 +338,11 @@ static void no_long_steps(const Sizes *sizes) {
                                 .segments = {segment.on[i].data, 1}, .scalars = scalars.on[i].data,
                                 .status = status.on[i]});
         twin_get_all(z, 0, 0, values, COUNT);
-        for (int i = 0; i < COUNT; i++) assert_true(fabs(values[i] - before[i]) < 2);
+        for (int i = 0; i < COUNT && !exact; i++) assert_true(fabs(values[i] - before[i]) < 2);
     }
-    assert_true(values[0] == 0);                  // g^2 is 0 in fp32
+    assert_true(values[0] == 0 || exact);         // g^2 is 0 in fp32
     CHECK_CLOSE(values[COUNT - 1], -STEPS, 1e-3); // and here has all its digits
-    for (int i = 0; i < 3; i++) // fp64 has them everywhere, and goes elsewhere
+    for (int i = 0; i < 3; i++)
         twin_set_all((Twin[]){z, weights, state}[i], 0, zeros, i < 2 ? COUNT : 2 * COUNT);
 }
 
@@ -427,7 +430,7 @@ static void composed(const Sizes *s) {
     BOTH(k, i) {
         Update update = update_on(&f, i);
         k->update(&update);
-        if (strcmp(k->name, reference_kernels.name) == 0) continue; // it rounds d where that is stored, and only there
+        if (is_reference(k)) continue; // it rounds d where that is stored, and only there
         assert_equal_twins(f.z, given.z, i);
         assert_equal_twins(f.weights, given.weights, i);
         int64_t gaps = SEGMENT_SLOTS * s->in;
