@@ -68,9 +68,8 @@ ifeq ($(SIM),1)
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
 libraries += -lstdc++
 simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
-    -Wno-unused-parameter -I. -Itests/cudasim/include -isystem /usr/local/cuda/include -isystem \
-    /usr/include/$(triple)/openblas-openmp $(guards) -fsanitize=alignment -fno-sanitize-recover=alignment \
-    -fstack-clash-protection
+    -Wno-unused-parameter -I. -Itests/cudasim/include -isystem /usr/include/$(triple)/openblas-openmp $(guards) \
+    -fsanitize=alignment -fno-sanitize-recover=alignment -fstack-clash-protection
 link      += -fsanitize=alignment
 endif
 ifeq ($(RACE),1)
@@ -93,6 +92,9 @@ endif
 objects  := $(sources:%.c=$(BUILD)/%.o) $(objects)
 support  := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/support*.c tests/reference/*.c))
 tests    := $(patsubst tests/%.c,$(BUILD)/tests/%,$(wildcard tests/test_*.c))
+ifeq ($(SIM),1)
+tests    += $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/test_*.cu))
+endif
 programs := $(BUILD)/train_gpt $(tests)
 
 .PHONY: all demo test test-long unit-tests clean help FORCE

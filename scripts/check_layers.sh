@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Includes point down only: train_gpt.c -> commands -> {model, optim, data} -> kernels/kernels.h -> runtime. The three
-# wings never include each other, and kernels/cpu is seen by kernels alone. Every include of ours is written with its
-# folder and in quotes. First the check must find the wrong includes that it plants itself.
+# wings never include each other, and a backend, kernels/cpu or kernels/cuda, is seen by kernels alone. Every include of
+# ours is written with its folder and in quotes. First the check must find the wrong includes that it plants itself.
 #   scripts/check_layers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,9 +15,12 @@ optim            optim kernels/kernels.h runtime
 data             data kernels/kernels.h runtime
 kernels          kernels kernels/cpu runtime
 kernels/cpu      kernels/cpu kernels runtime
+kernels/cuda     kernels/cuda kernels runtime
 runtime          runtime
-tests            tests tests/reference commands model optim data kernels kernels/cpu runtime
+tests            tests tests/reference tests/cudasim commands model optim data kernels kernels/cpu kernels/cuda runtime
 tests/reference  tests/reference kernels runtime
+tests/cudasim    tests/cudasim tests/test.h
+tests/cudasim/include  tests/cudasim
 '
 
 # Every include line of ours below the current folder, as FILE:LINE:TEXT.
@@ -60,7 +63,7 @@ wrong_includes() {
 
 planted=$(mktemp -d)
 trap 'rm -rf "$planted"' EXIT
-mkdir -p "$planted"/{runtime,kernels/cpu,model,optim,data,commands,other}
+mkdir -p "$planted"/{runtime,kernels/cpu,kernels/cuda,model,optim,data,commands,other}
 plant() { echo "$2" >"$planted/$1"; }
 plant runtime/up.c '#include "kernels/kernels.h"'
 plant kernels/up.c '#include "model/gpt.h"'
@@ -71,10 +74,11 @@ plant model/beside.c '#include "kernels/checked.h"'
 plant commands/through.c '#include "kernels/cpu/gemm.h"'
 plant commands/bare.c '#include "run.h"'
 plant kernels/cpu/angle.c '#include <runtime/text.h>'
+plant kernels/cuda/across.cu '#include "kernels/cpu/cpu.h"'
 plant other/stranger.c '#include "runtime/text.h"'
 plant train_gpt.c '#include "kernels/cpu/cpu.h"'
 plant model/good.c '#include "runtime/text.h" // "model/gpt.h"'
-expected=11
+expected=12
 caught=$(cd "$planted" && wrong_includes)
 if [ "$(wc -l <<<"$caught")" -ne $expected ] || grep -q good <<<"$caught"; then
     printf 'of %d planted wrong includes these were seen:\n%s\n' $expected "$caught"

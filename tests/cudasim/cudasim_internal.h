@@ -5,35 +5,67 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
+#include <mutex>
 #include <string>
 
 namespace cudasim {
 
-// An array declared with the __shared__ keyword inside a kernel.
-struct TlsArray {
-  size_t offset;  // in the thread-local block of the executable
-  size_t bytes;
-};
-
-// shared_symbols.cpp
-const std::vector<TlsArray>& keyword_arrays_of(const void* kernel);
-void* tls_address(const TlsArray& array);
-size_t code_offset(const void* code);  // what addr2line wants
-int process_id();
-
-// runtime.cpp
-size_t opted_in_shared(const void* kernel);
-void set_last_error(cudaError_t error);
-void check_allocations(const char* after);  // faults when a kernel wrote past an allocation
-bool is_device_memory(const void* address);
-
-// race.cpp: called before every access of an instrumented kernel, and by the emulated instructions.
-enum class Use { read, write, copy_starts, copy_lands };
-void note_access(const void* address, size_t bytes, Use use, const void* code);
 #ifdef CUDASIM_RACE
-constexpr bool kRaceCheck = true;
+constexpr bool RACE_CHECK = true;
 #else
-constexpr bool kRaceCheck = false;
+constexpr bool RACE_CHECK = false;
 #endif
 
-}  // namespace cudasim
+// ---- report.cpp
+
+void install_signal_handlers();
+std::string source_line(const void *code); // "x.cu:12" of a return address, where addr2line is there
+
+// ---- memory.cpp
+
+// One call of the runtime at a time; graph launches and kernels within.
+extern std::recursive_mutex api_mutex;
+
+// Device memory can be touched as long as one of these lives; the caller holds api_mutex.
+struct DeviceAccess {
+    DeviceAccess();
+    ~DeviceAccess();
+    DeviceAccess(const DeviceAccess &) = delete;
+};
+
+struct Allocation {
+    const char *start; // null: none
+    size_t bytes;
+    bool holds(const void *address, size_t size) const {
+        const char *at = static_cast<const char *>(address);
+        return at >= start && at + size <= start + bytes;
+    }
+};
+Allocation allocation_of(const void *address);            // of device memory
+bool is_device_memory(const void *address, size_t bytes); // all of it in one allocation
+bool is_device_address(const void *address);              // within the region of device memory
+bool is_pinned(const void *address);
+void check_allocations(const Launch *after); // a fault where something wrote outside an allocation
+
+// ---- runtime.cpp
+
+cudaError_t done(cudaError_t error); // makes it the last error where it is one
+size_t opted_in_shared(const void *kernel);
+cudaError_t check_launch(const Launch &launch); // launch.cpp: limits
+
+// ---- graph.cpp
+
+// Whether the call may not be made because a stream is capturing; the capture is then over, the last error set.
+bool forbidden_in_capture();
+
+// Does the work, or records it: `values` are the arguments of the call `name` from `code`.
+cudaError_t submit(cudaStream_t stream, const char *name, const void *code, std::vector<std::string> values,
+                   std::function<void()> work);
+
+// ---- race.cpp: called before every access of an instrumented kernel, and by the emulated instructions
+
+enum class Use { read, write, copy_starts, copy_lands };
+void note_access(const void *address, size_t bytes, Use use, const void *code);
+
+} // namespace cudasim

@@ -1,224 +1,282 @@
-// Stand-ins for the CUDA runtime calls the project uses, with the prototypes of the real header.
-// Everything is synchronous: a stream is a number, an event is a time.
+// The CUDA runtime's calls about the device, errors, copies. Everything is done in the order of the calls: a stream has
+// nothing to wait for.
 #include "tests/cudasim/cudasim_internal.h"
 
-#include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <map>
-#include <mutex>
-
-struct CUevent_st {
-  std::chrono::steady_clock::time_point time;
-};
 
 namespace cudasim {
 namespace {
 
-constexpr size_t kAlignment = 256;  // what cudaMalloc promises
-// AddressSanitizer puts red zones around allocations by itself.
-constexpr size_t kGuard = CUDASIM_ASAN ? 0 : 256;
-constexpr unsigned char kGuardByte = 0xa5;
+// An sm_90 device with few multiprocessors, so that persistent grids stay small.
+constexpr int MULTIPROCESSORS = 4, BLOCK_SHARED = 48 << 10, BLOCK_SHARED_OPTIN = 227 << 10, CUDA_VERSION = 13000;
 
-std::mutex mutex;
-std::map<void*, size_t> allocations;
-std::map<const void*, size_t> opted_in;
+std::map<const void *, size_t> opted_in;
 thread_local cudaError_t last_error = cudaSuccess;
 
+struct ErrorText {
+    cudaError_t error;
+    const char *name, *text;
+};
+#define ERROR(name, text) \
+    { name, #name, text }
+const ErrorText error_texts[] = {
+    ERROR(cudaSuccess, "no error"),
+    ERROR(cudaErrorInvalidValue, "invalid argument"),
+    ERROR(cudaErrorMemoryAllocation, "out of memory"),
+    ERROR(cudaErrorInitializationError, "initialization error"),
+    ERROR(cudaErrorInvalidConfiguration, "invalid configuration argument"),
+    ERROR(cudaErrorInvalidPitchValue, "invalid pitch argument"),
+    ERROR(cudaErrorInvalidMemcpyDirection, "invalid copy direction for memcpy"),
+    ERROR(cudaErrorInsufficientDriver, "driver older than the runtime"),
+    ERROR(cudaErrorNoDevice, "no CUDA device"),
+    ERROR(cudaErrorInvalidDevice, "invalid device ordinal"),
+    ERROR(cudaErrorInvalidResourceHandle, "invalid resource handle"),
+    ERROR(cudaErrorIllegalState, "operation not allowed in the object's present state"),
+    ERROR(cudaErrorNotReady, "device not ready"),
+    ERROR(cudaErrorIllegalAddress, "illegal memory access"),
+    ERROR(cudaErrorLaunchOutOfResources, "too many resources requested for launch"),
+    ERROR(cudaErrorLaunchFailure, "unspecified launch failure"),
+    ERROR(cudaErrorNotPermitted, "operation not permitted"),
+    ERROR(cudaErrorNotSupported, "operation not supported"),
+    ERROR(cudaErrorStreamCaptureUnsupported, "operation not permitted while a stream is capturing"),
+    ERROR(cudaErrorStreamCaptureInvalidated, "an earlier error has invalidated the capture"),
+    ERROR(cudaErrorStreamCaptureMerge, "two captures would be merged"),
+    ERROR(cudaErrorStreamCaptureUnmatched, "the capture was not begun on this stream"),
+    ERROR(cudaErrorStreamCaptureUnjoined, "a forked stream was not joined before the end of the capture"),
+    ERROR(cudaErrorStreamCaptureIsolation, "dependency on work outside the capture"),
+    ERROR(cudaErrorStreamCaptureImplicit, "implicit dependency on the legacy stream while a stream is capturing"),
+    ERROR(cudaErrorCapturedEvent, "operation not permitted on an event last recorded in a capturing stream"),
+    ERROR(cudaErrorStreamCaptureWrongThread, "the capture was begun by another thread"),
+    ERROR(cudaErrorUnknown, "unknown error"),
+};
+#undef ERROR
+
+const ErrorText &text_of(cudaError_t error) {
+    for (const ErrorText &e : error_texts)
+        if (e.error == error) return e;
+    static const ErrorText unrecognized = {cudaErrorUnknown, "unrecognized error code", "unrecognized error code"};
+    return unrecognized;
+}
+
+// ---- copies
+
+struct Rows {
+    void *to;
+    size_t to_pitch;
+    const void *from;
+    size_t from_pitch, width, height;
+};
+
+size_t span(size_t pitch, size_t width, size_t height) { return height ? (height - 1) * pitch + width : 0; }
+
+cudaError_t check_side(const void *address, size_t bytes, bool on_device) {
+    if (on_device) return is_device_memory(address, bytes) ? cudaSuccess : cudaErrorInvalidValue;
+    return is_device_address(address) ? cudaErrorInvalidValue : cudaSuccess;
+}
+
+cudaError_t check_copy(const Rows &r, cudaMemcpyKind kind) {
+    if (kind < cudaMemcpyHostToHost || kind > cudaMemcpyDefault) return cudaErrorInvalidMemcpyDirection;
+    if (r.width > r.to_pitch || r.width > r.from_pitch) return cudaErrorInvalidPitchValue;
+    if (!r.width || !r.height) return cudaSuccess;
+    const bool inferred = kind == cudaMemcpyDefault;
+    const bool to_device =
+        inferred ? is_device_address(r.to) : kind == cudaMemcpyHostToDevice || kind == cudaMemcpyDeviceToDevice;
+    const bool from_device =
+        inferred ? is_device_address(r.from) : kind == cudaMemcpyDeviceToHost || kind == cudaMemcpyDeviceToDevice;
+    const cudaError_t error = check_side(r.to, span(r.to_pitch, r.width, r.height), to_device);
+    return error ? error : check_side(r.from, span(r.from_pitch, r.width, r.height), from_device);
+}
+
+void copy_rows(const Rows &r) {
+    const DeviceAccess access;
+    for (size_t i = 0; i < r.height; i++)
+        memmove(static_cast<char *>(r.to) + i * r.to_pitch, static_cast<const char *>(r.from) + i * r.from_pitch,
+                r.width);
+}
+
+cudaError_t copy_in_order(const char *name, const void *code, const Rows &rows, cudaMemcpyKind kind,
+                          cudaStream_t stream) {
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    const cudaError_t error = check_copy(rows, kind);
+    if (error) return done(error);
+    return submit(stream, name, code,
+                  {value_bytes(rows.to), value_bytes(rows.from), value_bytes(rows.width), value_bytes(rows.height),
+                   value_bytes(rows.to_pitch), value_bytes(rows.from_pitch)},
+                  [rows] { copy_rows(rows); });
+}
+
+cudaError_t copy_now(const Rows &rows, cudaMemcpyKind kind) {
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    if (forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
+    const cudaError_t error = check_copy(rows, kind);
+    if (!error) copy_rows(rows);
+    return done(error);
+}
+
+// ---- fills
+
+struct Fill {
+    void *to;
+    size_t pitch;
+    int value;
+    size_t width, height;
+};
+
+cudaError_t check_fill(const Fill &f) {
+    if (f.width > f.pitch) return cudaErrorInvalidPitchValue;
+    if (!f.width || !f.height) return cudaSuccess;
+    return check_side(f.to, span(f.pitch, f.width, f.height), true);
+}
+
+void fill_rows(const Fill &f) {
+    const DeviceAccess access;
+    for (size_t i = 0; i < f.height; i++) memset(static_cast<char *>(f.to) + i * f.pitch, f.value, f.width);
+}
+
+cudaError_t fill_in_order(const char *name, const void *code, const Fill &fill, cudaStream_t stream) {
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    const cudaError_t error = check_fill(fill);
+    if (error) return done(error);
+    return submit(stream, name, code,
+                  {value_bytes(fill.to), value_bytes(fill.value), value_bytes(fill.width), value_bytes(fill.height),
+                   value_bytes(fill.pitch)},
+                  [fill] { fill_rows(fill); });
+}
+
+cudaError_t fill_now(const Fill &fill) {
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    if (forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
+    const cudaError_t error = check_fill(fill);
+    if (!error) fill_rows(fill);
+    return done(error);
+}
+
+} // namespace
+
 cudaError_t done(cudaError_t error) {
-  if (error != cudaSuccess) last_error = error;
-  return error;
+    if (error != cudaSuccess) last_error = error;
+    return error;
 }
 
-bool guard_intact(const void* guard) {
-  const auto* bytes = static_cast<const unsigned char*>(guard);
-  return std::all_of(bytes, bytes + kGuard, [](unsigned char b) { return b == kGuardByte; });
+size_t opted_in_shared(const void *kernel) {
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    const auto found = opted_in.find(kernel);
+    return found == opted_in.end() ? 0 : found->second;
 }
 
-void* allocate(size_t bytes) {
-  const size_t total = (bytes + 2 * kGuard + kAlignment - 1) / kAlignment * kAlignment;
-  char* raw = static_cast<char*>(CUDASIM_ASAN ? nullptr : aligned_alloc(kAlignment, total));
-  // Not rounded up under AddressSanitizer, so that the red zone begins at the very next byte.
-  if (CUDASIM_ASAN && posix_memalign(reinterpret_cast<void**>(&raw), kAlignment, bytes ? bytes : 1))
-    return nullptr;
-  if (!raw) return nullptr;
-  memset(raw, kGuardByte, kGuard);
-  memset(raw + kGuard + bytes, kGuardByte, kGuard);
-  fill_with_poison(raw + kGuard, bytes);
-  std::lock_guard<std::mutex> lock(mutex);
-  allocations[raw + kGuard] = bytes;
-  return raw + kGuard;
-}
+} // namespace cudasim
 
-cudaError_t release(void* pointer) {
-  if (!pointer) return cudaSuccess;
-  check_allocations("cudaFree");
-  std::lock_guard<std::mutex> lock(mutex);
-  if (!allocations.erase(pointer)) return cudaErrorInvalidValue;
-  free(static_cast<char*>(pointer) - kGuard);
-  return cudaSuccess;
-}
+using namespace cudasim;
 
-}  // namespace
-
-size_t opted_in_shared(const void* kernel) {
-  std::lock_guard<std::mutex> lock(mutex);
-  const auto found = opted_in.find(kernel);
-  return found == opted_in.end() ? 0 : found->second;
-}
-
-bool is_device_memory(const void* address) {
-  std::lock_guard<std::mutex> lock(mutex);
-  auto after = allocations.upper_bound(const_cast<void*>(address));
-  if (after == allocations.begin()) return false;
-  --after;
-  return static_cast<const char*>(address) < static_cast<const char*>(after->first) + after->second;
-}
-
-void set_last_error(cudaError_t error) { last_error = error; }
-
-void check_allocations(const char* after) {
-  if (!kGuard) return;
-  std::lock_guard<std::mutex> lock(mutex);
-  for (const auto& [pointer, bytes] : allocations) {
-    const char* start = static_cast<const char*>(pointer);
-    if (!guard_intact(start - kGuard))
-      fault("%s: a write before the start of a device allocation of %zu bytes", after, bytes);
-    if (!guard_intact(start + bytes))
-      fault("%s: a write past the end of a device allocation of %zu bytes", after, bytes);
-  }
-}
-
-}  // namespace cudasim
-
-using cudasim::done;
+#define HERE __builtin_return_address(0)
 
 extern "C" {
 
-cudaError_t cudaMalloc(void** pointer, size_t bytes) {
-  *pointer = cudasim::allocate(bytes);
-  return done(*pointer ? cudaSuccess : cudaErrorMemoryAllocation);
-}
-cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return cudaMalloc(pointer, bytes); }
-cudaError_t cudaFree(void* pointer) { return done(cudasim::release(pointer)); }
-cudaError_t cudaFreeHost(void* pointer) { return cudaFree(pointer); }
-cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, cudaMemcpyKind) {
-  memmove(to, from, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
-}
-cudaError_t cudaMemset(void* to, int value, size_t bytes) {
-  memset(to, value, bytes);
-  return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
-  return cudaMemset(to, value, bytes);
-}
-
-cudaError_t cudaStreamCreate(cudaStream_t* stream) {
-  static std::atomic<uintptr_t> next{1};
-  *stream = reinterpret_cast<cudaStream_t>(next++);
-  return cudaSuccess;
-}
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) { return cudaSuccess; }
-cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
-  return done(cudaErrorNotSupported);
-}
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-
-cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  *event = new CUevent_st{};
-  return cudaSuccess;
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event) {
-  delete event;
-  return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
-  event->time = std::chrono::steady_clock::now();
-  return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t) { return cudaSuccess; }
-cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end) {
-  *milliseconds = std::chrono::duration<float, std::milli>(end->time - start->time).count();
-  return cudaSuccess;
-}
-
 cudaError_t cudaGetLastError() {
-  const cudaError_t error = cudasim::last_error;
-  cudasim::last_error = cudaSuccess;
-  return error;
+    const cudaError_t error = last_error;
+    last_error = cudaSuccess;
+    return error;
 }
-cudaError_t cudaPeekAtLastError() { return cudasim::last_error; }
+cudaError_t cudaPeekAtLastError() { return last_error; }
+const char *cudaGetErrorName(cudaError_t error) { return text_of(error).name; }
+const char *cudaGetErrorString(cudaError_t error) { return text_of(error).text; }
 
-const char* cudaGetErrorName(cudaError_t error) {
-  switch (error) {
-    case cudaSuccess:
-      return "cudaSuccess";
-    case cudaErrorInvalidValue:
-      return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-      return "cudaErrorMemoryAllocation";
-    case cudaErrorInvalidConfiguration:
-      return "cudaErrorInvalidConfiguration";
-    case cudaErrorNotSupported:
-      return "cudaErrorNotSupported";
-    default:
-      return "other CUDA error";
-  }
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream) {
+    return copy_in_order("cudaMemcpyAsync", HERE, {to, bytes, from, bytes, bytes, 1}, kind, stream);
 }
-const char* cudaGetErrorString(cudaError_t error) { return cudaGetErrorName(error); }
+cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width,
+                              size_t height, cudaMemcpyKind kind, cudaStream_t stream) {
+    return copy_in_order("cudaMemcpy2DAsync", HERE, {to, to_pitch, from, from_pitch, width, height}, kind, stream);
+}
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind) {
+    return copy_now({to, bytes, from, bytes, bytes, 1}, kind);
+}
+cudaError_t cudaMemcpy2D(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
+                         cudaMemcpyKind kind) {
+    return copy_now({to, to_pitch, from, from_pitch, width, height}, kind);
+}
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream) {
+    return fill_in_order("cudaMemsetAsync", HERE, {to, bytes, value, bytes, 1}, stream);
+}
+cudaError_t cudaMemset2DAsync(void *to, size_t pitch, int value, size_t width, size_t height, cudaStream_t stream) {
+    return fill_in_order("cudaMemset2DAsync", HERE, {to, pitch, value, width, height}, stream);
+}
+cudaError_t cudaMemset(void *to, int value, size_t bytes) { return fill_now({to, bytes, value, bytes, 1}); }
+cudaError_t cudaMemset2D(void *to, size_t pitch, int value, size_t width, size_t height) {
+    return fill_now({to, pitch, value, width, height});
+}
 
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
+cudaError_t cudaDriverGetVersion(int *version) {
+    *version = CUDA_VERSION;
+    return cudaSuccess;
 }
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
+cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
+cudaError_t cudaGetDeviceCount(int *count) {
+    *count = 1;
+    return cudaSuccess;
+}
+cudaError_t cudaGetDevice(int *device) {
+    *device = 0;
+    return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device) { return done(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
 
-// The limits of an sm_90 device with few multiprocessors, so that persistent grids stay small.
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
-  switch (attribute) {
-    case cudaDevAttrMultiProcessorCount:
-      *value = 4;
-      break;
-    case cudaDevAttrMaxThreadsPerBlock:
-      *value = 1024;
-      break;
-    case cudaDevAttrWarpSize:
-      *value = 32;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlock:
-      *value = 48 << 10;
-      break;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-      *value = 227 << 10;
-      break;
-    case cudaDevAttrComputeCapabilityMajor:
-      *value = 9;
-      break;
-    case cudaDevAttrComputeCapabilityMinor:
-      *value = 0;
-      break;
-    default:
-      return done(cudaErrorInvalidValue);
-  }
-  return cudaSuccess;
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
+    if (device != 0) return done(cudaErrorInvalidDevice);
+    switch (attribute) {
+    case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *value = BLOCK_SHARED; break;
+    case cudaDevAttrWarpSize: *value = 32; break;
+    case cudaDevAttrMaxRegistersPerBlock: *value = 65536; break;
+    case cudaDevAttrClockRate: *value = 1000000; break;
+    case cudaDevAttrMultiProcessorCount: *value = MULTIPROCESSORS; break;
+    case cudaDevAttrMemoryClockRate: *value = 1000000; break;
+    case cudaDevAttrGlobalMemoryBusWidth: *value = 1024; break;
+    case cudaDevAttrL2CacheSize: *value = 1 << 20; break;
+    case cudaDevAttrMaxThreadsPerMultiProcessor: *value = 2048; break;
+    case cudaDevAttrComputeCapabilityMajor: *value = 9; break;
+    case cudaDevAttrComputeCapabilityMinor: *value = 0; break;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor: *value = 228 << 10; break;
+    case cudaDevAttrMaxRegistersPerMultiprocessor: *value = 65536; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = BLOCK_SHARED_OPTIN; break;
+    default: return done(cudaErrorInvalidValue);
+    }
+    return cudaSuccess;
 }
 
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value) {
-  if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-  if (value < 0 || value > 227 << 10) return done(cudaErrorInvalidValue);
-  std::lock_guard<std::mutex> lock(cudasim::mutex);
-  cudasim::opted_in[kernel] = static_cast<size_t>(value);
-  return cudaSuccess;
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
+    const auto attribute = [device](cudaDeviceAttr wanted) {
+        int value = 0;
+        cudaDeviceGetAttribute(&value, wanted, device);
+        return value;
+    };
+    if (device != 0) return done(cudaErrorInvalidDevice);
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "CUDA simulator");
+    size_t free;
+    cudaMemGetInfo(&free, &properties->totalGlobalMem);
+    properties->sharedMemPerBlock = attribute(cudaDevAttrMaxSharedMemoryPerBlock);
+    properties->regsPerBlock = attribute(cudaDevAttrMaxRegistersPerBlock);
+    properties->warpSize = attribute(cudaDevAttrWarpSize);
+    properties->maxThreadsPerBlock = attribute(cudaDevAttrMaxThreadsPerBlock);
+    properties->major = attribute(cudaDevAttrComputeCapabilityMajor);
+    properties->minor = attribute(cudaDevAttrComputeCapabilityMinor);
+    properties->multiProcessorCount = attribute(cudaDevAttrMultiProcessorCount);
+    properties->memoryBusWidth = attribute(cudaDevAttrGlobalMemoryBusWidth);
+    properties->l2CacheSize = attribute(cudaDevAttrL2CacheSize);
+    properties->maxThreadsPerMultiProcessor = attribute(cudaDevAttrMaxThreadsPerMultiProcessor);
+    properties->sharedMemPerMultiprocessor = attribute(cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+    properties->sharedMemPerBlockOptin = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    return cudaSuccess;
 }
 
-}  // extern "C"
+cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute attribute, int value) {
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
+    if (value < 0 || value > BLOCK_SHARED_OPTIN) return done(cudaErrorInvalidValue);
+    std::lock_guard<std::recursive_mutex> lock(api_mutex);
+    opted_in[kernel] = static_cast<size_t>(value);
+    return cudaSuccess;
+}
+
+} // extern "C"

@@ -1,4 +1,6 @@
-// Stands for the toolkit's header of this name.
+// The runtime and the language, as the toolkit's header of this name has them.
 #pragma once
-#define CUDASIM 1
-#include "tests/cudasim/cudasim.h"
+
+#include <cuda_runtime_api.h>
+
+#include "tests/cudasim/language.h"
