@@ -15,6 +15,9 @@ void cudasim_seed(uint64_t seed);
 // Blocks of one launch in parallel; 1 is the default, and all there is in the race check.
 void cudasim_host_threads(int count);
 
+// Nonzero: cuBLASLt's stand-in knows no epilogue but the plain one, as the real one may not for some shapes.
+void cudasim_plain_products(int only);
+
 uint64_t cudasim_launches(void); // kernels run so far, those of graphs included
 
 // Graphs are numbered from 0 as they are instantiated, and stay known when they are destroyed; a negative number counts
