@@ -64,8 +64,8 @@ TEST(rotation_equals_the_reference) {
 // ---- attention ----
 
 // SHARP: scores so far apart that most weights vanish. BLIND: some queries, and all of the second 64, see no key.
-// BEYOND: the last queries stand after the last key.
-enum { DOCUMENTS = 1, OFFSET = 2, SHARP = 4, BLIND = 8, BEYOND = 16 };
+// BEYOND: the last queries stand after the last key. PACKED: all rows begin at multiples of 16 bytes.
+enum { DOCUMENTS = 1, OFFSET = 2, SHARP = 4, BLIND = 8, BEYOND = 16, PACKED = 32 };
 
 typedef struct {
     Twin q, k, v;
@@ -79,7 +79,8 @@ static HeadTwins head_twins(const char *name, Fill fill, const Sizes *s) {
         return (HeadTwins){twin_heads(qkv, 0, s->heads, s->width), twin_heads(qkv, q, s->kv_heads, s->width),
                            twin_heads(qkv, q + k, s->kv_heads, s->width)};
     }
-    Twin queries = twin(name, fill, COMPUTE, s->b, s->t, q + 1), kv = twin(name, fill, COMPUTE, s->b, s->keys, 2 * k);
+    Twin queries = twin(name, fill, COMPUTE, s->b, s->t, q + (s->variant & PACKED ? 8 : 1));
+    Twin kv = twin(name, fill, COMPUTE, s->b, s->keys, 2 * k);
     return (HeadTwins){twin_heads(queries, 0, s->heads, s->width), twin_heads(kv, 0, s->kv_heads, s->width),
                        twin_heads(kv, k, s->kv_heads, s->width)};
 }
@@ -113,10 +114,11 @@ static MaskTwins mask_twins(const Sizes *s) {
 static void attention(const Sizes *s) {
     HeadTwins heads = head_twins("qkv", NORMAL, s), dheads = head_twins("dqkv", POISON, s);
     MaskTwins mask = mask_twins(s);
-    Twin out = twin("out", POISON, COMPUTE, s->b, s->t, s->heads * s->width + 2);
+    int64_t before = s->variant & PACKED ? 8 : 1;
+    Twin out = twin("out", POISON, COMPUTE, s->b, s->t, s->heads * s->width + 2 * before);
     Twin dout = twin("dout", NORMAL, COMPUTE, s->b, s->t, s->heads * s->width);
     Twin lse = twin("lse", POISON, WIDE, s->b, s->heads, s->t);
-    out = twin_heads(out, 1, s->heads, s->width);
+    out = twin_heads(out, before, s->heads, s->width);
     dout = twin_heads(dout, 0, s->heads, s->width);
     BOTH(k, i) {
         AttentionHeads in = heads_on(heads, i), din = heads_on(dheads, i);
@@ -138,6 +140,51 @@ TEST(attention_equals_the_reference) {
         {.b = 1, .t = 331, .keys = 331, .heads = 2, .kv_heads = 2, .width = 18},
     };
     COMPARE_BACKENDS(attention, list, 32);
+}
+
+TEST(attention_of_wide_heads) {
+    static const Sizes list[] = {
+        {.b = 1, .t = 37, .keys = 37, .heads = 1, .kv_heads = 1, .width = 100},
+        {.b = 1, .t = 70, .keys = 70, .heads = 2, .kv_heads = 1, .width = 128, .variant = DOCUMENTS},
+        {.b = 1, .t = 35, .keys = 35, .heads = 2, .kv_heads = 1, .width = 200, .variant = DOCUMENTS},
+        {.b = 1, .t = 18, .keys = 40, .heads = 1, .kv_heads = 1, .width = 256, .variant = OFFSET | PACKED},
+    };
+    COMPARE_BACKENDS(attention, list, 32);
+}
+
+// Rows that tensor cores can take, at and around the edges of tiles.
+TEST(attention_of_packed_rows) {
+    static const Sizes list[] = {
+        {.b = 1, .t = 1, .keys = 1, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED},
+        {.b = 1, .t = 63, .keys = 63, .heads = 2, .kv_heads = 1, .width = 64, .variant = PACKED},
+        {.b = 1, .t = 64, .keys = 64, .heads = 1, .kv_heads = 1, .width = 128, .variant = PACKED},
+        {.b = 2, .t = 65, .keys = 65, .heads = 2, .kv_heads = 1, .width = 128, .variant = PACKED | DOCUMENTS},
+        {.b = 1, .t = 127, .keys = 127, .heads = 1, .kv_heads = 1, .width = 128, .variant = PACKED},
+        {.b = 2, .t = 128, .keys = 128, .heads = 3, .kv_heads = 1, .width = 64, .variant = PACKED | DOCUMENTS},
+        {.b = 1, .t = 129, .keys = 129, .heads = 2, .kv_heads = 2, .width = 64, .variant = PACKED},
+        {.b = 1, .t = 200, .keys = 200, .heads = 2, .kv_heads = 1, .width = 128, .variant = PACKED},
+        {.b = 1, .t = 330, .keys = 330, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED | DOCUMENTS},
+        {.b = 1, .t = 70, .keys = 70, .heads = 2, .kv_heads = 1, .width = 16, .variant = PACKED | DOCUMENTS},
+        {.b = 1, .t = 70, .keys = 70, .heads = 1, .kv_heads = 1, .width = 80, .variant = PACKED},
+        {.b = 1, .t = 33, .keys = 33, .heads = 2, .kv_heads = 2, .width = 112, .variant = PACKED},
+    };
+    COMPARE_BACKENDS(attention, list, 32);
+}
+
+TEST(attention_of_packed_rows_with_masks) {
+    static const Sizes list[] = {
+        {.b = 3, .t = 1, .keys = 150, .heads = 2, .kv_heads = 1, .width = 64, .variant = PACKED | OFFSET},
+        {.b = 2, .t = 5, .keys = 300, .heads = 2, .kv_heads = 1, .width = 128,
+         .variant = PACKED | OFFSET | DOCUMENTS},
+        {.b = 2, .t = 140, .keys = 331, .heads = 2, .kv_heads = 1, .width = 64,
+         .variant = PACKED | OFFSET | DOCUMENTS},
+        {.b = 1, .t = 90, .keys = 20, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED},
+        {.b = 1, .t = 20, .keys = 150, .heads = 1, .kv_heads = 1, .width = 128, .variant = PACKED},
+        {.b = 2, .t = 140, .keys = 140, .heads = 2, .kv_heads = 1, .width = 64, .variant = PACKED | BLIND},
+        {.b = 1, .t = 130, .keys = 300, .heads = 2, .kv_heads = 2, .width = 128, .variant = PACKED | BLIND | OFFSET},
+        {.b = 2, .t = 70, .keys = 270, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED | OFFSET | BEYOND},
+    };
+    COMPARE_BACKENDS(attention, list, 64); // gradients of queries that see one key are nothing but roundings
 }
 
 TEST(attention_of_later_queries) {
@@ -205,7 +252,7 @@ static void attention_of_not_finite(const Sizes *s) {
 }
 
 TEST(attention_hides_nothing_that_is_not_finite) {
-    static const int64_t places[][2] = {{7, 0}, {331, 128}, {590, 320}}; // queries, and the one
+    static const int64_t places[][2] = {{7, 0}, {331, 128}, {450, 320}}; // queries, and the one
     for (int variant = 0; variant < (int)(sizeof not_finite / sizeof not_finite[0]); variant++)
         for (int where = IN_Q; where <= IN_V; where++) {
             for (int i = 0; i < 3; i++) {

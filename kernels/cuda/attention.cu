@@ -1,0 +1,229 @@
+// Attention, forward, on tensor cores: a block takes 128 queries of one head past the keys that they see, a warp 32 of
+// them. Tiles of keys and values arrive in a two-stage pipeline with one barrier a step; scores, weights and the output
+// stay in registers, with online softmax.
+//
+// What bounds it on an H100 SM, for 16 x 8 scores: 2 D / 16 mma of 1.5 cycles (12 at D = 64, 25 at D = 128), 128 powers
+// of two at 16 a cycle (8), and ldmatrix of 4 cycles. 32 queries a warp feed 4 mma with each ldmatrix of keys or values
+// (16 would feed 2 and be bound by shared memory); with the queries' own that is 3.2 mma each. Products and powers
+// overlap only between warps, so that registers are kept low enough for three blocks an SM at D = 64; at D = 128 the
+// output alone takes 128 registers, and two fit.
+#include "kernels/cuda/attention.cuh"
+
+constexpr int WARPS = 4, THREADS = WARPS * WARP;
+constexpr int M = WARP / 16;         // a lane knows the visible keys of one query of its warp
+constexpr int ROWS = WARPS * WARP;   // queries of a block
+constexpr int KEYS = 64;            // keys of a step
+constexpr unsigned RING = 2 * KEYS;      // keys in shared memory: those of this step and of the next
+
+// How a warp goes through a step: so many keys at a time, and so many columns of its queries kept in registers.
+template <int D> struct Plan;
+template <> struct Plan<64> {
+    static constexpr int KEYS_AT_ONCE = 32, KEPT = 48, BLOCKS_PER_SM = 3;
+};
+template <> struct Plan<128> {
+    static constexpr int KEYS_AT_ONCE = 64, KEPT = 0, BLOCKS_PER_SM = 2;
+};
+
+// A row of an accumulator is spread over four neighbouring lanes.
+static __device__ __forceinline__ float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 1));
+    return fmaxf(x, __shfl_xor_sync(ALL_LANES, x, 2));
+}
+static __device__ __forceinline__ float quad_sum(float x) {
+    x += __shfl_xor_sync(ALL_LANES, x, 1);
+    return x + __shfl_xor_sync(ALL_LANES, x, 2);
+}
+
+// The query of a warp that half `half` of accumulator tile `m` holds for this lane.
+static __device__ __forceinline__ int row_of(int m, int half) {
+    return m * 16 + half * 8 + static_cast<int>(threadIdx.x % WARP / 4);
+}
+
+template <int N>
+static __device__ __forceinline__ void mask_scores(float (&scores)[M][N][4], const KeyRange *visible, int key) {
+    const int first = key + static_cast<int>(threadIdx.x % 4 * 2);
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const int begin = visible[row_of(m, half)].begin - first, end = visible[row_of(m, half)].end - first;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < 2; i++)
+                    if (n * 8 + i < begin || n * 8 + i >= end) scores[m][n][half * 2 + i] = -INFINITY;
+        }
+}
+
+// Of the keys that a lane's queries have met so far. A score that is NaN is not in `maximum` but in `sum`.
+struct OnlineSoftmax {
+    float maximum[M][2]; // of the scores before they are scaled
+    float sum[M][2];     // this lane's share of the sum of 2^(scale (score - maximum))
+
+    __device__ __forceinline__ void begin() {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) maximum[m][half] = -INFINITY, sum[m][half] = 0;
+    }
+
+    // Scores become weights. What the output holds so far shrinks where the maximum grows, which soon becomes rare.
+    template <int N, int COLUMNS>
+    __device__ __forceinline__ void update(float (&scores)[M][N][4], float (&out)[M][COLUMNS][4], float scale) {
+#pragma unroll
+        for (int m = 0; m < M; m++) {
+            float shift[2], correction[2];
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float top = maximum[m][half];
+#pragma unroll
+                for (int n = 0; n < N; n++)
+                    top = fmaxf(top, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
+                top = quad_max(top);
+                shift[half] = top == -INFINITY ? 0 : top * scale;
+                correction[half] = exp2_approx(maximum[m][half] * scale - shift[half]);
+                sum[m][half] *= correction[half];
+                maximum[m][half] = top;
+            }
+            if (__any_sync(ALL_LANES, correction[0] != 1 || correction[1] != 1)) {
+#pragma unroll
+                for (int n = 0; n < COLUMNS; n++)
+#pragma unroll
+                    for (int i = 0; i < 4; i++) out[m][n][i] *= correction[i / 2];
+            }
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    scores[m][n][i] = exp2_approx(scores[m][n][i] * scale - shift[i / 2]);
+                    sum[m][i / 2] += scores[m][n][i];
+                }
+        }
+    }
+
+    // Divides the output by the sum; `lse` belongs to the warp's first query, of which `there` are there.
+    template <int COLUMNS>
+    __device__ __forceinline__ void finish(float (&out)[M][COLUMNS][4], float *lse, int there, const KeyRange *visible,
+                                           float scale) {
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int row = row_of(m, half);
+                const bool sees = visible[row].begin < visible[row].end;
+                const float total = quad_sum(sum[m][half]), top = maximum[m][half];
+                const float inverse = 1 / total;
+#pragma unroll
+                for (int n = 0; n < COLUMNS; n++)
+#pragma unroll
+                    for (int i = half * 2; i < half * 2 + 2; i++) out[m][n][i] = sees ? out[m][n][i] * inverse : 0;
+                const float value = top == -INFINITY ? NAN : top * scale / LOG2_E + logf(total);
+                if (threadIdx.x % 4 == 0 && row < there) lse[row] = sees ? value : -INFINITY;
+            }
+    }
+};
+
+// What a block looks up once a step instead of keeping it in registers.
+struct BlockState {
+    HeadRows<const bf16> k, v;
+    int row; // the first query
+    Sight sight[WARPS];
+    KeyRange visible[ROWS]; // of each query
+
+    __device__ __forceinline__ void set(const AttentionForward<bf16> &t, int first) {
+        const int i = threadIdx.x, query = first + i, sequence = blockIdx.z, kv_head = blockIdx.y / t.group;
+        if (i == 0) k = t.k.rows(sequence, kv_head), v = t.v.rows(sequence, kv_head), row = first;
+        visible[i] = t.visibility.of(sequence, query);
+        const Sight warp = warp_sight(visible[i], query < t.visibility.queries);
+        if (i % WARP == 0) sight[i / WARP] = warp;
+    }
+    __device__ __forceinline__ int begin() const { // of the keys, at a whole step
+        int begin = INT_MAX;
+        for (int i = 0; i < WARPS; i++) begin = min(begin, sight[i].begin);
+        return begin / KEYS * KEYS;
+    }
+    __device__ __forceinline__ int end() const {
+        int end = 0;
+        for (int i = 0; i < WARPS; i++) end = max(end, sight[i].end);
+        return end;
+    }
+};
+
+template <int D> constexpr int TILE_BYTES = (ROWS + 2 * RING) * D * static_cast<int>(sizeof(bf16));
+template <int D> constexpr int SHARED_BYTES = TILE_BYTES<D> + static_cast<int>(sizeof(BlockState));
+
+template <int D>
+__global__ void __launch_bounds__(THREADS, Plan<D>::BLOCKS_PER_SM) attention_forward_kernel(AttentionForward<bf16> t) {
+    constexpr int PART = Plan<D>::KEYS_AT_ONCE;
+    DYNAMIC_SHARED(bf16, shared);
+    const Tile<D> q_tile{shared}, k_ring{shared + ROWS * D}, v_ring{shared + (ROWS + RING) * D};
+    BlockState &block = *reinterpret_cast<BlockState *>(shared + TILE_BYTES<D> / sizeof(bf16));
+    const int head = blockIdx.y, sequence = blockIdx.z, warp = threadIdx.x / WARP;
+    block.set(t, (gridDim.x - 1 - blockIdx.x) * ROWS); // the longest blocks start first
+    __syncthreads();
+
+    const auto load_step = [&](int key) {
+        Tile<D>{k_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(block.k, key);
+        Tile<D>{v_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(block.v, key);
+        cp_async_commit();
+    };
+    WarpRows<D, M, Plan<D>::KEPT> q;
+    if (block.begin() < block.end()) {
+        q_tile.template load_async<ROWS, THREADS>(t.q.rows(sequence, head), block.row);
+        cp_async_commit();
+        load_step(block.begin());
+        cp_async_wait<1>();
+        __syncthreads();
+        q.set(q_tile, warp * WARP);
+    }
+    const KeyRange *visible = block.visible + warp * WARP;
+    const float scale = t.scale * LOG2_E;
+    OnlineSoftmax softmax;
+    softmax.begin();
+    float out[M][D / 8][4];
+    clear(out);
+#pragma unroll 1
+    for (int key = block.begin(); key < block.end(); key += PART) {
+        if (key % KEYS == 0) {
+            cp_async_wait<0>();
+            __syncthreads(); // this step's keys are there, and all warps have left those of the step before
+            if (key + KEYS < block.end()) load_step(key + KEYS);
+        }
+        if (!block.sight[warp].meets(key, PART)) continue;
+        float scores[M][PART / 8][4];
+        dot_rows(scores, q, k_ring, key % RING);
+        if (!block.sight[warp].covers(key, PART)) mask_scores(scores, visible, key);
+        softmax.update(scores, out, scale);
+        add_weighted_rows<D>(out, scores, v_ring, key % RING);
+    }
+    const int first = block.row + warp * WARP;
+    float *lse = t.lse + (static_cast<int64_t>(sequence) * t.heads + head) * t.visibility.queries + first;
+    softmax.finish(out, lse, t.visibility.queries - first, visible, scale);
+    store_rows<D>(t.out.rows(sequence, head), block.row, out, q_tile, warp * WARP);
+}
+
+template <int D> static void queue_forward(const AttentionForward<bf16> &t, int64_t sequences) {
+    cuda_allow_shared(attention_forward_kernel<D>, SHARED_BYTES<D>);
+    const dim3 grid((t.visibility.queries + ROWS - 1) / ROWS, t.heads, sequences);
+    QUEUE(attention_forward_kernel<D>, grid, THREADS, SHARED_BYTES<D>, t);
+}
+
+void cuda_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
+    REQUIRE(mask->scale > 0, "attention scales scores by %g", mask->scale);
+    const int query_heads = static_cast<int>(heads->q.shape[2]), kv_heads = static_cast<int>(heads->k.shape[2]);
+    by_dtype(out.dtype, [&](auto zero) {
+        using T = decltype(zero);
+        const AttentionForward<T> t = {
+            heads_of<T>(out), elements<float>(lse), heads_of<const T>(heads->q), heads_of<const T>(heads->k),
+            heads_of<const T>(heads->v), visibility_of(heads, mask), query_heads, query_heads / kv_heads,
+            static_cast<float>(mask->scale)};
+        if constexpr (sizeof(T) == sizeof(bf16)) {
+            if (attention_fits_tensor_cores(heads, out)) {
+                if (t.q.width <= 64) queue_forward<64>(t, out.shape[0]);
+                else queue_forward<128>(t, out.shape[0]);
+                return;
+            }
+        }
+        attention_forward_plain(t, out.shape[0]);
+    });
+}
