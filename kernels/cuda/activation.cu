@@ -158,7 +158,8 @@ __global__ void __launch_bounds__(DOWN *WARP) backward_pass(Pass<T> p) {
 }
 
 // sums += the chunks of each column.
-__global__ void __launch_bounds__(DOWN *WARP) add_chunks(float *sums, const float *partial, int chunks, int64_t columns) {
+__global__ void __launch_bounds__(DOWN *WARP)
+    add_chunks(float *sums, const float *partial, int chunks, int64_t columns) {
     SHARED(float, block, [DOWN][WARP]);
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * WARP, c = first + lane;

@@ -118,7 +118,7 @@ static bool may_ask(const GemmShape *s) {
            s->out_stride % 8 == 0;
 }
 
-// Only algorithms whose sums have one order: parts of a sum, where it is cut, are added in a step of their own, in fp32.
+// Only algorithms whose sums have one order: where a sum is cut, its parts are added in a step of their own, in fp32.
 static cublasLtMatmulPreference_t make_preference(const GemmShape *s) {
     cublasLtMatmulPreference_t preference;
     CUBLAS(cublasLtMatmulPreferenceCreate(&preference));

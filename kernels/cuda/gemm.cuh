@@ -21,8 +21,8 @@ typedef enum {
 } Epilogue;
 enum { EPILOGUES = EPILOGUE_ROW_SUMS + 1 };
 
-// Everything that the choice of an algorithm depends on. Strides are from row to row as the matrix lies in memory, steps
-// from matrix to matrix of a batch (0 where there is one matrix); all in elements.
+// Everything that the choice of an algorithm depends on. In elements, strides are from row to row as the matrix lies in
+// memory, and steps from matrix to matrix of a batch (0 where there is one matrix).
 #define GEMM_SHAPE(F)                                                                         \
     F(rows) F(columns) F(inner) F(batch)                                                      \
     F(a_stride) F(b_stride) F(c_stride) F(out_stride) F(aux_stride)                           \

@@ -1,5 +1,5 @@
 // A product of our own, for what cuBLASLt does not take: any sizes, strides and alignment. A block computes a tile of
-// out, a thread 4 x 4 elements of it. Sums are taken in order, of PART products at a time, so that long ones stay exact.
+// out, a thread 4 x 4 elements of it. Sums are taken in order, PART products at a time, so that long ones stay exact.
 #include "kernels/cuda/gemm.cuh"
 
 constexpr int TILE = 64, DEPTH = 16, SIDE = 4, ACROSS = TILE / SIDE, PLAIN_THREADS = ACROSS * ACROSS,

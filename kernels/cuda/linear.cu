@@ -140,8 +140,9 @@ static int64_t step_of(Tensor t) { return t.shape[0] > 1 ? t.stride[0] : 0; }
 void cuda_matrix_product(const MatrixProduct *p) {
     Tensor c = p->beta != 0 ? p->c : p->out;
     int64_t inner = p->a.shape[p->a_transposed ? 1 : 2];
-    REQUIRE(p->out.rank == 3 && p->a.rank == 3 && p->b.rank == 3 && p->a.shape[p->a_transposed ? 2 : 1] == p->out.shape[1] &&
-                p->b.shape[p->b_transposed ? 1 : 2] == p->out.shape[2] && p->b.shape[p->b_transposed ? 2 : 1] == inner &&
+    int a_rows = p->a_transposed ? 2 : 1, b_rows = p->b_transposed ? 2 : 1;
+    REQUIRE(p->out.rank == 3 && p->a.rank == 3 && p->b.rank == 3 && p->a.shape[a_rows] == p->out.shape[1] &&
+                p->b.shape[3 - b_rows] == p->out.shape[2] && p->b.shape[b_rows] == inner &&
                 p->a.shape[0] == p->out.shape[0] && p->b.shape[0] == p->out.shape[0],
             "(%ld, %ld) from an inner side of %ld", (long)p->out.shape[1], (long)p->out.shape[2], (long)inner);
     REQUIRE(p->a.dtype == p->out.dtype && p->b.dtype == p->out.dtype && c.dtype == p->out.dtype &&

@@ -1,5 +1,5 @@
-// Recorded programs, as CUDA graphs. The first time that a program is asked for its calls run as they come: that is when
-// the products are measured. The second time they are recorded.
+// Recorded programs, as CUDA graphs. The first time that a program is asked for, its calls run as they come: that is
+// when the products are measured. The second time they are recorded.
 #pragma once
 
 #include "kernels/cuda/cuda.cuh"

@@ -87,8 +87,8 @@ static bool find_device(Errors *errors) {
     if (error == cudaErrorInsufficientDriver)
         return errors_add(errors, EXIT_USAGE, "device: no NVIDIA driver answers; install one, or use device=cpu");
     if (error == cudaErrorNoDevice || error == cudaSuccess)
-        return errors_add(errors, EXIT_USAGE, "device: the NVIDIA driver shows no GPU; look at CUDA_VISIBLE_DEVICES and "
-                          "nvidia-smi, or use device=cpu");
+        return errors_add(errors, EXIT_USAGE, "device: the NVIDIA driver shows no GPU; look at CUDA_VISIBLE_DEVICES "
+                          "and nvidia-smi, or use device=cpu");
     return errors_add(errors, EXIT_USAGE, "device: no GPU can be used: %s (%s); look at nvidia-smi, or use device=cpu",
                       cudaGetErrorString(error), cudaGetErrorName(error));
 }
@@ -101,8 +101,8 @@ static bool probe_device(Errors *errors) {
     cudaError_t error = cudaSetDevice(0);
     if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, 0);
     if (error == cudaSuccess && properties.major < 8)
-        return errors_add(errors, EXIT_USAGE, "device: %s has compute capability %d.%d, and 8.0 is needed; use device=cpu",
-                          properties.name, properties.major, properties.minor);
+        return errors_add(errors, EXIT_USAGE, "device: %s has compute capability %d.%d, and 8.0 is needed; use "
+                          "device=cpu", properties.name, properties.major, properties.minor);
     if (error == cudaSuccess) {
         LAUNCH(probe, 1, 1, 0, NULL);
         error = cudaGetLastError();
