@@ -55,6 +55,17 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
     return __ushort_as_bfloat16(static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
 }
 inline __nv_bfloat16 __float2bfloat16(float x) { return __float2bfloat16_rn(x); }
+// By way of the float below x in size, made odd where x is not that float: so it is rounded once.
+inline __nv_bfloat16 __double2bfloat16(double x) {
+    float value = static_cast<float>(x);
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    if (value == x || x != x) return __float2bfloat16_rn(value);
+    if (std::fabs(static_cast<double>(value)) > std::fabs(x)) bits--;
+    bits |= 1;
+    memcpy(&value, &bits, sizeof bits);
+    return __float2bfloat16_rn(value);
+}
 inline __nv_bfloat16 __float2bfloat16_rz(float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
