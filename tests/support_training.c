@@ -57,13 +57,15 @@ static void open_batches(Trainer *t) {
 }
 
 static void open_trainer(Trainer *t, const Training *training) {
-    const Kernels *k = training->recorded ? training->kernels : checked_kernels(training->kernels);
+    const Kernels *k = training->checked ? checked_kernels(training->kernels) : training->kernels;
     DType wide = training->compute == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32;
     GptSetup setup = {.compute = training->compute, .wide = wide, .batch = SEQUENCES, .length = LENGTH,
                       .recompute = training->recompute, .training = true};
     Errors errors = {0};
     checked_want_finite(true);
     k->open(2, &errors);
+    require_no_errors(&errors);
+    if (training->choices && training->choices->size > 0) k->read_choices(text_string(training->choices), &errors);
     require_no_errors(&errors);
     gpt_plan(&t->gpt, k, &shapes[training->shape], &setup);
     gpt_open(&t->gpt, &errors);
@@ -138,5 +140,6 @@ void training_run(const Training *training, double *losses, uint64_t *hash) {
     *hash = hash_tensor(k, t.gpt.weights, 0xcbf29ce484222325u);
     *hash = hash_tensor(k, t.optim.z, *hash);
     *hash = hash_tensor(k, t.optim.state, *hash);
+    if (training->choices && training->choices->size == 0) k->write_choices(training->choices);
     close_trainer(&t);
 }

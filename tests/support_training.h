@@ -13,7 +13,8 @@ typedef struct {
     const char *recipe; // assignments, as optim_settings_read takes them
     int64_t steps;
     int recompute;
-    bool recorded; // through kernels_run, as `train` does; else every call is made, and checked against kernels.h
+    bool checked;  // every call against kernels.h; nothing is recorded then
+    Text *choices; // that the backend made: read before the run where there are some, written behind it; or NULL
 } Training;
 
 // Losses of all steps, and a hash of the final state of everything that training changes: equal bits, equal hash.

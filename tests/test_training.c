@@ -45,7 +45,7 @@ static Training by(const Training *training, const Kernels *kernels, DType compu
 static Training training_of(const Recipe *recipe, int row, char text[NAME]) {
     recipe_text(text, recipe->name);
     return (Training){.kernels = device, .compute = DTYPE_F32, .shape = row % TRAINING_SHAPES, .recipe = text,
-                      .steps = is_long(recipe->name) ? LONG : SHORT, .recompute = row % 3, .recorded = true};
+                      .steps = is_long(recipe->name) ? LONG : SHORT, .recompute = row % 3, .checked = row % 2 == 0};
 }
 
 TEST(fp32_losses_are_those_of_another_backend) {
@@ -97,45 +97,67 @@ TEST(bf16_losses_are_as_near_as_rounding_allows) {
 
 // ---- equal bits ----
 
-static void check_equal(const char *what, const Training *a, const Training *b) {
-    double first[LONG], second[LONG];
+// The second run multiplies as the first one chose to. `direct`: and records nothing.
+static void check_equal(const char *what, const Training *first, const Training *second, bool direct) {
+    Training runs[] = {*first, *second};
+    Text choices = {0};
+    double losses[2][LONG];
     uint64_t hash[2];
-    training_run(a, first, &hash[0]);
-    training_run(b, second, &hash[1]);
-    for (int64_t i = 0; i < a->steps; i++)
-        if (first[i] != second[i])
-            fail_msg("%s: shape %d, %s, step %ld: %.17g and %.17g", what, a->shape, a->recipe, (long)i + 1, first[i],
-                     second[i]);
-    if (hash[0] != hash[1]) fail_msg("%s: shape %d, %s: the states differ", what, a->shape, a->recipe);
+    for (int i = 0; i < 2; i++) {
+        runs[i].choices = &choices;
+        if (i == 1 && direct) setenv("THALWEG_GRAPHS", "0", 1);
+        training_run(&runs[i], losses[i], &hash[i]);
+    }
+    unsetenv("THALWEG_GRAPHS");
+    text_close(&choices);
+    for (int64_t i = 0; i < first->steps; i++)
+        if (losses[0][i] != losses[1][i])
+            fail_msg("%s: shape %d, %s, step %ld: %.17g and %.17g", what, first->shape, first->recipe, (long)i + 1,
+                     losses[0][i], losses[1][i]);
+    if (hash[0] != hash[1]) fail_msg("%s: shape %d, %s: the states differ", what, first->shape, first->recipe);
 }
 
 // Four steps: the first runs directly, the second is recorded, the others are replayed.
-static const char *const recipes[TRAINING_SHAPES] = {"adamw", "amuse", "normuon", "mars"};
-
 static Training equal_training(int shape, DType compute, char text[NAME]) {
+    static const char *const recipes[TRAINING_SHAPES] = {"adamw", "amuse", "normuon", "mars"};
     recipe_text(text, recipes[shape]);
-    return (Training){.kernels = device, .compute = compute, .shape = shape, .recipe = text, .steps = 4,
-                      .recorded = true};
+    return (Training){.kernels = device, .compute = compute, .shape = shape, .recipe = text, .steps = 4};
 }
+
+static DType narrow(void) { return device->is_host() ? DTYPE_F32 : DTYPE_BF16; }
 
 TEST(recorded_and_direct_steps_are_equal) {
     for (int shape = 0; shape < TRAINING_SHAPES; shape++)
-        for (int bf16 = 0; bf16 < (device->is_host() ? 1 : 2); bf16++) {
+        for (int i = 0; i < (device->is_host() ? 1 : 2); i++) {
             char text[NAME];
-            Training recorded = equal_training(shape, bf16 ? DTYPE_BF16 : DTYPE_F32, text), direct = recorded;
-            direct.recorded = false;
-            check_equal("recorded and direct", &recorded, &direct);
+            Training training = equal_training(shape, i == 0 ? DTYPE_F32 : DTYPE_BF16, text);
+            check_equal("recorded and direct", &training, &training, true);
         }
 }
 
 TEST(recomputing_changes_no_bit_of_a_step) {
+    setenv("THALWEG_FUSE", "0", 1); // a fused activation may round otherwise
     for (int shape = 0; shape < TRAINING_SHAPES; shape++)
         for (int level = 1; level <= 2; level++) {
             char text[NAME];
-            Training kept = equal_training(shape, device->is_host() ? DTYPE_F32 : DTYPE_BF16, text), again = kept;
+            Training kept = equal_training(shape, narrow(), text), again = kept;
             again.recompute = level;
-            if (!device->is_host()) setenv("THALWEG_FUSE", "0", 1); // a fused activation may round otherwise
-            check_equal("recomputed", &kept, &again);
-            unsetenv("THALWEG_FUSE");
+            check_equal("recomputed", &kept, &again, false);
+        }
+    unsetenv("THALWEG_FUSE");
+}
+
+// As often as there is time for.
+TEST(repeated_runs_are_equal) {
+#if defined THALWEG_CUDA && !THALWEG_SIMULATED
+    enum { REPEATS = 25 }; // of four steps each
+#else
+    enum { REPEATS = 1 };
+#endif
+    for (int shape = 0; shape < TRAINING_SHAPES; shape++)
+        for (int i = 0; i < REPEATS; i++) {
+            char text[NAME];
+            Training training = equal_training(shape, narrow(), text);
+            check_equal("repeated", &training, &training, false);
         }
 }
