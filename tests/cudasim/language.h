@@ -225,6 +225,10 @@ inline double rsqrt(double x) { return 1.0 / std::sqrt(x); }
 inline float __expf(float x) { return std::exp(x); }
 inline float __logf(float x) { return std::log(x); }
 inline float __log2f(float x) { return std::log2(x); }
+inline void sincospif(float x, float *sine, float *cosine) {
+    *sine = static_cast<float>(std::sin(x * M_PI));
+    *cosine = static_cast<float>(std::cos(x * M_PI));
+}
 inline float __fdividef(float a, float b) { return a / b; }
 inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fsqrt_rn(float x) { return std::sqrt(x); }

@@ -1,6 +1,8 @@
 // Device memory. It is one region of address space that nothing may touch but a kernel, a copy or a library stand-in
-// while it runs, as on a GPU: host code that reads or writes it faults. Every allocation begins as poison and lies
-// between guards, which are checked after each launch. Under AddressSanitizer allocations have its red zones instead.
+// while it runs, as on a GPU: host code that reads or writes it faults. Only large allocations, in the region's second
+// half, stay accessible, because changing their protection at every launch would take longer than most launches. Every
+// allocation begins as poison and lies between guards, which are checked after each launch. Under AddressSanitizer
+// allocations have its red zones instead.
 #include "tests/cudasim/cudasim_internal.h"
 
 #include <cstdio>
@@ -15,14 +17,15 @@ std::recursive_mutex api_mutex;
 namespace {
 
 constexpr size_t CAPACITY = size_t{16} << 30; // of the simulated device
-constexpr size_t REGION = 4 * CAPACITY;       // address space: room for gaps between allocations
+constexpr size_t HALF = 2 * CAPACITY;         // address space: room for gaps between allocations
+constexpr size_t LARGE = 32 << 20;            // never protected
 constexpr size_t ALIGNMENT = 256;             // what cudaMalloc promises
 constexpr size_t GUARD = CUDASIM_ASAN ? 0 : 256;
 constexpr size_t HUGE_PAGE = 2 << 20; // the protection of huge pages changes in microseconds
 constexpr unsigned char GUARD_BYTE = 0xa5;
 
 char *region;
-size_t region_used; // whole huge pages, from the region's start
+size_t region_used; // whole huge pages, from the region's start, that are protected and opened
 int accesses;       // DeviceAccess alive
 std::map<char *, size_t> device_allocations, pinned_allocations;
 size_t device_bytes;
@@ -40,25 +43,30 @@ void protect(int protection) {
 }
 
 void open_region() {
-    void *space = mmap(nullptr, REGION + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (space == MAP_FAILED) {
+    void *space = mmap(nullptr, 2 * HALF + HUGE_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    region = reinterpret_cast<char *>(rounded_up(reinterpret_cast<size_t>(space), HUGE_PAGE));
+    if (space == MAP_FAILED || mprotect(region + HALF, HALF, PROT_READ | PROT_WRITE) != 0) {
         perror("cudasim: mmap");
         abort();
     }
-    region = reinterpret_cast<char *>(rounded_up(reinterpret_cast<size_t>(space), HUGE_PAGE));
-    madvise(region, REGION, MADV_HUGEPAGE);
+    madvise(region, 2 * HALF, MADV_HUGEPAGE);
 }
 
-// The first gap that is large enough.
+// The first gap of its half that is large enough.
 char *take_from_region(size_t bytes) {
     if (!region) open_region();
-    char *place = region + GUARD;
-    for (const auto &[start, size] : device_allocations) {
-        if (start >= place + extent(bytes) + GUARD) break;
-        place = start + extent(size) + GUARD;
+    char *half = bytes < LARGE ? region : region + HALF, *place = half + GUARD;
+    for (auto next = device_allocations.lower_bound(half); next != device_allocations.end(); ++next) {
+        if (next->first >= place + extent(bytes) + GUARD) break;
+        place = next->first + extent(next->second) + GUARD;
     }
-    if (place + extent(bytes) > region + REGION) return nullptr;
-    region_used = std::max(region_used, rounded_up(static_cast<size_t>(place + extent(bytes) - region), HUGE_PAGE));
+    const size_t end = rounded_up(static_cast<size_t>(place + extent(bytes) - half), HUGE_PAGE);
+    if (end > HALF) return nullptr;
+    if (half == region && end > region_used) {
+        region_used = end;
+        // A mark apart from the protection, so that the kernel does not join and split areas at every change of it.
+        madvise(region, region_used, MADV_DONTDUMP);
+    }
     return place;
 }
 
@@ -128,7 +136,7 @@ DeviceAccess::~DeviceAccess() {
 bool is_device_address(const void *address) {
     const char *at = static_cast<const char *>(address);
     if (CUDASIM_ASAN) return holder(device_allocations, address) != nullptr;
-    return at >= region && at < region + REGION && region;
+    return region && at >= region && at < region + 2 * HALF;
 }
 
 Allocation allocation_of(const void *address) {
