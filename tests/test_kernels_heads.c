@@ -152,7 +152,10 @@ TEST(attention_of_wide_heads) {
     COMPARE_BACKENDS(attention, list, 32);
 }
 
-// Rows that tensor cores can take, at and around the edges of tiles.
+// Rows that tensor cores can take. Weights and gradients of scores are operands there, in bf16: their roundings, which
+// the judge does not make, may add 2^-10 of the largest number.
+static void compare_packed(const Sizes *sizes) { compare_backends_by_dtype(attention, sizes, 64, 0x1p14); }
+
 TEST(attention_of_packed_rows) {
     static const Sizes list[] = {
         {.b = 1, .t = 1, .keys = 1, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED},
@@ -168,7 +171,7 @@ TEST(attention_of_packed_rows) {
         {.b = 1, .t = 70, .keys = 70, .heads = 1, .kv_heads = 1, .width = 80, .variant = PACKED},
         {.b = 1, .t = 33, .keys = 33, .heads = 2, .kv_heads = 2, .width = 112, .variant = PACKED},
     };
-    COMPARE_BACKENDS(attention, list, 32);
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) compare_packed(&list[i]);
 }
 
 TEST(attention_of_packed_rows_with_masks) {
@@ -184,7 +187,7 @@ TEST(attention_of_packed_rows_with_masks) {
         {.b = 1, .t = 130, .keys = 300, .heads = 2, .kv_heads = 2, .width = 128, .variant = PACKED | BLIND | OFFSET},
         {.b = 2, .t = 70, .keys = 270, .heads = 1, .kv_heads = 1, .width = 64, .variant = PACKED | OFFSET | BEYOND},
     };
-    COMPARE_BACKENDS(attention, list, 64); // gradients of queries that see one key are nothing but roundings
+    for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) compare_packed(&list[i]);
 }
 
 TEST(attention_of_later_queries) {

@@ -53,7 +53,7 @@ static inline Visibility visibility_of(const AttentionHeads *heads, const Attent
 
 // What WARP neighbouring queries see, those aside that are not there.
 struct alignas(16) Sight {
-    int begin, end;             // all keys that any of them sees lie here; nothing where begin >= end
+    int begin, end;               // all keys that any of them sees lie here; nothing where begin >= end
     int common_begin, common_end; // every one of them sees these
 
     __device__ __forceinline__ bool meets(int key, int keys) const { return begin < key + keys && key < end; }
@@ -84,7 +84,7 @@ template <class T> struct AttentionForward {
 
 // ---- backward ----
 
-// What backward needs of a query: its weights are 2^(scale log2(e) q k' - lse), and dscores = weights (dout v' - delta).
+// What backward needs of a query: weights are 2^(scale log2(e) q k' - lse), and dscores = weights (dout v' - delta).
 struct alignas(16) QueryRow {
     float lse; // to base 2; infinite where the query sees nothing or is not there: all weights are 0
     float delta;

@@ -1,11 +1,11 @@
 // Attention, backward, on tensor cores and without atomics. One kernel owns tiles of keys and sums dK and dV over the
-// queries, another owns tiles of queries and sums dQ over the keys; both compute the weights again from lse. These are 7
+// queries, another owns tiles of queries and sums dQ over the keys; both compute the weights again from lse. That is 7
 // products where 5 would do with atomics, and gradients that come out the same every time.
 //
-// With scores of 16 x 8, the products take 1.5 cycles of an H100 SM per mma, and each ldmatrix takes 4. Warps own 32
-// keys or queries, so that an ldmatrix of the other side feeds 4 mma; what a warp owns is read again for each product
-// (dQ at D = 64 keeps it), since the sums take 128 registers. That makes 2.7 mma per ldmatrix for dK and dV, 4 for dQ; at
-// D = 128 the sums of 32 keys would not fit: 16 keys, 64 queries at a time, 1.8 and 2.4. Two blocks fit an SM.
+// Of an H100 SM an mma takes 1.5 cycles and an ldmatrix 4. Warps own 32 keys or queries, so that an ldmatrix of the
+// other side feeds 4 mma; what a warp owns is read again for each product (dQ at D = 64 keeps it), since the sums take
+// up to 128 registers. That makes 2.7 mma per ldmatrix for dK and dV and 4 for dQ at D = 64. At D = 128 the sums of 32
+// keys would not fit: 16 keys, with 64 queries at once, make 1.8, and dQ 2.4. Two blocks fit an SM.
 #include "kernels/cuda/attention.cuh"
 
 #include <algorithm>
@@ -119,9 +119,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
     Stage *stages = reinterpret_cast<Stage *>(shared + 2 * KEYS * D);
     const int first_key = blockIdx.x * KEYS; // the first keys meet the most queries, and start first
     const int kv_head = blockIdx.y, sequence = t.first_sequence + blockIdx.z;
-    const KeyRange met =
-        steps_that_meet(t.sights_here(), t.padded / QUERY_ROWS, first_key, KEYS, warp_steps);
-    const int steps = met.end - met.begin; // of each head
+    const KeyRange met = steps_that_meet(t.sights_here(), t.padded / QUERY_ROWS, first_key, KEYS, warp_steps);
+    const int steps = max(met.end, met.begin) - met.begin; // of each head
 
     const auto load_step = [&](int i) {
         const int head = kv_head * t.group + i / steps, step = met.begin + i % steps;
@@ -226,8 +225,9 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
         return KeyRange{all.begin / KEYS * KEYS, all.end};
     };
     const auto load_step = [&](int key) {
-        Tile<D>{k_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.k.rows(sequence, head / t.group), key);
-        Tile<D>{v_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.v.rows(sequence, head / t.group), key);
+        const int kv_head = head / t.group;
+        Tile<D>{k_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.k.rows(sequence, kv_head), key);
+        Tile<D>{v_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.v.rows(sequence, kv_head), key);
         cp_async_commit();
     };
 

@@ -1,5 +1,5 @@
-// Attention without tensor cores: fp32, which stays IEEE fp32, and bf16 heads that tensor cores cannot take. Any strides,
-// heads of up to 256 columns. The same passes over the same kinds of tiles, in fp32 in shared memory; a thread holds
+// Attention without tensor cores: fp32, which stays IEEE fp32, and bf16 heads that tensor cores cannot take. Any
+// strides, heads of up to 256 columns. The same passes over tiles, which are fp32 in shared memory; a thread holds
 // ROWS / 16 times ROWS / 16 scores and ROWS / 16 times D / 16 outputs.
 #include "kernels/cuda/attention.cuh"
 

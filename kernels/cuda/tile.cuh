@@ -56,8 +56,8 @@ template <int D> struct Tile {
     }
 };
 
-// The A operand of a warp, M x 16 rows of a tile and all D columns: the first KEPT of them stay in registers, the others
-// are read whenever they are needed.
+// The A operand of a warp, M x 16 rows of a tile and all D columns: the first KEPT of them stay in registers, the
+// others are read whenever they are needed.
 template <int D, int M, int KEPT> struct WarpRows {
     Tile<D> tile;
     int row0;
