@@ -154,13 +154,14 @@ TEST(programs_are_queued_once_where_the_backend_records) {
 // ---- what the CUDA backend records and chooses ----
 
 // A layer forward and backward, in which every product is also one that can be fused.
-enum { ROWS = 24, INNER = 32, WIDTH = 48, OUTS = 5 };
+enum { ROWS = 24, INNER = 32, WIDTH = 48 };
 typedef struct {
     const Kernels *k;
     char *memory;
     size_t bytes;
-    Tensor in, weight, bias, back, pre;                 // inputs, and what stays between the calls
-    Tensor out, dpre, room, din, dweight, dbias, dback; // outputs
+    Tensor in, weight, bias, back, dback;             // inputs
+    Tensor out, pre, dpre, room, din, dweight, dbias; // outputs
+    Tensor dother;                                    // of a weight without a bias
 } Layer;
 
 static Tensor place(Layer *layer, DType dtype, int64_t rows, int64_t columns) {
@@ -191,6 +192,7 @@ static void open_layer(Layer *layer) {
     layer->dpre = place(layer, DTYPE_BF16, ROWS, WIDTH), layer->room = place(layer, DTYPE_BF16, ROWS, WIDTH);
     layer->din = place(layer, DTYPE_BF16, ROWS, INNER), layer->dweight = place(layer, DTYPE_F32, WIDTH, INNER);
     layer->dbias = place(layer, DTYPE_F32, WIDTH, 0), layer->dback = place(layer, DTYPE_BF16, INNER, WIDTH);
+    layer->dother = place(layer, DTYPE_F32, INNER, WIDTH);
     fill(k, layer->in, 1), fill(k, layer->weight, 2), fill(k, layer->bias, 3), fill(k, layer->back, 4);
     fill(k, layer->dback, 5);
 }
@@ -207,13 +209,14 @@ static void queue_layer(void *context) {
     l->k->linear_backward_activation(&(ActivationBackward){l->dpre, l->dbias, l->room, l->back, l->dback, l->pre,
                                                            ACTIVATION_GELU});
     l->k->linear_backward_weight(l->dweight, l->dbias, l->dpre, l->in);
+    l->k->linear_backward_weight(l->dother, TENSOR_NONE, l->back, l->out);
     l->k->linear_backward_input(l->din, l->dpre, l->weight);
 }
 
 // All that one run makes of these inputs; sums begin at 0.
 typedef struct {
     uint16_t pre[ROWS * WIDTH], out[ROWS * WIDTH], dpre[ROWS * WIDTH], din[ROWS * INNER];
-    float dweight[WIDTH * INNER], dbias[WIDTH];
+    float dweight[WIDTH * INNER], dother[INNER * WIDTH], dbias[WIDTH];
 } Outcome;
 
 static void run_layer(Layer *layer, uint32_t seed, bool program, Outcome *outcome) {
@@ -221,12 +224,14 @@ static void run_layer(Layer *layer, uint32_t seed, bool program, Outcome *outcom
     const Kernels *k = layer->k;
     fill(k, layer->in, seed);
     k->upload(layer->dweight, zeros);
+    k->upload(layer->dother, zeros);
     k->upload(layer->dbias, zeros);
     if (program) kernels_run(k, 1, queue_layer, layer);
     else queue_layer(layer);
     k->download(outcome->pre, layer->pre), k->download(outcome->out, layer->out);
     k->download(outcome->dpre, layer->dpre), k->download(outcome->din, layer->din);
     k->download(outcome->dweight, layer->dweight), k->download(outcome->dbias, layer->dbias);
+    k->download(outcome->dother, layer->dother);
 }
 
 TEST(a_program_does_the_same_when_it_is_measured_recorded_and_replayed) {

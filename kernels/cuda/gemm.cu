@@ -110,12 +110,12 @@ static void make_operation(GemmPlan *plan) {
 
 // ---- algorithms ----
 
-// Whether the library may be asked. Fused epilogues need whole packs everywhere, and are wanted in bf16 only.
+// Whether the library may be asked: vectors beside the product must be aligned, and rows of `aux`, which is there in
+// bf16 only.
 static bool may_ask(const GemmShape *s) {
     if (s->epilogue == EPILOGUE_BIAS) return s->alignment == 16;
     if (s->epilogue < EPILOGUE_BIAS) return true;
-    return s->in_dtype == DTYPE_BF16 && s->alignment == 16 && s->columns % 8 == 0 && s->aux_stride % 8 == 0 &&
-           s->out_stride % 8 == 0;
+    return s->in_dtype == DTYPE_BF16 && s->alignment == 16 && s->aux_stride % 8 == 0;
 }
 
 // Only algorithms whose sums have one order: where a sum is cut, its parts are added in a step of their own, in fp32.
