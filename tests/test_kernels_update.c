@@ -180,9 +180,9 @@ static void many_segments(const Sizes *s) {
     int64_t end = 0;
     for (int i = 0; i < MANY; i++) {
         int direction = DIRECTION_GIVEN + 1 + i % (DIRECTION_COUNT - 1);
-        segments[i] = (Segment){.offset = end + i % 2, .count = i == 700 ? LONG : 1 + i % 4, .gap = -1, .route = i / 3 % 2,
-                                .direction = direction, .decay_at = i % 3, .lr_scale = 1, .decay_scale = 1,
-                                .move_scale = 1};
+        segments[i] = (Segment){.offset = end + i % 2, .count = i == 700 ? LONG : 1 + i % 4, .gap = -1,
+                                .route = i / 3 % 2, .direction = direction, .decay_at = i % 3,
+                                .lr_scale = 1, .decay_scale = 1, .move_scale = 1};
         for (int slot = 0; slot < SEGMENT_SLOTS; slot++)
             segments[i].slot[slot] = slot < slots[direction] ? slot * MOST + end : -1;
         if (i % 5 < 2) segments[i].gap = 3 * MOST + end;
@@ -314,8 +314,8 @@ TEST(directions_by_hand) {
 }
 
 // Without epsilon, in fp32: gradients whose squares vanish or have few digits move nothing far.
-static void no_long_steps(const Sizes *sizes) {
-    (void)sizes;
+static void no_long_steps(const Sizes *s) {
+    (void)s;
     enum { COUNT = 64, STEPS = 20 };
     Segment all = {.count = COUNT, .gap = -1, .slot = {0, COUNT, -1, -1, -1, -1}, .direction = DIRECTION_ADAM,
                    .lr_scale = 1, .decay_scale = 1, .move_scale = 1};
@@ -467,7 +467,8 @@ TEST(weights_are_between_the_iterates) {
     for (int mode = 0; mode < MODES; mode++)
         for (int way = 0; way <= SKIP; way++) {
             compare_threads(interpolated, &(Sizes){.in = 1703, .variant = variant_of(DIRECTION_ADAM, mode, way)});
-            compare_backends(interpolated, &(Sizes){.in = ALIGNED, .variant = variant_of(DIRECTION_ADAM, mode, way)}, 32);
+            compare_backends(interpolated, &(Sizes){.in = ALIGNED, .variant = variant_of(DIRECTION_ADAM, mode, way)},
+                             32);
         }
 }
 

@@ -2,7 +2,7 @@
 // on the shape alone; factors are of any size, so numbers meet them in fp64 as well.
 #include "kernels/cuda/segments.cuh"
 
-enum { MATRIX_THREADS = 256, MATRIX_WARPS = MATRIX_THREADS / WARP, LOADS = 4, CHUNK = 8192, SCALING_BLOCKS = 1024 };
+enum { MATRIX_THREADS = 256, MATRIX_WARPS = MATRIX_THREADS / WARP, LOADS = 4, CHUNK = 8192, SCALING_BLOCKS = 256 };
 
 // Rows of a matrix are contiguous, the batch may be a part of a wider one.
 template <class T> struct MatrixBatch {

@@ -56,6 +56,6 @@ void cuda_stream(const Tensor *tensors, int64_t count, int64_t first_updated, in
     pass.share = first_overwritten > 0 ? 1.0f / static_cast<float>(first_overwritten) : 0;
     if (blocks > most) blocks = most;
     pass.total = static_cast<float *>(cuda_scratch(blocks * STREAM_THREADS * sizeof(float)));
-    QUEUE(stream_all, static_cast<unsigned>(blocks), STREAM_THREADS, 0, pass, fits ? all / STREAM_PACK * STREAM_PACK : 0,
-          all);
+    int64_t whole = fits ? all / STREAM_PACK * STREAM_PACK : 0;
+    QUEUE(stream_all, static_cast<unsigned>(blocks), STREAM_THREADS, 0, pass, whole, all);
 }

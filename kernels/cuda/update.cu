@@ -1,8 +1,8 @@
 // The update of the flat buffers in one pass over memory, and what is read out of them. Blocks stay and take one tile
-// after another; of memory, not of arithmetic, there is never enough.
+// after another. Memory bounds all of it: enough loads are under way with one pack of each buffer a thread.
 #include "kernels/cuda/directions.cuh"
 
-enum { BLOCKS_PER_MULTIPROCESSOR = 4, PACK = 4 }; // of the 64 registers a thread; elements
+enum { BLOCKS_PER_MULTIPROCESSOR = 4, PACK = 4 }; // at 64 registers a thread; elements
 
 // An update as kernels see it.
 struct FlatUpdate {
@@ -114,7 +114,8 @@ struct Shares {
 };
 
 template <class T>
-__global__ void __launch_bounds__(TILE_THREADS, BLOCKS_PER_MULTIPROCESSOR) interpolate_segments(T *out, FlatUpdate u, Shares shares) {
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS_PER_MULTIPROCESSOR)
+interpolate_segments(T *out, FlatUpdate u, Shares shares) {
     SHARED(TileTable, table, );
     int tiles = count_tiles(table, u.segments);
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
@@ -135,7 +136,8 @@ void cuda_interpolate(Tensor out, const Update *update, const double share[RECIP
 }
 
 // e += share (x - e)
-__global__ void __launch_bounds__(TILE_THREADS, BLOCKS_PER_MULTIPROCESSOR) readout_segments(float *readout, FlatUpdate u) {
+__global__ void __launch_bounds__(TILE_THREADS, BLOCKS_PER_MULTIPROCESSOR)
+readout_segments(float *readout, FlatUpdate u) {
     SHARED(TileTable, table, );
     if (u.status[STATUS_SKIP] != 0) return;
     float share = static_cast<float>(u.scalars->readout);
