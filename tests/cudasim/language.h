@@ -234,10 +234,6 @@ inline float __frcp_rn(float x) { return 1.0f / x; }
 inline float __fsqrt_rn(float x) { return std::sqrt(x); }
 inline float __frsqrt_rn(float x) { return 1.0f / std::sqrt(x); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
-inline void sincospif(float x, float *sine, float *cosine) {
-    *sine = static_cast<float>(std::sin(x * M_PI));
-    *cosine = static_cast<float>(std::cos(x * M_PI));
-}
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 inline float __saturatef(float x) { return std::fmin(std::fmax(x, 0.0f), 1.0f); }
 inline float __int2float_rn(int x) { return static_cast<float>(x); }
