@@ -36,9 +36,10 @@ TEST(embeddings_equal_the_reference) {
         {.b = 5, .t = 103, .in = 130, .out = 11, .variant = 1},
         {.b = 2, .t = 41, .in = 96, .out = 7, .variant = 1}, // of whole packs
         {.b = 1, .t = 50, .in = 1096, .out = 4},
-        {.b = 1, .t = 8100, .in = 8, .out = 1}, // one id
     };
     COMPARE_BACKENDS(embedding, list, 16);
+    const Sizes one_id = {.b = 1, .t = 8100, .in = 8, .out = 1}; // a sum of as many terms
+    compare_backends_by_dtype(embedding, &one_id, 256, 16);
 }
 
 // ---- norms ----
@@ -152,7 +153,8 @@ TEST(norms_hide_no_nan) {
 
 // ---- copies ----
 
-// Between compute and wide, both ways, contiguous and as heads inside a wider buffer.
+// Between compute and wide, both ways, contiguous and as heads inside a wider buffer. Variant 1: they begin where it
+// begins.
 static void copy(const Sizes *s) {
     int64_t columns = s->heads * s->width;
     Twin in = twin("in", NORMAL, COMPUTE, s->b, s->t, 3 * columns);
@@ -161,12 +163,13 @@ static void copy(const Sizes *s) {
     Twin part = twin("part", POISON, WIDE, s->b, s->t, columns + 2);
     Twin zeroed = twin("zeroed", POISON, COMPUTE, s->b, s->t, 3 * columns),
          zeros = twin("zeros", TEN, WIDE, s->b, s->t, 3);
-    Twin from = twin_heads(in, columns, s->heads, s->width), to = twin_heads(part, 1, s->heads, s->width);
-    Twin hole = twin_heads(zeroed, columns, s->heads, s->width);
+    Twin from = twin_heads(in, columns, s->heads, s->width), to = twin_heads(part, s->variant != 1, s->heads, s->width);
+    Twin hole = twin_heads(zeroed, columns, s->heads, s->width), again = twin_heads(back, 0, s->heads, s->width);
     BOTH(k, i) {
         k->copy(wide.on[i], in.on[i]);
         k->copy(back.on[i], wide.on[i]);
         k->copy(to.on[i], from.on[i]);
+        k->copy(again.on[i], to.on[i]);
         k->fill_zero(hole.on[i]);
         k->fill_zero(zeros.on[i]);
     }
@@ -175,7 +178,8 @@ static void copy(const Sizes *s) {
 TEST(copies_and_fills_equal_the_reference) {
     static const Sizes list[] = {{.b = 1, .t = 1, .heads = 1, .width = 1},
                                  {.b = 2, .t = 7, .heads = 3, .width = 5},
-                                 {.b = 2, .t = 64, .heads = 4, .width = 32}};
+                                 {.b = 2, .t = 64, .heads = 4, .width = 32},
+                                 {.b = 2, .t = 5, .heads = 2, .width = 32, .variant = 1}};
     COMPARE_BACKENDS(copy, list, 0);
 }
 
