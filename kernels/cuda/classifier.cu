@@ -149,11 +149,11 @@ template <class T, int W, bool KEEP> static __global__ void __launch_bounds__(TH
     store_gradient<T, W>(logits, row, c, s, static_cast<float>(c.weights[r] * c.scalars->inverse_weight), target);
 }
 
-// Bytes of dynamic shared memory that a block may have.
-static size_t shared_limit(void) {
+// Bytes of dynamic shared memory that a block may have beside what it declares.
+static int64_t shared_limit(void) {
     static int limit;
     if (!limit) CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    return limit - sizeof(Softmax) * (THREADS / WARP);
+    return limit - 1024;
 }
 
 template <class T, int W, bool KEEP> static void queue_classify(const Classifier<T> &c, int64_t rows) {
@@ -176,7 +176,7 @@ void cuda_cross_entropy(Tensor losses, Tensor probability_squares, Tensor logits
                                  static_cast<int>(options->vocab)};
         const int64_t rows = logits.shape[0];
         const bool packs = fits_packs(logits, PACK<T>);
-        const size_t bytes = round_up(options->vocab, PACK<T>) * sizeof(T);
+        const int64_t bytes = round_up(options->vocab, PACK<T>) * sizeof(T);
         if constexpr (sizeof(T) == 2)
             if (packs && options->gradient && bytes <= shared_limit()) {
                 queue_classify<T, PACK<T>, true>(c, rows);

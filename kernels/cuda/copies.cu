@@ -44,6 +44,7 @@ static bool layout_fits(const Layout &layout, Tensor out, Tensor in, int64_t wid
 // Where a row begins.
 static __device__ __forceinline__ void find_row(int64_t *out, int64_t *in, const Layout &layout, int64_t row) {
     *out = *in = 0;
+    if (layout.rows == 1) return; // as is everything contiguous: without divisions
 #pragma unroll
     for (int dim = TENSOR_RANK - 2; dim >= 0; dim--) {
         const int64_t index = row % layout.shape[dim];
@@ -64,23 +65,23 @@ enum { PACKS_OF_THREAD = 4, BLOCK = 256 };
 // How blocks cover the layout: blockDim.x threads times PACKS_OF_THREAD packs along a row, `tiles` blocks to a row.
 struct Cover {
     dim3 grid, block;
-    int64_t tiles;
+    unsigned tiles;
 };
 static Cover cover_of(const Layout &layout, int64_t width) {
     const int64_t packs = layout.columns / width;
     int64_t threads = BLOCK;
     while (threads > 1 && threads / 2 * PACKS_OF_THREAD >= packs) threads /= 2;
     const int64_t tiles = ceil_div(packs, threads * PACKS_OF_THREAD), rows = BLOCK / threads;
-    return {dim3(tiles * ceil_div(layout.rows, rows)), dim3(threads, rows), tiles};
+    return {dim3(tiles * ceil_div(layout.rows, rows)), dim3(threads, rows), static_cast<unsigned>(tiles)};
 }
 
 // Calls f with the row and each column of this thread.
-template <int W, class F> static __device__ __forceinline__ void for_packs(const Layout &layout, int64_t tiles, F f) {
-    const int64_t row = blockIdx.x / tiles * blockDim.y + threadIdx.y;
+template <int W, class F> static __device__ __forceinline__ void for_packs(const Layout &layout, unsigned tiles, F f) {
+    const int64_t row = static_cast<int64_t>(blockIdx.x / tiles) * blockDim.y + threadIdx.y;
     if (row >= layout.rows) return;
     int64_t out, in;
     find_row(&out, &in, layout, row);
-    const int64_t first = blockIdx.x % tiles * (blockDim.x * PACKS_OF_THREAD) + threadIdx.x;
+    const int64_t first = static_cast<int64_t>(blockIdx.x % tiles) * (blockDim.x * PACKS_OF_THREAD) + threadIdx.x;
 #pragma unroll
     for (int i = 0; i < PACKS_OF_THREAD; i++) {
         const int64_t column = (first + i * static_cast<int64_t>(blockDim.x)) * W;
@@ -89,7 +90,7 @@ template <int W, class F> static __device__ __forceinline__ void for_packs(const
 }
 
 template <class To, class From, int W>
-static __global__ void copy_packs(To *__restrict__ out, const From *__restrict__ in, Layout layout, int64_t tiles) {
+static __global__ void copy_packs(To *__restrict__ out, const From *__restrict__ in, Layout layout, unsigned tiles) {
     for_packs<W>(layout, tiles, [=](int64_t to, int64_t from) {
         const Pack<From, W> x = load_pack<From, W>(in + from);
         Pack<To, W> y;
@@ -99,7 +100,7 @@ static __global__ void copy_packs(To *__restrict__ out, const From *__restrict__
     });
 }
 
-template <class T, int W> static __global__ void zero_packs(T *out, Layout layout, int64_t tiles) {
+template <class T, int W> static __global__ void zero_packs(T *out, Layout layout, unsigned tiles) {
     for_packs<W>(layout, tiles, [=](int64_t to, int64_t) { store_pack(out + to, Pack<T, W>{}); });
 }
 

@@ -2,6 +2,12 @@
 #include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/rows.cuh"
 
+// (N, 2), contiguous.
+static float2 *stats_of(Tensor stats) {
+    REQUIRE(tensor_contiguous(stats), "strided statistics");
+    return reinterpret_cast<float2 *>(elements<float>(stats));
+}
+
 // ---- forward ----
 
 enum { MOST_THREADS = 1024 };
@@ -9,7 +15,7 @@ enum { MOST_THREADS = 1024 };
 template <class T> struct NormForward {
     Rows<T> out, sum, residual, branch;
     const T *gain, *bias;
-    float *stats;
+    float2 *stats; // mean, reciprocal deviation
     int64_t rows;
     int columns;
     bool centred; // LayerNorm
@@ -58,7 +64,7 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(MOST_T
             squares += centred * centred;
         }
     const float rstd = 1.0f / sqrtf(row_total(squares, room[1]) / count + p.epsilon);
-    if (threadIdx.x == 0) p.stats[2 * r] = mean, p.stats[2 * r + 1] = rstd;
+    if (threadIdx.x == 0) p.stats[r] = {mean, rstd};
 
 #pragma unroll
     for (int j = 0; j < P; j++) {
@@ -93,7 +99,7 @@ void cuda_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Te
         using T = decltype(zero);
         const Tensor kept = tensor_present(branch) ? sum : Tensor{};
         const NormForward<T> p = {rows_of<T>(out), rows_of<T>(kept), rows_of<T>(residual), rows_of<T>(branch),
-                                  elements<T>(norm->gain), elements<T>(norm->bias), elements<float>(stats),
+                                  elements<T>(norm->gain), elements<T>(norm->bias), stats_of(stats),
                                   out.shape[0], static_cast<int>(out.shape[1]), norm->kind == NORM_LAYER,
                                   static_cast<float>(norm->epsilon)};
         const Tensor all[] = {out, kept, residual, branch, norm->gain, norm->bias};
@@ -116,7 +122,7 @@ void cuda_norm_forward(Tensor out, Tensor sum, Tensor stats, Tensor residual, Te
 template <class T> struct NormBackward {
     Rows<T> dsum, dout, sum;
     const T *gain;
-    const float *stats;
+    const float2 *stats;
     float *partial[3];        // (chunks, columns) of gain, bias, sum; NULL: not wanted
     float2 *means;            // (rows) mean(e), mean(e h), where a row is not in one block
     int64_t length;           // rows of a sequence, which chunks do not cross
@@ -193,7 +199,7 @@ static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormB
 #pragma unroll
         for (int k = 0; k < R; k++) {
             if (r + k >= rows.end) continue;
-            stats[k] = {p.stats[2 * (r + k)], p.stats[2 * (r + k) + 1]};
+            stats[k] = p.stats[r + k];
 #pragma unroll
             for (int j = 0; j < P; j++) {
                 const int column = first + j * step;
@@ -237,7 +243,7 @@ static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormB
 template <class T, int W> static __global__ void norm_backward_means(NormBackward<T> p, int64_t rows) {
     const int64_t r = blockIdx.x * static_cast<int64_t>(blockDim.y) + threadIdx.y;
     if (r >= rows) return;
-    const float2 stats = {p.stats[2 * r], p.stats[2 * r + 1]};
+    const float2 stats = p.stats[r];
     float2 sums = {0, 0};
     for (int column = threadIdx.x * W; column < p.columns; column += WARP * W)
         project_pack(sums, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column),
@@ -254,9 +260,8 @@ template <class T, int W> static __global__ void norm_backward_columns(NormBackw
     ColumnTotals<W> totals = {};
     for (int64_t r = rows.begin; r < rows.end; r++) {
         Pack<T, W> d = load_pack<T, W>(p.dsum[r] + column);
-        const float2 stats = {p.stats[2 * r], p.stats[2 * r + 1]};
-        backward_pack(d, totals, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column), gain, stats,
-                      p.means[r]);
+        backward_pack(d, totals, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column), gain,
+                      p.stats[r], p.means[r]);
         store_pack(p.dsum[r] + column, d);
     }
     store_totals(p, totals, blockIdx.x, column);
@@ -322,7 +327,7 @@ void cuda_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dout, Te
         using T = decltype(zero);
         const int64_t sequences = tensor_present(grads->sequence_gain) ? grads->sequence_gain.shape[0] : 1;
         NormBackward<T> p = {rows_of<T>(dsum), rows_of<T>(dout), rows_of<T>(sum), elements<T>(norm->gain),
-                             elements<float>(stats), {}, NULL, dsum.shape[0] / sequences, 0, 0,
+                             stats_of(stats), {}, NULL, dsum.shape[0] / sequences, 0, 0,
                              static_cast<int>(dsum.shape[1]), norm->kind == NORM_LAYER};
         const Tensor all[] = {dsum, dout, sum, norm->gain};
         const int64_t threads = p.columns / PACK<T>; // at a pack each
