@@ -83,7 +83,6 @@ sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*
 kernels  := $(wildcard kernels/cuda/*.cu)
 ifneq ($(CUDA)$(SIM),00)
 sources  += kernels/cuda/cuda.c
-scaffold := $(BUILD)/libmissing.a
 objects  := $(kernels:%.cu=$(BUILD)/%.o)
 endif
 ifeq ($(SIM),1)
@@ -197,19 +196,16 @@ $(BUILD)/%.o: %.cpp $(BUILD)/flags
 	$(quiet)$(simulate) -MMD -MP -c -o $@ $<
 endif
 
-$(BUILD)/libmissing.a: $(BUILD)/kernels/cuda/missing.o
-	$(quiet)ar rcs $@ $^
-
 $(BUILD)/libthalweg.a: $(objects)
 	@rm -f $@
 	$(quiet)ar qcs $@ $^
 
-$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a $(scaffold)
+$(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
-	$(quiet)$(link) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(libraries)
+	$(quiet)$(link) -o $@ $^ $(libraries)
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a $(scaffold)
+$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
-	$(quiet)$(link) -o $@ $(filter-out %.a,$^) $(filter %.a,$^) $(libraries) -lcmocka
+	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
 
 -include $(objects:.o=.d) $(support:.o=.d) $(programs:=.d)

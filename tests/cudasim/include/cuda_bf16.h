@@ -22,7 +22,7 @@ struct __align__(2) __nv_bfloat16 {
     __nv_bfloat16() = default;
     constexpr __nv_bfloat16(__nv_bfloat16_raw raw) : __x(raw.x) {}
     __nv_bfloat16(float x) { *this = __float2bfloat16_rn(x); }
-    __nv_bfloat16(double x) : __nv_bfloat16(static_cast<float>(x)) {}
+    __nv_bfloat16(double x);
     __nv_bfloat16(int x) : __nv_bfloat16(static_cast<float>(x)) {}
     operator float() const { return __bfloat162float(*this); }
     operator __nv_bfloat16_raw() const { return {__x}; }
@@ -55,16 +55,15 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
     return __ushort_as_bfloat16(static_cast<unsigned short>((bits + 0x7fff + (bits >> 16 & 1)) >> 16));
 }
 inline __nv_bfloat16 __float2bfloat16(float x) { return __float2bfloat16_rn(x); }
-// By way of the float below x in size, made odd where x is not that float: so it is rounded once.
+// Rounded once: to an odd fp32 number first, which is no tie and no bf16 unless it is exact.
 inline __nv_bfloat16 __double2bfloat16(double x) {
-    float value = static_cast<float>(x);
+    float nearest = static_cast<float>(x);
+    if (nearest != x && std::fabs(nearest) > std::fabs(x)) nearest = std::nextafterf(nearest, 0);
     uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (value == x || x != x) return __float2bfloat16_rn(value);
-    if (std::fabs(static_cast<double>(value)) > std::fabs(x)) bits--;
-    bits |= 1;
-    memcpy(&value, &bits, sizeof bits);
-    return __float2bfloat16_rn(value);
+    memcpy(&bits, &nearest, sizeof bits);
+    bits |= nearest != x;
+    memcpy(&nearest, &bits, sizeof bits);
+    return x != x ? __ushort_as_bfloat16(0x7fff) : __float2bfloat16_rn(nearest);
 }
 inline __nv_bfloat16 __float2bfloat16_rz(float x) {
     uint32_t bits;
@@ -84,6 +83,8 @@ inline __nv_bfloat16 __low2bfloat16(__nv_bfloat162 x) { return x.x; }
 inline __nv_bfloat16 __high2bfloat16(__nv_bfloat162 x) { return x.y; }
 inline float __low2float(__nv_bfloat162 x) { return __bfloat162float(x.x); }
 inline float __high2float(__nv_bfloat162 x) { return __bfloat162float(x.y); }
+
+inline __nv_bfloat16::__nv_bfloat16(double x) { *this = __double2bfloat16(x); }
 
 // ---- arithmetic ----
 
