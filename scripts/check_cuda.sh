@@ -32,4 +32,5 @@ awk '$5 > 0' $build/kernels.txt | sed 's/^/spills: /'
 
 command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1 && exit # it would train on the GPU
 TRAIN_GPT=$build/train_gpt bash tests/e2e/invariance.sh
-$build/train_gpt doctor | grep -q 'no NVIDIA driver here' || { echo "doctor does not say that there is no driver"; exit 1; }
+$build/train_gpt doctor | grep -q 'no NVIDIA driver here' ||
+    { echo "doctor does not say that there is no driver"; exit 1; }

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Every test: unit tests of the default and of the sanitized build, kernels and training of the CUDA backend on the
-# simulator, plain, sanitized and with the race check, end-to-end scripts, checks of the tree. One line each, what they print under build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as
-# one, and so does a script. Exit status 77 of a script means skipped.
+# Every test: unit tests of the default and of the sanitized build, the CUDA backend on the simulator, plain, sanitized
+# and with the race check, end-to-end scripts, checks of the tree. One line each, what they print under
+# build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as one, and so does a script. Exit
+# status 77 of a script means skipped.
 #   scripts/test.sh [--long]     --long: also every end-to-end script with the sanitized program
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit

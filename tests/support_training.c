@@ -136,7 +136,10 @@ void training_run(const Training *training, double *losses, uint64_t *hash) {
     network_fill(&t.gpt, 5);
     k->copy(t.optim.z, t.gpt.weights);
     optim_begin(&t.optim);
-    for (int64_t i = 0; i < training->steps; i++) losses[i] = step(&t, i + 1);
+    for (int64_t i = 0; i < training->steps; i++) {
+        losses[i] = step(&t, i + 1);
+        if (i + 1 == training->forget_after) k->return_memory(k->take_memory(1), 1); // it might have been used
+    }
     *hash = hash_tensor(k, t.gpt.weights, 0xcbf29ce484222325u);
     *hash = hash_tensor(k, t.optim.z, *hash);
     *hash = hash_tensor(k, t.optim.state, *hash);

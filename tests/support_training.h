@@ -14,6 +14,7 @@ typedef struct {
     int64_t steps;
     int recompute;
     bool checked;  // every call against kernels.h; nothing is recorded then
+    int64_t forget_after; // steps; then what was recorded is forgotten, and recorded again. 0: never
     Text *choices; // that the backend made: read before the run where there are some, written behind it; or NULL
 } Training;
 

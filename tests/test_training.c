@@ -9,6 +9,9 @@
 #include "tests/reference/reference.h"
 #include "tests/support_training.h"
 #include "tests/test.h"
+#if defined THALWEG_CUDA && THALWEG_SIMULATED
+#include "tests/cudasim/control.h"
+#endif
 
 #ifdef THALWEG_CUDA
 static const Kernels *const device = &cuda_kernels;
@@ -161,3 +164,24 @@ TEST(repeated_runs_are_equal) {
             check_equal("repeated", &training, &training, false);
         }
 }
+
+#if defined THALWEG_CUDA && THALWEG_SIMULATED
+// Each program is recorded in two different steps: every launch must have the same arguments in both.
+TEST(nothing_of_a_step_is_baked_into_a_program) {
+    for (int i = 0; recipe_at(i); i++) {
+        char text[NAME];
+        double losses[LONG];
+        uint64_t hash;
+        if (is_for_the_host(recipe_at(i)->name) || strstr(recipe_at(i)->name, "_rest")) continue;
+        Training training = training_of(recipe_at(i), i, text);
+        training.compute = i % 2 ? DTYPE_F32 : DTYPE_BF16;
+        training.checked = false;
+        training.steps = 4;
+        training.forget_after = 2;
+        int before = cudasim_graph_count();
+        training_run(&training, losses, &hash);
+        assert_int_equal(cudasim_graph_count(), before + 4); // a micro-batch and an end, twice
+        for (int program = 0; program < 2; program++) cudasim_compare_graphs(before + program, before + 2 + program);
+    }
+}
+#endif

@@ -45,6 +45,6 @@ echo "== plans and mistakes"
 expect 2 'soap runs on the CPU only' "$program" train "$tiny" "${data[@]}" "${cuda[@]}" optim.name=soap
 expect 0 'memory  on cuda' "$program" check "$tiny" "${data[@]}" "${cuda[@]}"
 expect 2 'train.micro_batch=[0-9]+ train.recompute=[0-9] train.batch_tokens=67108864 fits' "$program" check "$tiny" \
-    "${data[@]}" "${cuda[@]}" train.sequence_length=1024 train.micro_batch=65536 train.batch_tokens=67108864 eval.every=0 \
-    model.width=1024 model.heads=16
+    "${data[@]}" "${cuda[@]}" train.sequence_length=1024 train.micro_batch=65536 train.batch_tokens=67108864 \
+    eval.every=0 model.width=1024 model.heads=16
 expect 2 'THALWEG_GRAPHS' env THALWEG_GRAPHS=yes "$program" train "$tiny" "${data[@]}" "${cuda[@]}" run.dir=graphs
