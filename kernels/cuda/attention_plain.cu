@@ -147,7 +147,7 @@ static __device__ __forceinline__ void online_softmax(Scores<D> &scores, Outputs
 }
 
 template <class T, int D>
-__global__ void __launch_bounds__(THREADS) attention_forward_plain_kernel(AttentionForward<T> t) {
+__global__ void __launch_bounds__(THREADS, 2) attention_forward_plain_kernel(AttentionForward<T> t) {
     using P = Plain<D>;
     DYNAMIC_SHARED(float, shared);
     float *q_tile = shared, *kv_tile = shared + P::TILE, *weights = shared + 2 * P::TILE;
@@ -214,7 +214,7 @@ static __device__ __forceinline__ float score_gradient(float weight, float dweig
 
 // dK and dV of ROWS keys: rows of scores are keys, columns are queries.
 template <class T, int D>
-__global__ void __launch_bounds__(THREADS) attention_dkdv_plain_kernel(AttentionBackward<T> t) {
+__global__ void __launch_bounds__(THREADS, 2) attention_dkdv_plain_kernel(AttentionBackward<T> t) {
     using P = Plain<D>;
     DYNAMIC_SHARED(float, shared);
     float *k_tile = shared, *v_tile = shared + P::TILE, *q_tile = shared + 2 * P::TILE, *do_tile = shared + 3 * P::TILE;
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(THREADS) attention_dkdv_plain_kernel(Attention
 
 // dQ of ROWS queries: rows of scores are queries, columns are keys.
 template <class T, int D>
-__global__ void __launch_bounds__(THREADS) attention_dq_plain_kernel(AttentionBackward<T> t) {
+__global__ void __launch_bounds__(THREADS, 2) attention_dq_plain_kernel(AttentionBackward<T> t) {
     using P = Plain<D>;
     DYNAMIC_SHARED(float, shared);
     float *q_tile = shared, *do_tile = shared + P::TILE, *k_tile = shared + 2 * P::TILE, *v_tile = shared + 3 * P::TILE;
