@@ -81,7 +81,7 @@ struct OnlineSoftmax {
                     top = fmaxf(top, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
                 top = quad_max(top);
                 shift[half] = top == -INFINITY ? 0 : top * scale;
-                correction[half] = exp2_approx(maximum[m][half] * scale - shift[half]);
+                correction[half] = maximum[m][half] == top ? 1 : exp2_approx((maximum[m][half] - top) * scale);
                 sum[m][half] *= correction[half];
                 maximum[m][half] = top;
             }
