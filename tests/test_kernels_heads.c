@@ -273,6 +273,9 @@ TEST(attention_with_scores_far_apart) {
         {.b = 1, .t = 300, .keys = 300, .heads = 1, .kv_heads = 1, .width = 16, .variant = SHARP | DOCUMENTS},
     };
     for (size_t i = 0; i < 2; i++) compare_backends_by_dtype(attention, &list[i], 200, 4);
+    static const Sizes packed = {.b = 1, .t = 150, .keys = 150, .heads = 2, .kv_heads = 1, .width = 64,
+                                 .variant = SHARP | PACKED | DOCUMENTS};
+    compare_backends_by_dtype(attention, &packed, 200, 0x1p14);
 }
 
 TEST(heads_are_equal_on_one_and_two_threads) {
