@@ -61,14 +61,14 @@ toolkit   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=0
 libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
 gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
-nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -I. \
+nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -DTHALWEG_SIMULATED=0 -I. \
     -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
 endif
 ifeq ($(SIM),1)
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
 libraries += -lstdc++
 simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
-    -Wno-unused-parameter -I. -Itests/cudasim/include -isystem /usr/include/$(triple)/openblas-openmp $(guards) \
+    -Wno-unused-parameter -DTHALWEG_SIMULATED=1 -I. -Itests/cudasim/include -isystem /usr/include/$(triple)/openblas-openmp $(guards) \
     -fsanitize=alignment -fno-sanitize-recover=alignment -fstack-clash-protection
 link      += -fsanitize=alignment
 endif

@@ -11,21 +11,10 @@ void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *co
     REQUIRE(kernels->replay(program), "program %ld was recorded and is not there", (long)program);
 }
 
-#ifdef THALWEG_CUDA
-// Whether the device is there. A simulated one is only taken where it is asked for.
-static bool answers(const Kernels *kernels) {
-    Errors why = {0};
-    bool open = !THALWEG_SIMULATED && kernels->open(0, &why);
-    if (open) kernels->close();
-    errors_close(&why);
-    return open;
-}
-#endif
-
 const Kernels *kernels_find(const char *device, Errors *errors) {
 #ifdef THALWEG_CUDA
     if (strcmp(device, "cuda") == 0) return &cuda_kernels;
-    if (strcmp(device, "auto") == 0 && answers(&cuda_kernels)) return &cuda_kernels;
+    if (strcmp(device, "auto") == 0 && cuda_is_there()) return &cuda_kernels; // if it is of no use, open says why
 #endif
     if (strcmp(device, "auto") == 0 || strcmp(device, "cpu") == 0) return &cpu_kernels;
     if (strcmp(device, "cuda") == 0)

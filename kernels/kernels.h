@@ -259,7 +259,11 @@ typedef struct {
 } Kernels;
 
 
-extern const Kernels cpu_kernels, cuda_kernels; // the latter in builds with CUDA
+extern const Kernels cpu_kernels;
+
+// In builds with CUDA. Whether a driver answers and shows a GPU, of use or not; of a simulated one: never.
+extern const Kernels cuda_kernels;
+bool cuda_is_there(void);
 
 // The backend for a device name (auto, cpu, cuda); NULL and a message when this build has none of that name.
 const Kernels *kernels_find(const char *device, Errors *errors);

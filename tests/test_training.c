@@ -106,12 +106,14 @@ static void check_equal(const char *what, const Training *first, const Training 
     Text choices = {0};
     double losses[2][LONG];
     uint64_t hash[2];
+    const char *wanted = getenv("THALWEG_GRAPHS");
+    char before[] = {wanted ? *wanted : '1', 0};
     for (int i = 0; i < 2; i++) {
         runs[i].choices = &choices;
         if (i == 1 && direct) setenv("THALWEG_GRAPHS", "0", 1);
         training_run(&runs[i], losses[i], &hash[i]);
     }
-    unsetenv("THALWEG_GRAPHS");
+    setenv("THALWEG_GRAPHS", before, 1);
     text_close(&choices);
     for (int64_t i = 0; i < first->steps; i++)
         if (losses[0][i] != losses[1][i])

@@ -149,17 +149,18 @@ template <class T, int W, bool KEEP> static __global__ void __launch_bounds__(TH
     store_gradient<T, W>(logits, row, c, s, static_cast<float>(c.weights[r] * c.scalars->inverse_weight), target);
 }
 
-// Bytes of dynamic shared memory that a block may have beside what it declares.
+// Bytes of dynamic shared memory that a block may have beside what it declares, which the compiler rounds up to the
+// alignment of the former.
 static int64_t shared_limit(void) {
     static int limit;
     if (!limit) CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    return limit - 1024;
+    return limit - round_up(THREADS / WARP * sizeof(Softmax), 128);
 }
 
 template <class T, int W, bool KEEP> static void queue_classify(const Classifier<T> &c, int64_t rows) {
     const size_t bytes = KEEP ? round_up(c.vocab, W) * sizeof(T) : 0;
     if (KEEP) {
-        cuda_allow_shared(classify<T, W, KEEP>, shared_limit());
+        cuda_allow_shared(classify<T, W, KEEP>, bytes);
         CUDA(cudaFuncSetAttribute(classify<T, W, KEEP>, cudaFuncAttributePreferredSharedMemoryCarveout,
                                   cudaSharedmemCarveoutMaxShared));
     }

@@ -11,6 +11,7 @@ enum {
     SLOTS = 8, // of page-locked memory that uploads pass through
     SLOT_BYTES = 2 << 20,
     MARKS = 64, // that can be waited for at a time
+    LOADED_LATER = 128 << 20, // about what the driver takes for kernels that are used and programs that are recorded
 };
 
 static struct {
@@ -93,6 +94,14 @@ static bool find_device(Errors *errors) {
                       cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
+bool cuda_is_there(void) {
+    int count = 0, driver = 0;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    cudaGetLastError(); // not wanted here
+    cudaDriverGetVersion(&driver);
+    return !THALWEG_SIMULATED && (count > 0 || (error == cudaErrorInsufficientDriver && driver > 0));
+}
+
 __global__ void probe() {}
 
 // Whether the first GPU is new enough and runs code of this build.
@@ -135,14 +144,17 @@ bool cuda_open(int64_t threads, Errors *errors) {
     if (device.stream) return true;
     if (!find_device(errors) || !probe_device(errors)) return false;
     device.free_at_open = free_bytes();
-    if (cudaMalloc(&device.scratch, CUDA_SCRATCH) != cudaSuccess) {
+    if (cudaMalloc(&device.scratch, CUDA_SCRATCH) != cudaSuccess ||
+        cudaHostAlloc(reinterpret_cast<void **>(&device.staging), SLOTS * SLOT_BYTES, cudaHostAllocDefault)) {
         cudaGetLastError(); // told here
-        return errors_add(errors, EXIT_USAGE, "device: the GPU has %zu MiB free and %d are needed to begin with; look "
-                          "at nvidia-smi for what uses it", device.free_at_open >> 20, CUDA_SCRATCH >> 20);
+        cudaFree(device.scratch);
+        device.scratch = NULL;
+        return errors_add(errors, EXIT_USAGE, "device: the GPU has %zu MiB free and %d are needed to begin with, beside "
+                          "%d MiB of page-locked memory; look at nvidia-smi for what uses it",
+                          device.free_at_open >> 20, CUDA_SCRATCH >> 20, SLOTS * SLOT_BYTES >> 20);
     }
     CUDA(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
     CUDA(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, 0));
-    CUDA(cudaHostAlloc(reinterpret_cast<void **>(&device.staging), SLOTS * SLOT_BYTES, cudaHostAllocDefault));
     for (cudaEvent_t &event : device.left) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     for (cudaEvent_t &event : device.marks) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     gemm_open();
@@ -210,7 +222,7 @@ void cuda_return_host_memory(void *memory, size_t bytes) {
 }
 
 bool cuda_is_host(void) { return false; }
-size_t cuda_workspace_bytes(void) { return device.own; }
+size_t cuda_workspace_bytes(void) { return device.own + LOADED_LATER; }
 size_t cuda_memory_bytes(void) { return device.free_at_open; }
 
 size_t cuda_used_bytes(void) {

@@ -52,10 +52,11 @@ void *Worker::shared_array(const void *key, size_t bytes, size_t alignment) {
     for (const SharedArray &a : arrays_)
         if (a.key == key) return a.address;
     static_bytes_ += bytes;
+    const size_t padded = (static_bytes_ + 127) & ~size_t{127}; // dynamic memory is aligned behind it
     if (static_bytes_ > SHARED_DEFAULT_LIMIT)
         fault("static shared memory: %zu bytes, the limit is %zu", static_bytes_, SHARED_DEFAULT_LIMIT);
-    if (static_bytes_ + launch_->dynamic_bytes > SHARED_LIMIT)
-        fault("shared memory: %zu static + %zu dynamic bytes, the limit is %zu", static_bytes_, launch_->dynamic_bytes,
+    if (padded + launch_->dynamic_bytes > SHARED_LIMIT)
+        fault("shared memory: %zu static + %zu dynamic bytes, the limit is %zu", padded, launch_->dynamic_bytes,
               SHARED_LIMIT);
     if (static_bytes_ + launch_->dynamic_bytes > SHARED_DEFAULT_LIMIT && launch_->dynamic_bytes > opted_in_)
         fault("shared memory: %zu static + %zu dynamic bytes without opting in to more than %zu", static_bytes_,
