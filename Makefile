@@ -74,6 +74,7 @@ link      += -fsanitize=alignment
 endif
 ifeq ($(RACE),1)
 simulate    += -DCUDASIM_RACE
+include     += -DCUDASIM_RACE
 instrument  := -fsanitize=thread --param tsan-instrument-func-entry-exit=0 -fno-tree-loop-distribute-patterns -Wno-tsan
 endif
 

@@ -257,8 +257,8 @@ static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Exten
     gpt->kernels->rotary_forward(k_of(gpt, out, e), per_head(a->k_rstd, e), k_of(gpt, a->qkv, e), &k);
 }
 
-// One block: from residual (+ branch, which is what the block before added) to middle and a new branch. Without a
-// branch `residual` is the block's own input, which is how it is computed again.
+// One block but for its end: from residual (+ branch, which is what the block before added) to mlp_act. Without a branch
+// `residual` is the block's own input, which is how it is computed again.
 static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branch) {
     const Kernels *k = gpt->kernels;
     Extent e = extent(gpt);
@@ -278,7 +278,13 @@ static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branc
 
     k->norm_forward(a.norm2, a.middle, a.stats2, a.residual, out, &norm2);
     k->linear_forward(a.mlp_act, a.mlp_pre, a.norm2, &mlp_in);                 // (N, F)
-    k->linear_forward(out, TENSOR_NONE, a.mlp_act, &(Linear){.weight = w.mlp_out_w, .bias = w.mlp_out_b}); // (N, C)
+}
+
+// What the block adds to `middle` at its end; nothing in backward needs it.
+static void block_output(Gpt *gpt, int64_t layer, Tensor out) {
+    GptTensors w = gpt_tensors(gpt, gpt->weights, (int)layer);
+    GptActs a = block_acts(gpt, layer, extent(gpt));
+    gpt->kernels->linear_forward(out, TENSOR_NONE, a.mlp_act, &(Linear){.weight = w.mlp_out_w, .bias = w.mlp_out_b});
 }
 
 static void embed_forward(Gpt *gpt, Extent e) {
@@ -303,6 +309,7 @@ static void trunk_forward(Gpt *gpt) {
     for (int64_t l = 0; l < gpt->shape.layers; l++) {
         Tensor before = l == 0 ? block_acts(gpt, 0, e).residual : block_acts(gpt, l - 1, e).middle;
         block_forward(gpt, l, before, l == 0 ? TENSOR_NONE : first_rows(gpt->branch, e));
+        block_output(gpt, l, first_rows(gpt->branch, e)); // (N, C)
     }
     final_norm_forward(gpt, e);
 }
