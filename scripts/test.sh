@@ -8,7 +8,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 logs=build/test-logs
-unit_seconds=300 script_seconds=900
+unit_seconds=900 script_seconds=900
 passed=0 failed=0 skipped=0
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1
 unset MAKEFLAGS MFLAGS MAKELEVEL BUILD
