@@ -307,5 +307,21 @@ TEST(mma_of_bf16) { for_each_schedule(test_mma<16>); }
 TEST(mma_of_tf32) { for_each_schedule(test_mma<8>); }
 TEST(asynchronous_copies) { for_each_schedule(test_async); }
 TEST(bf16_arithmetic) { for_each_schedule(test_bf16); }
+TEST(rounding_to_bf16) {
+    const struct {
+        double x;
+        unsigned bits;
+    } known[] = {
+        {1, 0x3f80},        {1 + 0x1p-8, 0x3f80},           {1 + 0x3p-8, 0x3f82}, {1 + 0x1p-8 + 0x1p-40, 0x3f81},
+        {-1e300, 0xff80},   {0x1.fe8p127, 0x7f7f},          {0x1.ffp127, 0x7f80}, {0x1p-133, 0x0001},
+        {-0.0, 0x8000},     {1 + 0x3p-8 - 0x1p-40, 0x3f81}, {NAN, 0x7fff},        {INFINITY, 0x7f80},
+        {0x1p-134, 0x0000}, {0x1p-134 + 0x1p-170, 0x0001},
+    };
+    for (const auto &k : known) {
+        assert_int_equal(__bfloat16_as_ushort(__double2bfloat16(k.x)), k.bits);
+        if (k.x == static_cast<float>(k.x) || k.x != k.x)
+            assert_int_equal(__bfloat16_as_ushort(__float2bfloat16_rn(static_cast<float>(k.x))), k.bits);
+    }
+}
 TEST(launch_limits) { test_limits(); }
 TEST(runtime_calls) { test_runtime(); }
