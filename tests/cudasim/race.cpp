@@ -12,19 +12,23 @@ extern "C" const char __executable_start, end; // of the program, by the linker
 namespace cudasim {
 namespace {
 
-// The last accesses of one byte. Epochs count barriers over all blocks and launches, so records of
-// earlier blocks grow stale by themselves.
+// The last accesses of two neighbouring bytes, the smallest that kernels share between threads; single bytes are
+// checked for initialisation alone. Epochs count barriers over all blocks and launches, so records of earlier blocks
+// grow stale by themselves.
 struct Access {
     uint32_t epoch = 0;
     uint16_t thread = 0, warp_syncs = 0;
+    bool operator==(const Access &a) const {
+        return epoch == a.epoch && thread == a.thread && warp_syncs == a.warp_syncs;
+    }
 };
-struct Cell {
+struct alignas(32) Cell {
     Access write;
     Access read[2];      // readers that are different threads
     uint32_t copied = 0; // epoch in which a cp.async to here began that has not been waited for
 };
 
-constexpr uintptr_t CELL_PAGE = 4096;
+constexpr uintptr_t CELL_PAGE = 4096, CELL_BYTES = 2;
 
 Cell *cells_of(uintptr_t address) {
     static std::unordered_map<uintptr_t, std::unique_ptr<Cell[]>> pages;
@@ -33,11 +37,11 @@ Cell *cells_of(uintptr_t address) {
     const uintptr_t page = address / CELL_PAGE;
     if (page != last_page || !last_cells) {
         auto &cells = pages[page];
-        if (!cells) cells.reset(new Cell[CELL_PAGE]);
+        if (!cells) cells.reset(new Cell[CELL_PAGE / CELL_BYTES]);
         last_page = page;
         last_cells = cells.get();
     }
-    return last_cells + address % CELL_PAGE;
+    return last_cells + address % CELL_PAGE / CELL_BYTES;
 }
 
 // Whether the current thread cannot know that access `a` came before.
@@ -52,15 +56,25 @@ bool unordered(const Access &a, const Fiber &self) {
           is_shared(address, 1) ? "shared" : "global", address, mine, source_line(code).c_str(), other.thread, theirs);
 }
 
-void check_read(Cell &cell, const Fiber &self, bool shared, const void *address, const void *code) {
+Access access_of(const Fiber &self) {
+    return {self.block->epoch, static_cast<uint16_t>(self.thread), static_cast<uint16_t>(self.warp_syncs)};
+}
+
+void check_written(const Cell &cell, const Fiber &self, bool shared, const void *address, const void *code) {
     if (shared && cell.write.epoch < self.block->first_epoch)
         fault("read of shared memory %p that no thread has written (%s)", address, source_line(code).c_str());
     if (cell.copied >= self.block->first_epoch)
         fault("read of shared memory %p that a cp.async still fills: the wait is missing (%s)", address,
               source_line(code).c_str());
+}
+
+void check_read(Cell &cell, const Fiber &self, bool shared, const void *address, const void *code) {
+    const Access mine = access_of(self);
+    if (cell.read[0] == mine && cell.write.epoch < mine.epoch && !cell.copied) return; // read again
+    check_written(cell, self, shared, address, code);
     if (unordered(cell.write, self)) report("reads", "wrote", cell.write, address, code);
     Access &slot = cell.read[cell.read[0].epoch == self.block->epoch && cell.read[0].thread != self.thread];
-    slot = {self.block->epoch, static_cast<uint16_t>(self.thread), static_cast<uint16_t>(self.warp_syncs)};
+    slot = mine;
 }
 
 void check_write(Cell &cell, const Fiber &self, bool shared, const void *address, const void *code) {
@@ -70,7 +84,7 @@ void check_write(Cell &cell, const Fiber &self, bool shared, const void *address
     if (!shared && cell.write.epoch >= self.block->launch_epoch && cell.write.epoch < self.block->first_epoch)
         fault("race on global memory %p: this thread writes (%s) what another block wrote in the same launch", address,
               source_line(code).c_str());
-    cell.write = {self.block->epoch, static_cast<uint16_t>(self.thread), static_cast<uint16_t>(self.warp_syncs)};
+    cell.write = access_of(self);
 }
 
 } // namespace
@@ -103,10 +117,18 @@ void note_access(const void *address, size_t bytes, Use use, const void *code) {
         return;
     }
     if (!shared) check_device_access(address, bytes, code);
-    for (size_t i = 0; i < bytes; i++) {
-        const char *byte = static_cast<const char *>(address) + i;
-        Cell &cell = *cells_of(reinterpret_cast<uintptr_t>(byte));
-        (use == Use::read ? check_read : check_write)(cell, *current, shared, byte, code);
+    if (bytes == 1) {
+        Cell &cell = *cells_of(reinterpret_cast<uintptr_t>(address));
+        if (use == Use::write)
+            cell.write = access_of(*current);
+        else
+            check_written(cell, *current, shared, address, code);
+        return;
+    }
+    for (size_t i = 0; i < bytes; i += CELL_BYTES) {
+        const char *at = static_cast<const char *>(address) + i;
+        Cell &cell = *cells_of(reinterpret_cast<uintptr_t>(at));
+        (use == Use::read ? check_read : check_write)(cell, *current, shared, at, code);
         // The copy may land at any time between start and wait, so it counts as a write at both ends.
         if (use == Use::copy_starts) cell.copied = current->block->epoch;
         if (use == Use::copy_lands) cell.copied = 0;
