@@ -68,7 +68,8 @@ ifeq ($(SIM),1)
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
 libraries += -lstdc++
 simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
-    -Wno-unused-parameter -DTHALWEG_SIMULATED=1 -I. -Itests/cudasim/include -isystem /usr/include/$(triple)/openblas-openmp $(guards) \
+    -Wno-unused-parameter -DTHALWEG_SIMULATED=1 -I. -Itests/cudasim/include -isystem \
+    /usr/include/$(triple)/openblas-openmp $(guards) \
     -fsanitize=alignment -fno-sanitize-recover=alignment -fstack-clash-protection
 link      += -fsanitize=alignment
 endif

@@ -257,8 +257,8 @@ static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Exten
     gpt->kernels->rotary_forward(k_of(gpt, out, e), per_head(a->k_rstd, e), k_of(gpt, a->qkv, e), &k);
 }
 
-// One block but for its end: from residual (+ branch, which is what the block before added) to mlp_act. Without a branch
-// `residual` is the block's own input, which is how it is computed again.
+// One block but for its end: from residual (+ branch, which is what the block before added) to mlp_act. Without a
+// branch `residual` is the block's own input, which is how it is computed again.
 static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branch) {
     const Kernels *k = gpt->kernels;
     Extent e = extent(gpt);

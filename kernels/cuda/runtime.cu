@@ -149,7 +149,7 @@ bool cuda_open(int64_t threads, Errors *errors) {
         cudaGetLastError(); // told here
         cudaFree(device.scratch);
         device.scratch = NULL;
-        return errors_add(errors, EXIT_USAGE, "device: the GPU has %zu MiB free and %d are needed to begin with, beside "
+        return errors_add(errors, EXIT_USAGE, "device: the GPU has %zu MiB free and %d are needed to begin with, and "
                           "%d MiB of page-locked memory; look at nvidia-smi for what uses it",
                           device.free_at_open >> 20, CUDA_SCRATCH >> 20, SLOTS * SLOT_BYTES >> 20);
     }
