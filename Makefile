@@ -22,7 +22,8 @@ gpus := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/
 ASAN ?= 0
 SIM  ?= 0
 RACE ?= 0
-CUDA ?= $(if $(NVCC),$(if $(gpus),$(if $(filter 1,$(SIM)),0,1),0),0)
+chosen := $(if $(NVCC),$(if $(gpus),cuda,cpu),cpu)
+CUDA ?= $(if $(filter cuda,$(chosen)),$(if $(filter 1,$(SIM)),0,1),0)
 ARCHS ?= $(or $(patsubst 90,90a,$(gpus)),80 89 90a)
 $(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)
 $(if $(filter 11,$(CUDA)$(SIM)),$(error CUDA=1 SIM=1: one stands for the other; choose one))
@@ -108,8 +109,9 @@ hash  := \#
 all: $(BUILD)/train_gpt
 unit-tests: $(programs)
 
-# Another name for the default build, replaced as a whole so that a running one goes on.
-ifeq ($(BUILD),build/cpu)
+# Another name for the default build, or for the one with CUDA where that is asked for; replaced as a whole so that a
+# running one goes on.
+ifneq ($(filter build/cuda build/$(chosen),$(BUILD)),)
 all unit-tests: train_gpt
 endif
 train_gpt: $(BUILD)/train_gpt

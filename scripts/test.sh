@@ -115,5 +115,7 @@ for source in tests/e2e/*.sh; do
     end_to_end cpu "$source"
 done
 
-for check in layers style docs cuda; do script "check_$check" "scripts/check_$check.sh"; done
+for check in layers style docs cuda; do
+    script "check_$check" env TRAIN_GPT=build/cpu/train_gpt "scripts/check_$check.sh"
+done
 finish
