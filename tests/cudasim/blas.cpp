@@ -19,6 +19,8 @@ constexpr uint64_t ALGORITHM_MARK = 0x61736c6775640000; // the number of the alg
 constexpr uint32_t DEFAULT_ALIGNMENT = 256;
 
 bool only_plain_products;
+uint32_t refused_plain, refused_fused; // algorithms, by bits
+cublasStatus_t create_status, heuristic_status;
 
 struct Preference {
     uint64_t max_workspace, implementations;
@@ -248,6 +250,11 @@ cublasStatus_t use_algorithm(Product &p, const cublasLtMatmulAlgo_t *given, void
     return suits ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
+bool refused(const Product &p, const cublasLtMatmulAlgo_t *algorithm) {
+    const uint32_t bits = p.description.epilogue == CUBLASLT_EPILOGUE_DEFAULT ? refused_plain : refused_fused;
+    return algorithm && bits >> number_of(content<const Algorithm>(algorithm)) & 1;
+}
+
 // In the order of cublasLtMatmul's parameters.
 std::vector<std::string> values_of(const Product &p, const cublasLtMatmulAlgo_t *algorithm) {
     return {"",
@@ -274,6 +281,11 @@ using namespace cudasim;
 extern "C" {
 
 void cudasim_plain_products(int only) { only_plain_products = only; }
+void cudasim_refuse_algorithms(uint32_t plain, uint32_t fused) { refused_plain = plain, refused_fused = fused; }
+void cudasim_fail_library(int create, int heuristic) {
+    create_status = static_cast<cublasStatus_t>(create);
+    heuristic_status = static_cast<cublasStatus_t>(heuristic);
+}
 
 size_t cublasLtGetVersion(void) { return 130000; }
 
@@ -295,6 +307,7 @@ const char *cublasLtGetStatusName(cublasStatus_t status) {
 const char *cublasLtGetStatusString(cublasStatus_t status) { return cublasLtGetStatusName(status); }
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle) {
+    if (create_status) return create_status;
     *handle = new cublasLtContext{};
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -363,6 +376,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!description || !a || !b || !c || !d || !preference || requested < 1 || !results || !returned)
         return CUBLAS_STATUS_INVALID_VALUE;
     *returned = 0;
+    if (heuristic_status) return heuristic_status;
     const Product p = product_of(description, a, b, c, d);
     const cublasStatus_t status = check_product(p);
     if (status) return status;
@@ -432,6 +446,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (!status) status = check_addresses(p);
     if (!status) status = use_algorithm(p, algorithm, workspace, workspace_bytes);
     if (status) return status;
+    if (refused(p, algorithm)) return CUBLAS_STATUS_EXECUTION_FAILED;
     require_operands(p);
     const cudaError_t error =
         submit(stream, "cublasLtMatmul", __builtin_return_address(0), values_of(p, algorithm), [p] { compute(p); });

@@ -18,6 +18,16 @@ void cudasim_host_threads(int count);
 // Nonzero: cuBLASLt's stand-in knows no epilogue but the plain one, as the real one may not for some shapes.
 void cudasim_plain_products(int only);
 
+// Which of the algorithms that it proposes the stand-in refuses as they are launched: bit i is the i-th, of products
+// with the plain epilogue and of those with another.
+void cudasim_refuse_algorithms(uint32_t plain, uint32_t fused);
+
+// Nonzero: the cublasStatus_t that making a handle, and asking for algorithms, end with.
+void cudasim_fail_library(int create, int heuristic);
+
+// Nonzero: cudaMalloc has no memory left.
+void cudasim_refuse_memory(int refuse);
+
 uint64_t cudasim_launches(void); // kernels run so far, those of graphs included
 
 // Graphs are numbered from 0 as they are instantiated, and stay known when they are destroyed; a negative number counts

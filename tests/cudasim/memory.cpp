@@ -3,6 +3,7 @@
 // half, stay accessible, because changing their protection at every launch would take longer than most launches. Every
 // allocation begins as poison and lies between guards, which are checked after each launch. Under AddressSanitizer
 // allocations have its red zones instead.
+#include "tests/cudasim/control.h"
 #include "tests/cudasim/cudasim_internal.h"
 
 #include <cstdio>
@@ -29,6 +30,7 @@ size_t region_used; // whole huge pages, from the region's start, that are prote
 int accesses;       // DeviceAccess alive
 std::map<char *, size_t> device_allocations, pinned_allocations;
 size_t device_bytes;
+bool memory_refused;
 
 size_t rounded_up(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
@@ -78,7 +80,7 @@ char *take_aligned(size_t bytes) { // not rounded up: AddressSanitizer's red zon
 cudaError_t allocate(void **pointer, size_t bytes) {
     *pointer = nullptr;
     if (!bytes) return cudaSuccess;
-    if (bytes > CAPACITY - device_bytes) return cudaErrorMemoryAllocation;
+    if (memory_refused || bytes > CAPACITY - device_bytes) return cudaErrorMemoryAllocation;
     char *memory = CUDASIM_ASAN ? take_aligned(bytes) : take_from_region(bytes);
     if (!memory) return cudaErrorMemoryAllocation;
     {
@@ -166,6 +168,8 @@ void check_allocations(const Launch *after) {
 using namespace cudasim;
 
 extern "C" {
+
+void cudasim_refuse_memory(int refuse) { memory_refused = refuse; }
 
 cudaError_t cudaMalloc(void **pointer, size_t bytes) {
     std::lock_guard<std::recursive_mutex> lock(api_mutex);
