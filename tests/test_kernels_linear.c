@@ -190,8 +190,8 @@ TEST(products_are_the_same_fused_and_apart) {
         {.b = 1, .t = 24, .in = 32, .out = 48, .variant = ACTIVATION_GELU},
         {.b = 1, .t = 9, .in = 31, .out = 27, .variant = ACTIVATION_GELU | BIAS},
     };
-    static const char *const ways[] = {"0", "1", "2"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const ways[] = {"0", "1"};
+    for (int i = 0; i < 2; i++) {
         setenv("THALWEG_FUSE", ways[i], 1);
         COMPARE_BACKENDS(linear_forward, forward, SUMS);
         COMPARE_BACKENDS(activation, backward, 2 * SUMS);

@@ -2,6 +2,9 @@
 #include "kernels/kernels.h"
 #include "tests/reference/reference.h"
 #include "tests/test.h"
+#if defined THALWEG_CUDA && THALWEG_SIMULATED
+#include "tests/cudasim/control.h"
+#endif
 
 #ifdef THALWEG_CUDA
 static const Kernels *const backends[] = {&cpu_kernels, &reference_kernels, &cuda_kernels};
@@ -310,10 +313,17 @@ static char *replaced(const char *text, const char *old, const char *new) {
     return result;
 }
 
+static void refuse_choices(const Kernels *k, const char *damaged) {
+    Errors errors = {0};
+    if (k->read_choices(damaged, &errors)) fail_msg("this was taken: %s", damaged);
+    assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+    errors_close(&errors);
+}
+
 TEST(choices_of_others_are_ignored_and_damaged_ones_refused) {
     static const char *const damage[][2] = {{"\"device\"", "\"devices\""},      {"\"cublaslt\":", "\"cublaslt\":1."},
                                             {"\"products\":[", "\"products\":[1,"}, {"\"rows\":", "\"rows\":-"},
-                                            {"\"algorithm\":\"", "\"algorithm\":\"0"}, {"\"algorithm\":\"0", "\"algorithm\":\"g"},
+                                            {"\"algorithm\":\"", "\"algorithm\":\"0"}, {"\"algorithm\":", "\"algorithm\":1,\"x\":"},
                                             {"\"out_stride\":", "\"out_stride\":0,\"x\":"},
                                             {"\"epilogue\":", "\"epilogue\":9"}, {"}]", ""}};
     Layer layer;
@@ -331,20 +341,56 @@ TEST(choices_of_others_are_ignored_and_damaged_ones_refused) {
     free(other);
     for (size_t i = 0; i < sizeof damage / sizeof damage[0]; i++) {
         char *damaged = replaced(text_string(&chosen), damage[i][0], damage[i][1]);
-        if (layer.k->read_choices(damaged, &errors)) fail_msg("this was taken: %s", damaged);
-        assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
-        errors_close(&errors);
+        refuse_choices(layer.k, damaged);
         free(damaged);
     }
+    static const char before[] = "\"algorithm\":\"";
+    char *digit = strstr(text_string(&chosen), before) + strlen(before);
+    *digit = 'g';
+    refuse_choices(layer.k, text_string(&chosen));
     keep_choices(layer.k, &read);
     assert_int_equal(read.size, 0);
     close_layer(&layer);
     text_close(&chosen);
 }
 
+static int64_t count_of(const Text *text, const char *words) {
+    int64_t count = 0;
+    for (const char *at = text_string(text); (at = strstr(at, words)); at++) count++;
+    return count;
+}
+
+// Products whose choices were made without measuring.
+static int64_t count_untimed(const Text *text) {
+    return count_of(text, "\"milliseconds\":0,") + count_of(text, "\"milliseconds\":0}");
+}
+
+TEST(without_measuring_all_choose_alike) {
+    Layer layer;
+    Outcome plain, outcome;
+    Text chosen[2] = {{0}, {0}};
+    setenv("THALWEG_MEASURE", "0", 1);
+    for (int i = 0; i < 2; i++) {
+        open_layer(&layer);
+        run_layer(&layer, 10, false, &plain);
+        for (int j = 0; j < 3; j++) {
+            run_layer(&layer, 10, true, &outcome);
+            assert_memory_equal(&plain, &outcome, sizeof plain);
+        }
+        keep_choices(layer.k, &chosen[i]);
+        close_layer(&layer);
+    }
+    unsetenv("THALWEG_MEASURE");
+    assert_string_equal(text_string(&chosen[0]), text_string(&chosen[1]));
+    assert_int_equal(count_untimed(&chosen[0]), count_of(&chosen[0], "\"milliseconds\":"));
+    assert_int_equal(count_of(&chosen[0], "\"fused\":true"), 0);
+    assert_true(count_of(&chosen[0], "\"fused\":false") > 0);
+    for (int i = 0; i < 2; i++) text_close(&chosen[i]);
+}
+
 TEST(switches_of_the_environment_are_checked) {
-    static const char *const names[] = {"THALWEG_GRAPHS", "THALWEG_FUSE", "THALWEG_CUBLASLT"};
-    for (int i = 0; i < 3; i++) {
+    static const char *const names[] = {"THALWEG_GRAPHS", "THALWEG_FUSE", "THALWEG_CUBLASLT", "THALWEG_MEASURE"};
+    for (int i = 0; i < 4; i++) {
         Errors errors = {0};
         setenv(names[i], "yes", 1);
         assert_false(cuda_kernels.open(1, &errors));
@@ -369,4 +415,171 @@ TEST(the_gpu_knows_its_memory) {
     k->close();
 }
 
+#if THALWEG_SIMULATED
+
+// ---- what the library refuses ----
+
+enum { ALL_REFUSED = -1, EXECUTION_FAILED = 13, NOT_SUPPORTED = 15 };
+
+// As it comes, then measured, recorded and replayed: always the same.
+static void run_every_way(Layer *layer, Outcome *outcome) {
+    Outcome again;
+    run_layer(layer, 10, false, outcome);
+    for (int i = 0; i < 3; i++) {
+        run_layer(layer, 10, true, &again);
+        assert_memory_equal(outcome, &again, sizeof again);
+    }
+}
+
+// With a switch set.
+static void run_with(const char *name, const char *value, Outcome *outcome) {
+    Layer layer;
+    setenv(name, value, 1);
+    open_layer(&layer);
+    run_every_way(&layer, outcome);
+    close_layer(&layer);
+    unsetenv(name);
+}
+
+TEST(an_algorithm_that_refuses_gives_way_to_another) {
+    static const char *const ways[] = {"0", "1"};
+    Outcome expected, outcome;
+    for (int i = 0; i < 2; i++)
+        for (int measured = 0; measured < 2; measured++) {
+            setenv("THALWEG_MEASURE", measured ? "1" : "0", 1);
+            run_with("THALWEG_FUSE", ways[i], &expected);
+            cudasim_refuse_algorithms(1, 1);
+            run_with("THALWEG_FUSE", ways[i], &outcome);
+            cudasim_refuse_algorithms(3, 3);
+            run_with("THALWEG_FUSE", ways[i], &outcome);
+            cudasim_refuse_algorithms(0, 0);
+            assert_memory_equal(&expected, &outcome, sizeof expected);
+        }
+    unsetenv("THALWEG_MEASURE");
+}
+
+TEST(what_is_refused_altogether_is_computed_without_the_library) {
+    static const char *const ways[] = {"auto", "1"};
+    Layer layer;
+    Outcome expected, outcome;
+    Text chosen = {0};
+    Errors errors = {0};
+    run_with("THALWEG_CUBLASLT", "0", &expected);
+    cudasim_refuse_algorithms(ALL_REFUSED, ALL_REFUSED);
+    for (int i = 0; i < 2; i++) {
+        run_with("THALWEG_FUSE", ways[i], &outcome);
+        assert_memory_equal(&expected, &outcome, sizeof expected);
+    }
+    open_layer(&layer);
+    run_layer(&layer, 10, true, &outcome);
+    assert_memory_equal(&expected, &outcome, sizeof expected);
+    keep_choices(layer.k, &chosen);
+    assert_int_equal(count_of(&chosen, "\"algorithm\""), 0);
+    close_layer(&layer);
+    cudasim_refuse_algorithms(0, 0);
+    open_layer(&layer); // a run that goes on does the same
+    assert_true(layer.k->read_choices(text_string(&chosen), &errors));
+    run_every_way(&layer, &outcome);
+    assert_memory_equal(&expected, &outcome, sizeof expected);
+    close_layer(&layer);
+    text_close(&chosen);
+}
+
+TEST(a_fused_product_that_is_refused_is_left) {
+    static const char *const ways[] = {"auto", "1"};
+    Outcome expected, outcome;
+    cudasim_refuse_algorithms(0, ALL_REFUSED);
+    run_with("THALWEG_FUSE", "0", &expected);
+    for (int i = 0; i < 2; i++) {
+        run_with("THALWEG_FUSE", ways[i], &outcome);
+        assert_memory_equal(&expected, &outcome, sizeof expected);
+    }
+    cudasim_refuse_algorithms(0, 0);
+}
+
+TEST(what_cannot_be_measured_is_not_chosen_again) {
+    Layer layer;
+    Outcome first, again;
+    Text chosen = {0}, read = {0};
+    Errors errors = {0};
+    open_layer(&layer);
+    cudasim_refuse_memory(1); // to save what is added to
+    run_layer(&layer, 10, true, &first);
+    cudasim_refuse_memory(0);
+    keep_choices(layer.k, &chosen);
+    close_layer(&layer);
+    assert_int_equal(count_of(&chosen, "\"adds\":1"), 3);
+    assert_int_equal(count_untimed(&chosen), 4); // and the gradient of GELU that sums follow
+
+    open_layer(&layer);
+    assert_true(layer.k->read_choices(text_string(&chosen), &errors));
+    for (int i = 0; i < 3; i++) {
+        run_layer(&layer, 10, true, &again);
+        assert_memory_equal(&first, &again, sizeof first);
+    }
+    keep_choices(layer.k, &read);
+    assert_string_equal(text_string(&chosen), text_string(&read));
+    close_layer(&layer);
+    text_close(&chosen);
+    text_close(&read);
+}
+
+// A program whose product is a larger one each time.
+static void queue_growing(void *context) {
+    static int64_t rows;
+    Layer *l = context;
+    rows++;
+    l->k->linear_backward_input(tensor_slice(l->din, 0, 0, rows), tensor_slice(l->dpre, 0, 0, rows), l->weight);
+}
+
+static void run_growing(const void *context) {
+    for (int i = 0; i < 2; i++) kernels_run(&cuda_kernels, 2, queue_growing, (void *)context);
+}
+
+static void run_directly(const void *context) { queue_layer((void *)context); }
+
+static void refuse_in_program(const void *context) {
+    kernels_run(&cuda_kernels, 1, queue_layer, (void *)context);
+    cudasim_refuse_algorithms(ALL_REFUSED, ALL_REFUSED);
+    kernels_run(&cuda_kernels, 1, queue_layer, (void *)context);
+}
+
+static void check_end(void (*call)(const void *), const Layer *layer, const char *message) {
+    char printed[4096];
+    int status = test_status_of(call, layer, printed, sizeof printed);
+    if (status != EXIT_INTERNAL || !strstr(printed, message))
+        fail_msg("%d, and not \"%s\": %s", status, message, printed);
+}
+
+TEST(what_the_library_may_not_refuse) {
+    Layer layer;
+    Outcome expected, outcome;
+    open_layer(&layer);
+    check_end(run_growing, &layer, "a product that it had not when it ran");
+    check_end(refuse_in_program, &layer, "EXECUTION_FAILED");
+    cudasim_fail_library(0, EXECUTION_FAILED);
+    check_end(run_directly, &layer, "cublasLtMatmulAlgoGetHeuristic: CUBLAS_STATUS_EXECUTION_FAILED");
+    cudasim_fail_library(0, NOT_SUPPORTED);
+    run_layer(&layer, 10, false, &outcome);
+    cudasim_fail_library(0, 0);
+    close_layer(&layer);
+    run_with("THALWEG_CUBLASLT", "0", &expected);
+    assert_memory_equal(&expected, &outcome, sizeof expected);
+}
+
+TEST(a_library_that_does_not_open_is_told) {
+    Errors errors = {0};
+    cudasim_fail_library(EXECUTION_FAILED, 0);
+    for (int i = 0; i < 2; i++) {
+        assert_false(cuda_kernels.open(1, &errors));
+        assert_int_equal(errors.exit_code, EXIT_USAGE);
+        assert_non_null(strstr(text_string(&errors.text), "cuBLASLt cannot be used: CUBLAS_STATUS_EXECUTION_FAILED"));
+        errors_close(&errors);
+    }
+    cudasim_fail_library(0, 0);
+    open_backend(&cuda_kernels);
+    cuda_kernels.close();
+}
+
+#endif
 #endif

@@ -174,9 +174,9 @@ __global__ void __launch_bounds__(DOWN *WARP)
     sums[c] += sum;
 }
 
-template <class T> __global__ void add_values(float *sums, const T *values, int64_t columns) {
+__global__ void add_values(float *sums, const float *values, int64_t columns) {
     const int64_t c = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-    if (c < columns) sums[c] += to_float(values[c]);
+    if (c < columns) sums[c] += values[c];
 }
 
 template <class T, int N> static void queue_pass(Pass<T> pass, float *sums, Activation activation) {
@@ -223,12 +223,9 @@ void add_column_sums(Tensor sums, Tensor matrix) {
     });
 }
 
-void add_to_sums(Tensor sums, const void *values, DType dtype) {
+void add_to_sums(Tensor sums, const float *values) {
     constexpr int THREADS = 256;
     int64_t columns = tensor_count(sums);
-    by_dtype(dtype, [&](auto zero) {
-        using T = decltype(zero);
-        QUEUE((add_values<T>), static_cast<unsigned>(divide_up(columns, THREADS)), THREADS, 0, elements<float>(sums),
-              static_cast<const T *>(values), columns);
-    });
+    QUEUE(add_values, static_cast<unsigned>(divide_up(columns, THREADS)), THREADS, 0, elements<float>(sums), values,
+          columns);
 }

@@ -8,5 +8,5 @@ void activation_backward(Tensor dpre, Tensor dbias, Tensor dout, Tensor pre, Act
 
 void add_column_sums(Tensor sums, Tensor matrix);
 
-// sums (C) fp32 += values of a float dtype.
-void add_to_sums(Tensor sums, const void *values, DType dtype);
+// sums (C) += values.
+void add_to_sums(Tensor sums, const float *values);

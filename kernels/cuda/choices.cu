@@ -1,4 +1,5 @@
-// Choices that were made by measuring, as JSON. They hold for one device and one version of the library.
+// Choices that results depend on, most of them made by measuring, as JSON. They hold for one device and one version of
+// the library. A product without an algorithm is one that the library refused.
 #include "kernels/cuda/gemm.cuh"
 
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static void write_product(JsonWriter *writer, const GemmPlan *plan) {
 #define F(name) json_integer(writer, #name, plan->shape.name);
     GEMM_SHAPE(F)
 #undef F
-    write_algorithm(writer, &plan->algorithm);
+    if (plan->in_library) write_algorithm(writer, &plan->algorithm);
     if (plan->fused != FUSED_UNDECIDED) json_bool(writer, "fused", plan->fused == FUSED_TAKEN);
     json_number(writer, "milliseconds", plan->milliseconds);
     json_end(writer, '}');
@@ -44,7 +45,7 @@ static void write_product(JsonWriter *writer, const GemmPlan *plan) {
 void cuda_write_choices(Text *out) {
     cudaDeviceProp properties;
     bool any = false;
-    for (int64_t i = 0; gemm_plan_at(i); i++) any = any || gemm_plan_at(i)->measured;
+    for (int64_t i = 0; gemm_plan_at(i); i++) any = any || gemm_plan_at(i)->settled;
     if (!any) return;
     JsonWriter writer = {};
     writer.out = out;
@@ -53,7 +54,7 @@ void cuda_write_choices(Text *out) {
     json_integer(&writer, "cublaslt", static_cast<int64_t>(cublasLtGetVersion()));
     json_begin(&writer, "products", '[');
     for (int64_t i = 0; gemm_plan_at(i); i++)
-        if (gemm_plan_at(i)->measured) write_product(&writer, gemm_plan_at(i));
+        if (gemm_plan_at(i)->settled) write_product(&writer, gemm_plan_at(i));
     json_end(&writer, ']');
     json_end(&writer, '}');
 }
@@ -95,6 +96,7 @@ static bool shape_is_one(const GemmShape *s) {
 typedef struct {
     GemmShape shape;
     cublasLtMatmulAlgo_t algorithm;
+    bool in_library;
     Fused fused;
     float milliseconds;
 } StoredProduct;
@@ -105,9 +107,11 @@ static bool read_product(const cJSON *node, StoredProduct *product) {
     GEMM_SHAPE(F)
 #undef F
     const cJSON *fused = json_member(node, "fused"), *milliseconds = json_member(node, "milliseconds");
+    const cJSON *algorithm = json_member(node, "algorithm");
     if (!integers || !shape_is_one(&product->shape) || (fused && !cJSON_IsBool(fused)) ||
-        !cJSON_IsNumber(milliseconds) || !read_algorithm(json_member(node, "algorithm"), &product->algorithm))
+        !cJSON_IsNumber(milliseconds) || (algorithm && !read_algorithm(algorithm, &product->algorithm)))
         return false;
+    product->in_library = algorithm != NULL;
     product->fused = !fused ? FUSED_UNDECIDED : cJSON_IsTrue(fused) ? FUSED_TAKEN : FUSED_LEFT;
     product->milliseconds = static_cast<float>(milliseconds->valuedouble);
     return true;
@@ -115,8 +119,9 @@ static bool read_product(const cJSON *node, StoredProduct *product) {
 
 static void take_product(const StoredProduct *product) {
     GemmPlan *plan = gemm_plan_of(&product->shape);
-    gemm_set_algorithm(plan, &product->algorithm);
-    if (!plan->measured) return;
+    if (product->in_library) gemm_set_algorithm(plan, &product->algorithm);
+    else gemm_leave_library(plan);
+    if (!plan->settled) return;
     plan->fused = product->fused;
     plan->milliseconds = product->milliseconds;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/cuda/recording.cuh"
 #include "kernels/cuda/tuner.cuh"
 
 static struct {
@@ -38,7 +39,6 @@ static LibraryEpilogue library_epilogue(int64_t epilogue) {
         /* GELU_BIAS */ {CUBLASLT_EPILOGUE_GELU_AUX_BIAS, true, true, false},
         /* DGELU */ {CUBLASLT_EPILOGUE_DGELU, false, true, false},
         /* DGELU_THEN_SUMS */ {CUBLASLT_EPILOGUE_DGELU, false, true, false},
-        /* DGELU_SUMS */ {CUBLASLT_EPILOGUE_DGELU_BGRAD, false, true, true},
         /* ROW_SUMS */ {CUBLASLT_EPILOGUE_BGRADB, false, false, true},
     };
     return list[epilogue];
@@ -142,7 +142,8 @@ int gemm_candidates(const GemmPlan *plan, cublasLtMatmulAlgo_t algorithms[GEMM_C
         cublasLtMatmulAlgoGetHeuristic(gemms.handle, plan->operation, plan->a, plan->b, plan->c, plan->out, preference,
                                        GEMM_CANDIDATES, found, &answers);
     CUBLAS(cublasLtMatmulPreferenceDestroy(preference));
-    if (status != CUBLAS_STATUS_SUCCESS) return 0; // the library has nothing for this shape
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return 0; // it has nothing
+    cublas_require(status, "cublasLtMatmulAlgoGetHeuristic", __FILE__, __LINE__);
     for (int i = 0; i < answers; i++)
         if (found[i].state == CUBLAS_STATUS_SUCCESS && found[i].workspaceSize <= GEMM_WORKSPACE_BYTES)
             algorithms[count++] = found[i].algo;
@@ -157,7 +158,13 @@ void gemm_set_algorithm(GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm) {
         result.workspaceSize > GEMM_WORKSPACE_BYTES)
         return;
     plan->algorithm = *algorithm;
-    plan->in_library = plan->measured = true;
+    plan->in_library = plan->settled = true;
+}
+
+void gemm_leave_library(GemmPlan *plan) {
+    plan->in_library = false;
+    plan->settled = true;
+    if (plan->shape.epilogue > EPILOGUE_BIAS) plan->fused = FUSED_LEFT;
 }
 
 // ---- plans ----
@@ -197,6 +204,8 @@ static void insert_plan(int64_t place, GemmPlan *plan) {
 GemmPlan *gemm_plan_of(const GemmShape *shape) {
     int64_t place = place_of(shape);
     if (place < gemms.count && compare_shapes(&gemms.plans[place]->shape, shape) == 0) return gemms.plans[place];
+    REQUIRE(!cuda_recording(), "%ld x %ld x %ld, epilogue %ld: a recorded program has a product that it had not when "
+            "it ran", (long)shape->rows, (long)shape->columns, (long)shape->inner, (long)shape->epilogue);
     GemmPlan *plan = static_cast<GemmPlan *>(calloc(1, sizeof *plan));
     if (!plan) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for the plan of a product", sizeof *plan);
     plan->shape = *shape;
@@ -232,27 +241,52 @@ GemmPlan *gemm_plan(const Gemm *gemm) {
 
 // ---- running ----
 
-bool gemm_launch(const Gemm *g, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm) {
+static cublasStatus_t gemm_launch(const Gemm *g, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm) {
     const void *c = g->beta != 0 ? g->c : g->out;
     set_pointers(plan, g->bias, g->aux, g->sums);
     return cublasLtMatmul(gemms.handle, plan->operation, &g->alpha, g->b, plan->a, g->a, plan->b, &g->beta, c, plan->c,
                           g->out, plan->out, algorithm, cuda_scratch(CUDA_SCRATCH), GEMM_WORKSPACE_BYTES,
-                          cuda_stream()) == CUBLAS_STATUS_SUCCESS;
+                          cuda_stream());
+}
+
+bool gemm_try(const Gemm *gemm, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm) {
+    const GemmShape *s = &plan->shape;
+    cublasStatus_t status = gemm_launch(gemm, plan, algorithm);
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    if (cuda_recording())
+        DIE(EXIT_INTERNAL, "cuBLASLt refuses to record a product that it computed: %s: %ld x %ld x %ld, %ld times, "
+            "epilogue %ld", cublasLtGetStatusName(status), (long)s->rows, (long)s->columns, (long)s->inner,
+            (long)s->batch, (long)s->epilogue);
+    CUDA(cudaStreamSynchronize(cuda_stream())); // where an earlier kernel is at fault, that is told
+    cudaGetLastError();                         // the refusal is answered by the caller
+    return false;
+}
+
+// The plan's algorithm is refused: the first of the others that is not takes its place. False where there is none.
+static bool try_others(const Gemm *gemm, GemmPlan *plan) {
+    cublasLtMatmulAlgo_t algorithms[GEMM_CANDIDATES];
+    int count = gemm_candidates(plan, algorithms);
+    plan->milliseconds = 0;
+    for (int i = 0; i < count; i++)
+        if (gemm_try(gemm, plan, &algorithms[i])) {
+            plan->algorithm = algorithms[i];
+            return true;
+        }
+    gemm_leave_library(plan);
+    return false;
 }
 
 bool gemm_by_library(const GemmPlan *plan) { return library_wanted && plan->in_library; }
 
-void gemm_run(const Gemm *gemm) {
+bool gemm_run(const Gemm *gemm) {
     GemmPlan *plan = gemm_plan(gemm);
-    if (!gemm_by_library(plan)) {
-        gemm_plain(gemm);
-        return;
+    if (gemm_by_library(plan)) {
+        tuner_settle(gemm, plan);
+        if (gemm_try(gemm, plan, &plan->algorithm) || try_others(gemm, plan)) return true;
     }
-    if (!plan->measured) tuner_measure(gemm, plan);
-    const GemmShape *s = &plan->shape;
-    REQUIRE(gemm_launch(gemm, plan, &plan->algorithm), "cuBLASLt refused a product that it had an algorithm for: "
-            "%ld x %ld x %ld, %ld times, epilogue %ld", (long)s->rows, (long)s->columns, (long)s->inner, (long)s->batch,
-            (long)s->epilogue);
+    if (plan->shape.epilogue > EPILOGUE_BIAS) return false;
+    gemm_plain(gemm);
+    return true;
 }
 
 bool gemm_configure(Errors *errors) {
@@ -260,7 +294,14 @@ bool gemm_configure(Errors *errors) {
     return cuda_read_switch("THALWEG_CUBLASLT", &library_wanted, errors);
 }
 
-void gemm_open(void) { CUBLAS(cublasLtCreate(&gemms.handle)); }
+bool gemm_open(Errors *errors) {
+    cublasStatus_t status = cublasLtCreate(&gemms.handle);
+    if (status == CUBLAS_STATUS_SUCCESS) return true;
+    gemms.handle = NULL;
+    cudaGetLastError(); // told here
+    return errors_add(errors, EXIT_USAGE, "device: cuBLASLt cannot be used: %s; look at nvidia-smi for what uses the "
+                      "GPU's memory, or use device=cpu", cublasLtGetStatusName(status));
+}
 
 void gemm_close(void) {
     for (int64_t i = 0; i < gemms.count; i++) {
@@ -271,6 +312,6 @@ void gemm_close(void) {
         free(plan);
     }
     free(gemms.plans);
-    CUBLAS(cublasLtDestroy(gemms.handle));
+    if (gemms.handle) CUBLAS(cublasLtDestroy(gemms.handle));
     memset(&gemms, 0, sizeof gemms);
 }

@@ -16,8 +16,7 @@ typedef enum {
     EPILOGUE_GELU_BIAS,       // aux = product + bias, out = gelu(aux)
     EPILOGUE_DGELU,           // out = product gelu'(aux)
     EPILOGUE_DGELU_THEN_SUMS, // the same; the caller takes the sums of its columns from it
-    EPILOGUE_DGELU_SUMS,      // sums = columns of it, in the dtype of out
-    EPILOGUE_ROW_SUMS,        // sums = rows of a
+    EPILOGUE_ROW_SUMS,        // sums = rows of a, in the dtype of out
 } Epilogue;
 enum { EPILOGUES = EPILOGUE_ROW_SUMS + 1 };
 
@@ -49,7 +48,8 @@ typedef struct {
     void *sums;
 } Gemm;
 
-void gemm_run(const Gemm *gemm);
+// False, and nothing is done: only where the library refuses an epilogue that is fused.
+bool gemm_run(const Gemm *gemm);
 
 // Room for `sums`, which no product's workspace touches.
 enum { GEMM_SUMS_BYTES = 1 << 20, GEMM_WORKSPACE_BYTES = CUDA_SCRATCH - GEMM_SUMS_BYTES };
@@ -65,24 +65,27 @@ typedef struct {
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t a, b, c, out; // the library's: column-major, its a is our b
     cublasLtMatmulAlgo_t algorithm;
-    bool in_library;
-    bool measured; // the algorithm was chosen by measuring
-    Fused fused;   // whether this was faster than what it fuses, apart
-    float milliseconds;
+    bool in_library;    // false: the library has nothing for it, or refused all that it had
+    bool settled;       // results depend on it: kept with checkpoints, and not chosen again
+    Fused fused;        // whether this was faster than what it fuses, apart
+    float milliseconds; // of the algorithm; 0: it was chosen without measuring
 } GemmPlan;
 
 // THALWEG_CUBLASLT: 0 computes all products with the kernel of our own.
 bool gemm_configure(Errors *errors);
-void gemm_open(void);
+bool gemm_open(Errors *errors);
 void gemm_close(void);
 GemmPlan *gemm_plan(const Gemm *gemm);             // made where there is none
 GemmPlan *gemm_plan_of(const GemmShape *shape);    // the same, before there are operands
 const GemmPlan *gemm_plan_at(int64_t index);       // in the order of shapes; NULL behind the last
-void gemm_set_algorithm(GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm); // ignored where it does not suit
+// Settles the plan: on an algorithm, which is ignored where it does not suit, or on doing without the library.
+void gemm_set_algorithm(GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm);
+void gemm_leave_library(GemmPlan *plan);
 bool gemm_by_library(const GemmPlan *plan);
 enum { GEMM_CANDIDATES = 16 };
 int gemm_candidates(const GemmPlan *plan, cublasLtMatmulAlgo_t algorithms[GEMM_CANDIDATES]);
-bool gemm_launch(const Gemm *gemm, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm);
+// False where the library refuses, which it may not while a program is recorded: that one ran before.
+bool gemm_try(const Gemm *gemm, const GemmPlan *plan, const cublasLtMatmulAlgo_t *algorithm);
 
 // Of our own, for any shape, stride and alignment; EPILOGUE_BIAS and those before it.
 void gemm_plain(const Gemm *gemm);

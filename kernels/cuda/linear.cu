@@ -57,10 +57,11 @@ typedef struct {
     Gemm apart, fused;
 } Forward;
 
-static void run_forward(const void *context, int way) {
+static bool run_forward(const void *context, bool fused) {
     const Forward *f = static_cast<const Forward *>(context);
-    gemm_run(way == 1 ? &f->fused : &f->apart);
-    if (way == 0 && tensor_present(f->pre)) cuda_activation_forward(f->out, f->pre, f->activation);
+    if (!gemm_run(fused ? &f->fused : &f->apart)) return false;
+    if (!fused && tensor_present(f->pre)) cuda_activation_forward(f->out, f->pre, f->activation);
+    return true;
 }
 
 void cuda_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
@@ -70,10 +71,10 @@ void cuda_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer)
     Gemm gemm = linear_gemm(kept ? pre : out, tensor_merge_rows(in), layer->weight, PRODUCT_FORWARD);
     if (tensor_present(layer->bias)) gemm.shape.epilogue = EPILOGUE_BIAS, gemm.bias = layer->bias.data;
     Forward forward = {out, pre, layer->activation, gemm, {}};
-    Ways ways = {{&forward.fused}, 0, run_forward, &forward, {}};
+    Ways ways = {NULL, run_forward, &forward, {}};
     if (layer->activation == ACTIVATION_GELU && !layer->repeated) {
         forward.fused = with_epilogue(gemm, tensor_present(layer->bias) ? EPILOGUE_GELU_BIAS : EPILOGUE_GELU, out, pre);
-        ways.count = 1;
+        ways.fused = &forward.fused;
     }
     tuner_run(&ways);
 }
@@ -82,29 +83,27 @@ void cuda_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer)
 
 typedef struct {
     const ActivationBackward *p;
-    Gemm apart, fused, with_sums;
+    Gemm apart, fused;
 } Backward;
 
-static void run_backward(const void *context, int way) {
+// The library's own sums of columns would be in bf16, and dbias is added to in fp32.
+static bool run_backward(const void *context, bool fused) {
     const Backward *b = static_cast<const Backward *>(context);
     const ActivationBackward *p = b->p;
-    const Gemm *products[] = {&b->apart, &b->fused, &b->with_sums};
-    gemm_run(products[way]);
-    if (way == 0) activation_backward(p->dpre, p->dbias, p->room, p->pre, p->activation);
-    if (way == 1 && tensor_present(p->dbias)) add_column_sums(p->dbias, p->dpre);
-    if (way == 2) add_to_sums(p->dbias, b->with_sums.sums, p->dpre.dtype);
+    if (!gemm_run(fused ? &b->fused : &b->apart)) return false;
+    if (!fused) activation_backward(p->dpre, p->dbias, p->room, p->pre, p->activation);
+    else if (tensor_present(p->dbias)) add_column_sums(p->dbias, p->dpre);
+    return true;
 }
 
 void cuda_linear_backward_activation(const ActivationBackward *p) {
     bool sums = tensor_present(p->dbias);
     Tensor dpre = tensor_merge_rows(p->dpre), pre = tensor_merge_rows(p->pre), room = tensor_merge_rows(p->room);
-    Backward backward = {p, linear_gemm(room, tensor_merge_rows(p->dout), p->weight, PRODUCT_BACKWARD_INPUT), {}, {}};
-    Ways ways = {{&backward.fused, &backward.with_sums}, 0, run_backward, &backward, {p->dbias}};
+    Backward backward = {p, linear_gemm(room, tensor_merge_rows(p->dout), p->weight, PRODUCT_BACKWARD_INPUT), {}};
+    Ways ways = {NULL, run_backward, &backward, {p->dbias}};
     if (p->activation == ACTIVATION_GELU) {
         backward.fused = with_epilogue(backward.apart, sums ? EPILOGUE_DGELU_THEN_SUMS : EPILOGUE_DGELU, dpre, pre);
-        backward.with_sums = with_epilogue(backward.apart, EPILOGUE_DGELU_SUMS, dpre, pre);
-        backward.with_sums.sums = gemm_sums_room();
-        ways.count = sums && dpre.shape[1] <= GEMM_SUMS_BYTES / 4 ? 2 : 1;
+        ways.fused = &backward.fused;
     }
     tuner_run(&ways);
 }
@@ -114,12 +113,12 @@ typedef struct {
     Gemm apart, with_sums;
 } WeightBackward;
 
-static void run_weight_backward(const void *context, int way) {
+static bool run_weight_backward(const void *context, bool fused) {
     const WeightBackward *w = static_cast<const WeightBackward *>(context);
-    gemm_run(way == 1 ? &w->with_sums : &w->apart);
-    if (!tensor_present(w->dbias)) return;
-    if (way == 1) add_to_sums(w->dbias, w->with_sums.sums, DTYPE_F32);
-    else add_column_sums(w->dbias, w->dout);
+    if (!gemm_run(fused ? &w->with_sums : &w->apart)) return false;
+    if (fused) add_to_sums(w->dbias, static_cast<const float *>(w->with_sums.sums));
+    else if (tensor_present(w->dbias)) add_column_sums(w->dbias, w->dout);
+    return true;
 }
 
 void cuda_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
@@ -128,8 +127,9 @@ void cuda_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tens
     WeightBackward backward = {dbias, dout, gemm, gemm};
     backward.with_sums.shape.epilogue = EPILOGUE_ROW_SUMS;
     backward.with_sums.sums = gemm_sums_room();
-    Ways ways = {{&backward.with_sums}, 0, run_weight_backward, &backward, {dweight, dbias}};
-    if (tensor_present(dbias) && dweight.dtype == DTYPE_F32 && dweight.shape[0] <= GEMM_SUMS_BYTES / 4) ways.count = 1;
+    Ways ways = {NULL, run_weight_backward, &backward, {dweight, dbias}};
+    if (tensor_present(dbias) && dweight.dtype == DTYPE_F32 && dweight.shape[0] <= GEMM_SUMS_BYTES / 4)
+        ways.fused = &backward.with_sums;
     tuner_run(&ways);
 }
 

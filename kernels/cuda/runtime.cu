@@ -157,7 +157,10 @@ bool cuda_open(int64_t threads, Errors *errors) {
     CUDA(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, 0));
     for (cudaEvent_t &event : device.left) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     for (cudaEvent_t &event : device.marks) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
-    gemm_open();
+    if (!gemm_open(errors)) {
+        cuda_close();
+        return false;
+    }
     CUDA(cudaDeviceSynchronize());
     sample_memory();
     return true;

@@ -15,13 +15,16 @@ enum {
 constexpr float HOPELESS = 1.5f; // times the fastest: not measured again
 
 static int fuse = FUSE_AUTO;
+static bool measure = true;
 
 bool tuner_configure(Errors *errors) {
     const char *text = getenv("THALWEG_FUSE");
     fuse = FUSE_AUTO;
+    measure = true;
+    if (!cuda_read_switch("THALWEG_MEASURE", &measure, errors)) return false;
     if (!text || strcmp(text, "auto") == 0) return true;
-    if (strlen(text) != 1 || *text < '0' || *text > '0' + TUNER_WAYS)
-        return errors_add(errors, EXIT_USAGE, "THALWEG_FUSE: \"%s\" is not one of auto, 0 .. %d", text, TUNER_WAYS);
+    if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0)
+        return errors_add(errors, EXIT_USAGE, "THALWEG_FUSE: \"%s\" is not one of auto, 0, 1", text);
     fuse = *text - '0';
     return true;
 }
@@ -130,64 +133,52 @@ typedef struct {
 
 static bool try_algorithm(const void *context, int which) {
     const Candidates *c = static_cast<const Candidates *>(context);
-    return gemm_launch(c->gemm, c->plan, &c->algorithms[which]);
+    return gemm_try(c->gemm, c->plan, &c->algorithms[which]);
 }
 
-void tuner_measure(const Gemm *gemm, GemmPlan *plan) {
-    if (!cuda_measuring() || plan->shape.epilogue == EPILOGUE_LIBRARY) return;
+// The plan has the library's first choice, which stays where nothing can be measured.
+void tuner_settle(const Gemm *gemm, GemmPlan *plan) {
+    if (plan->settled || !cuda_measuring() || plan->shape.epilogue == EPILOGUE_LIBRARY) return;
+    plan->settled = true;
     Candidates candidates = {gemm, plan, {}};
     Saved saved = {};
-    if (gemm->beta != 0 && gemm->c == gemm->out && !save_out(&saved, gemm)) return;
+    if (!measure || (gemm->beta != 0 && gemm->c == gemm->out && !save_out(&saved, gemm))) return;
     int count = gemm_candidates(plan, candidates.algorithms);
     int winner = fastest(count, try_algorithm, &candidates, &plan->milliseconds);
     put_back(&saved);
-    if (winner < 0) return;
-    plan->algorithm = candidates.algorithms[winner];
-    plan->measured = true;
+    if (winner >= 0) plan->algorithm = candidates.algorithms[winner];
 }
 
-// ---- ways ----
-
-typedef struct {
-    const Ways *ways;
-    int there[TUNER_WAYS + 1]; // ways that the library can go, 0 first
-} Choice;
+// ---- fused or apart ----
 
 static bool try_way(const void *context, int which) {
-    const Choice *choice = static_cast<const Choice *>(context);
-    choice->ways->run(choice->ways->context, choice->there[which]);
-    return true;
+    const Ways *ways = static_cast<const Ways *>(context);
+    return ways->run(ways->context, which == 1);
 }
 
-// The fastest way; 0 where there is no memory to find out.
-static int measure_ways(const Choice *choice, int count) {
-    const Ways *ways = choice->ways;
+// Fused where that is faster; not where there is no memory to find out.
+static void decide(const Ways *ways, GemmPlan *plan) {
     Saved saved[TUNER_SAVED] = {};
-    bool all_saved = true;
+    bool all_saved = measure;
     for (int i = 0; i < TUNER_SAVED; i++)
         if (tensor_present(ways->accumulated[i]))
             all_saved = all_saved && save(&saved[i], ways->accumulated[i].data, span_bytes(ways->accumulated[i]));
     float milliseconds;
-    int winner = all_saved ? fastest(count, try_way, choice, &milliseconds) : 0;
+    int winner = all_saved ? fastest(2, try_way, ways, &milliseconds) : 0;
     for (int i = 0; i < TUNER_SAVED; i++) put_back(&saved[i]);
-    for (int i = 1; i < count && all_saved; i++)
-        gemm_plan(ways->fused[choice->there[i] - 1])->fused = i == winner ? FUSED_TAKEN : FUSED_LEFT;
-    return choice->there[winner];
+    plan->fused = winner == 1 ? FUSED_TAKEN : FUSED_LEFT;
+    plan->settled = true; // also where it did not run
 }
 
-static int choose_way(const Ways *ways) {
-    Choice choice = {ways, {}};
-    int count = 1; // way 0 is always there
-    for (int i = 0; i < ways->count && fuse != 0; i++)
-        if (gemm_by_library(gemm_plan(ways->fused[i]))) choice.there[count++] = i + 1;
-    if (fuse != FUSE_AUTO) return choice.there[fuse < count ? fuse : count - 1];
-    bool decided = true;
-    for (int i = 1; i < count; i++) {
-        const GemmPlan *plan = gemm_plan(ways->fused[choice.there[i] - 1]);
-        if (plan->fused == FUSED_TAKEN) return choice.there[i];
-        decided = decided && plan->fused == FUSED_LEFT;
-    }
-    return decided || !cuda_measuring() ? 0 : measure_ways(&choice, count);
+static bool choose_fused(const Ways *ways) {
+    GemmPlan *plan = ways->fused && fuse != 0 ? gemm_plan(ways->fused) : NULL;
+    if (!plan || !gemm_by_library(plan)) return false;
+    if (fuse == 1) return true;
+    if (plan->fused == FUSED_UNDECIDED && cuda_measuring()) decide(ways, plan);
+    return plan->fused == FUSED_TAKEN;
 }
 
-void tuner_run(const Ways *ways) { ways->run(ways->context, choose_way(ways)); }
+void tuner_run(const Ways *ways) {
+    if (choose_fused(ways) && ways->run(ways->context, true)) return;
+    REQUIRE(ways->run(ways->context, false), "a product with nothing fused was refused");
+}

@@ -19,13 +19,14 @@ expect 0 'loss' "$program" eval bf16 device=cuda
 expect 0 '.' "$program" sample bf16 --tokens 8 device=cuda
 expect 0 'loss' "$program" eval bf16 device=cpu # the same checkpoint
 
-echo "== equal bits: again, resumed, without graphs"
+echo "== equal bits: again and without graphs, where neither measures; resumed, with what was measured"
 for recipe in adamw amuse; do
+    THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-first
+    THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-again
+    same_run $recipe-first $recipe-again
+    THALWEG_MEASURE=0 THALWEG_GRAPHS=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-direct
+    same_run $recipe-first $recipe-direct
     train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe
-    train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-again
-    same_run $recipe $recipe-again
-    THALWEG_GRAPHS=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-direct
-    same_run $recipe $recipe-direct
     cp -r $recipe $recipe-resumed
     rm -r $recipe-resumed/checkpoints/step_00000008
     expect 0 'resumed' "$program" resume $recipe-resumed
