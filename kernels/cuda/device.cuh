@@ -70,6 +70,49 @@ template <class T, int N> __device__ __forceinline__ void store_pack(T *to, cons
     store_bits(reinterpret_cast<Bits *>(to), bits);
 }
 
+// The same as whole registers, for arithmetic on all of it: taken apart by element a pack costs an instruction for each.
+template <class T, int N = 16 / sizeof(T)> struct Words {
+    typename PackBits<N * sizeof(T)>::type bits;
+};
+template <class T, int N> __device__ __forceinline__ Words<T, N> load_words(const T *from) {
+    return {*reinterpret_cast<const typename PackBits<N * sizeof(T)>::type *>(from)};
+}
+template <class T, int N> __device__ __forceinline__ void store_words(T *to, const Words<T, N> &words) {
+    store_bits(reinterpret_cast<typename PackBits<N * sizeof(T)>::type *>(to), words.bits);
+}
+
+template <class T, int N> __device__ __forceinline__ void to_floats(float (&to)[N], const Words<T, N> &words) {
+    if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+        uint32_t pairs[N / 2];
+        memcpy(pairs, &words.bits, sizeof pairs);
+#pragma unroll
+        for (int i = 0; i < N; i++) to[i] = __uint_as_float(i % 2 ? pairs[i / 2] & 0xffff0000u : pairs[i / 2] << 16);
+    } else {
+        T values[N];
+        memcpy(values, &words.bits, sizeof values);
+#pragma unroll
+        for (int i = 0; i < N; i++) to[i] = to_float(values[i]);
+    }
+}
+template <class T, int N> __device__ __forceinline__ Words<T, N> from_floats(const float (&from)[N]) {
+    Words<T, N> words;
+    if constexpr (sizeof(T) == 2 && N % 2 == 0) {
+        uint32_t pairs[N / 2];
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            const __nv_bfloat162 pair = __floats2bfloat162_rn(from[2 * i], from[2 * i + 1]);
+            memcpy(pairs + i, &pair, sizeof pair);
+        }
+        memcpy(&words.bits, pairs, sizeof pairs);
+    } else {
+        T values[N];
+#pragma unroll
+        for (int i = 0; i < N; i++) values[i] = from_float<T>(from[i]);
+        memcpy(&words.bits, values, sizeof values);
+    }
+    return words;
+}
+
 // ---- sums and maxima of a warp, in an order that does not depend on the schedule; every lane has the result ----
 
 template <class T> __device__ __forceinline__ T warp_sum(T x) {

@@ -8,6 +8,11 @@ static float2 *stats_of(Tensor stats) {
     return reinterpret_cast<float2 *>(elements<float>(stats));
 }
 
+// (x - mean) rstd from both; of bf16 as one instruction: its error, mean rstd 2^-24, is far below that of x.
+template <class T> static __device__ __forceinline__ float normal(float x, float2 stats) {
+    return sizeof(T) == 2 ? fmaf(x, stats.y, -stats.x * stats.y) : (x - stats.x) * stats.y;
+}
+
 // ---- forward ----
 
 enum { MOST_THREADS = 1024 };
@@ -29,21 +34,24 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(MOST_T
     if (r >= p.rows) return; // only where rows are single warps, without barriers
     const int step = blockDim.x * W, first = threadIdx.x * W;
     const float count = static_cast<float>(p.columns);
-    Pack<T, W> x[P] = {};
+    Words<T, W> x[P] = {};
+    float v[W];
 #pragma unroll
     for (int j = 0; j < P; j++)
-        if (first + j * step < p.columns) x[j] = load_pack<T, W>(p.residual[r] + first + j * step);
+        if (first + j * step < p.columns) x[j] = load_words<T, W>(p.residual[r] + first + j * step);
     if (p.branch.data) { // loads before stores: sum may be residual
-        Pack<T, W> y[P] = {};
+        Words<T, W> y[P] = {};
 #pragma unroll
         for (int j = 0; j < P; j++)
-            if (first + j * step < p.columns) y[j] = load_pack<T, W>(p.branch[r] + first + j * step);
+            if (first + j * step < p.columns) y[j] = load_words<T, W>(p.branch[r] + first + j * step);
 #pragma unroll
         for (int j = 0; j < P; j++) {
+            float added[W];
+            to_floats(v, x[j]), to_floats(added, y[j]);
 #pragma unroll
-            for (int i = 0; i < W; i++)
-                x[j].value[i] = from_float<T>(to_float(x[j].value[i]) + to_float(y[j].value[i]));
-            if (first + j * step < p.columns) store_pack(p.sum[r] + first + j * step, x[j]);
+            for (int i = 0; i < W; i++) v[i] += added[i];
+            x[j] = from_floats<T>(v);
+            if (first + j * step < p.columns) store_words(p.sum[r] + first + j * step, x[j]);
         }
     }
 
@@ -51,18 +59,19 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(MOST_T
     if (p.centred) {
         float sum = 0;
 #pragma unroll
-        for (int j = 0; j < P; j++)
+        for (int j = 0; j < P; j++) {
+            to_floats(v, x[j]);
 #pragma unroll
-            for (int i = 0; i < W; i++) sum += to_float(x[j].value[i]);
+            for (int i = 0; i < W; i++) sum += v[i];
+        }
         mean = row_total(sum, room[0]) / count;
     }
 #pragma unroll
-    for (int j = 0; j < P; j++)
+    for (int j = 0; j < P; j++) {
+        to_floats(v, x[j]);
 #pragma unroll
-        for (int i = 0; i < W && first + j * step < p.columns; i++) {
-            const float centred = to_float(x[j].value[i]) - mean;
-            squares += centred * centred;
-        }
+        for (int i = 0; i < W && first + j * step < p.columns; i++) squares += (v[i] - mean) * (v[i] - mean);
+    }
     const float rstd = 1.0f / sqrtf(row_total(squares, room[1]) / count + p.epsilon);
     if (threadIdx.x == 0) p.stats[r] = {mean, rstd};
 
@@ -70,14 +79,12 @@ template <class T, int W, int P> static __global__ void __launch_bounds__(MOST_T
     for (int j = 0; j < P; j++) {
         const int column = first + j * step;
         if (column >= p.columns) continue;
-        const Pack<T, W> gain = load_pack<T, W>(p.gain + column);
-        const Pack<T, W> bias = p.bias ? load_pack<T, W>(p.bias + column) : Pack<T, W>{};
+        float gain[W], bias[W] = {};
+        to_floats(v, x[j]), to_floats(gain, load_words<T, W>(p.gain + column));
+        if (p.bias) to_floats(bias, load_words<T, W>(p.bias + column));
 #pragma unroll
-        for (int i = 0; i < W; i++) {
-            const float normal = (to_float(x[j].value[i]) - mean) * rstd;
-            x[j].value[i] = from_float<T>(normal * to_float(gain.value[i]) + to_float(bias.value[i]));
-        }
-        store_pack(p.out[r] + column, x[j]);
+        for (int i = 0; i < W; i++) v[i] = normal<T>(v[i], {mean, rstd}) * gain[i] + bias[i];
+        store_words(p.out[r] + column, from_floats<T>(v));
     }
 }
 
@@ -128,6 +135,7 @@ template <class T> struct NormBackward {
     int64_t length;           // rows of a sequence, which chunks do not cross
     int64_t chunk, chunks;    // rows of a chunk, chunks of a sequence
     int columns;
+    float per_column; // 1 / columns
     bool centred;
 };
 
@@ -142,33 +150,44 @@ template <class T> static __device__ __forceinline__ RowRange chunk_rows(const N
     return {first + begin, first + end};
 }
 
+// mean(e), mean(e h) from their sums.
+template <class T> static __device__ __forceinline__ float2 means_of(const NormBackward<T> &p, float e, float eh) {
+    return {p.centred ? e * p.per_column : 0.0f, eh * p.per_column};
+}
+
 template <int W> struct ColumnTotals {
     float gain[W], bias[W], sum[W];
 };
 
 // Of a pack of one row: changes d, which is dsum, and adds to the totals.
 template <class T, int W> static __device__ __forceinline__ void
-backward_pack(Pack<T, W> &d, ColumnTotals<W> &totals, const Pack<T, W> &dout, const Pack<T, W> &x,
-              const Pack<T, W> &gain, float2 stats, float2 means) {
+backward_pack(Words<T, W> &d, ColumnTotals<W> &totals, const Words<T, W> &dout, const Words<T, W> &x,
+              const float (&gain)[W], float2 stats, float2 means) {
+    float sum[W], g[W], h[W];
+    to_floats(sum, d), to_floats(g, dout), to_floats(h, x);
 #pragma unroll
     for (int i = 0; i < W; i++) {
-        const float g = to_float(dout.value[i]), h = (to_float(x.value[i]) - stats.x) * stats.y;
-        const float inner = to_float(gain.value[i]) * g - means.x - h * means.y;
-        d.value[i] = from_float<T>(to_float(d.value[i]) + stats.y * inner);
-        totals.gain[i] += g * h;
-        totals.bias[i] += g;
-        totals.sum[i] += to_float(d.value[i]);
+        h[i] = normal<T>(h[i], stats);
+        sum[i] += stats.y * (gain[i] * g[i] - (means.x + h[i] * means.y));
+        totals.gain[i] += g[i] * h[i];
+        totals.bias[i] += g[i];
     }
+    d = from_floats<T>(sum);
+    to_floats(sum, d);
+#pragma unroll
+    for (int i = 0; i < W; i++) totals.sum[i] += sum[i];
 }
 
 // sums += e and e h of a pack.
 template <class T, int W> static __device__ __forceinline__ void
-project_pack(float2 &sums, const Pack<T, W> &dout, const Pack<T, W> &x, const Pack<T, W> &gain, float2 stats) {
+project_pack(float2 &sums, const Words<T, W> &dout, const Words<T, W> &x, const float (&gain)[W], float2 stats) {
+    float e[W], h[W];
+    to_floats(e, dout), to_floats(h, x);
 #pragma unroll
     for (int i = 0; i < W; i++) {
-        const float e = to_float(gain.value[i]) * to_float(dout.value[i]);
-        sums.x += e;
-        sums.y += e * ((to_float(x.value[i]) - stats.x) * stats.y);
+        e[i] *= gain[i];
+        sums.x += e[i];
+        sums.y += e[i] * normal<T>(h[i], stats);
     }
 }
 
@@ -180,57 +199,63 @@ store_totals(const NormBackward<T> &p, const ColumnTotals<W> &totals, int64_t ch
     if (p.partial[2]) store_floats(p.partial[2] + at, totals.sum);
 }
 
-// A block has whole rows, R at a time so that one barrier serves them all; a thread has P packs of each.
+// A block has whole rows, R at a time so that one barrier serves them all; a thread has P packs of each. Packs past the
+// end of a row are read as its first, with a gain of 0, and rows past the end of the chunk as the last that was there:
+// neither is written or counted.
 template <class T, int P, int R>
 static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormBackward<T> p) {
     constexpr int W = PACK<T>;
-    SHARED(float2, room, [2][BLOCK_THREADS / WARP][R]);
+    using Sums = Pack<float, 2 * R>;
+    SHARED(Sums, room, [2][BLOCK_THREADS / WARP]);
     const int step = blockDim.x * W, first = threadIdx.x * W, warps = blockDim.x / WARP;
     const RowRange rows = chunk_rows(p, blockIdx.x);
-    Pack<T, W> gain[P] = {};
+    float gain[P][W] = {};
 #pragma unroll
     for (int j = 0; j < P; j++)
-        if (first + j * step < p.columns) gain[j] = load_pack<T, W>(p.gain + first + j * step);
+        if (first + j * step < p.columns) to_floats(gain[j], load_words<T, W>(p.gain + first + j * step));
     ColumnTotals<W> totals[P] = {};
     int phase = 0; // rooms alternate: one barrier is enough
     for (int64_t r = rows.begin; r < rows.end; r += R, phase ^= 1) {
-        Pack<T, W> dout[R][P] = {}, x[R][P] = {}, d[R][P] = {}; // a row past the end is all 0, its rstd too
-        float2 stats[R] = {};
+        Words<T, W> dout[R][P], x[R][P], d[R][P];
+        float2 stats[R];
 #pragma unroll
         for (int k = 0; k < R; k++) {
-            if (r + k >= rows.end) continue;
-            stats[k] = p.stats[r + k];
+            const int64_t row = r + k < rows.end ? r + k : r;
+            stats[k] = p.stats[row];
 #pragma unroll
             for (int j = 0; j < P; j++) {
-                const int column = first + j * step;
-                if (column >= p.columns) continue;
-                dout[k][j] = load_pack<T, W>(p.dout[r + k] + column);
-                x[k][j] = load_pack<T, W>(p.sum[r + k] + column);
-                d[k][j] = load_pack<T, W>(p.dsum[r + k] + column);
+                const int column = first + j * step < p.columns ? first + j * step : 0;
+                dout[k][j] = load_words<T, W>(p.dout[row] + column);
+                x[k][j] = load_words<T, W>(p.sum[row] + column);
+                d[k][j] = load_words<T, W>(p.dsum[row] + column);
             }
         }
+        Sums total;
 #pragma unroll
         for (int k = 0; k < R; k++) {
             float2 sums = {0, 0};
 #pragma unroll
             for (int j = 0; j < P; j++) project_pack(sums, dout[k][j], x[k][j], gain[j], stats[k]);
-            sums = {warp_sum(sums.x), warp_sum(sums.y)};
-            if (threadIdx.x % WARP == 0) room[phase][threadIdx.x / WARP][k] = sums;
+            total.value[2 * k] = warp_sum(sums.x), total.value[2 * k + 1] = warp_sum(sums.y);
         }
+        if (threadIdx.x % WARP == 0) room[phase][threadIdx.x / WARP] = total;
         __syncthreads();
+        total = room[phase][0];
+#pragma unroll 2
+        for (int warp = 1; warp < warps; warp++) {
+            const Sums other = room[phase][warp];
+#pragma unroll
+            for (int i = 0; i < 2 * R; i++) total.value[i] += other.value[i];
+        }
 #pragma unroll
         for (int k = 0; k < R; k++) {
-            float2 means = {0, 0};
-            for (int warp = 0; warp < warps; warp++) {
-                means.x += room[phase][warp][k].x;
-                means.y += room[phase][warp][k].y;
-            }
-            means = {p.centred ? means.x / p.columns : 0.0f, means.y / p.columns};
+            if (r + k >= rows.end) continue; // all of the block
+            const float2 means = means_of(p, total.value[2 * k], total.value[2 * k + 1]);
 #pragma unroll
             for (int j = 0; j < P; j++) {
                 const int column = first + j * step;
                 backward_pack(d[k][j], totals[j], dout[k][j], x[k][j], gain[j], stats[k], means);
-                if (r + k < rows.end && column < p.columns) store_pack(p.dsum[r + k] + column, d[k][j]);
+                if (column < p.columns) store_words(p.dsum[r + k] + column, d[k][j]);
             }
         }
     }
@@ -245,24 +270,27 @@ template <class T, int W> static __global__ void norm_backward_means(NormBackwar
     if (r >= rows) return;
     const float2 stats = p.stats[r];
     float2 sums = {0, 0};
-    for (int column = threadIdx.x * W; column < p.columns; column += WARP * W)
-        project_pack(sums, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column),
-                     load_pack<T, W>(p.gain + column), stats);
+    for (int column = threadIdx.x * W; column < p.columns; column += WARP * W) {
+        float gain[W];
+        to_floats(gain, load_words<T, W>(p.gain + column));
+        project_pack(sums, load_words<T, W>(p.dout[r] + column), load_words<T, W>(p.sum[r] + column), gain, stats);
+    }
     sums = {warp_sum(sums.x), warp_sum(sums.y)};
-    if (threadIdx.x == 0) p.means[r] = {p.centred ? sums.x / p.columns : 0.0f, sums.y / p.columns};
+    if (threadIdx.x == 0) p.means[r] = means_of(p, sums.x, sums.y);
 }
 
 template <class T, int W> static __global__ void norm_backward_columns(NormBackward<T> p) {
     const int column = (blockIdx.y * blockDim.x + threadIdx.x) * W;
     if (column >= p.columns) return;
     const RowRange rows = chunk_rows(p, blockIdx.x);
-    const Pack<T, W> gain = load_pack<T, W>(p.gain + column);
+    float gain[W];
+    to_floats(gain, load_words<T, W>(p.gain + column));
     ColumnTotals<W> totals = {};
     for (int64_t r = rows.begin; r < rows.end; r++) {
-        Pack<T, W> d = load_pack<T, W>(p.dsum[r] + column);
-        backward_pack(d, totals, load_pack<T, W>(p.dout[r] + column), load_pack<T, W>(p.sum[r] + column), gain,
+        Words<T, W> d = load_words<T, W>(p.dsum[r] + column);
+        backward_pack(d, totals, load_words<T, W>(p.dout[r] + column), load_words<T, W>(p.sum[r] + column), gain,
                       p.stats[r], p.means[r]);
-        store_pack(p.dsum[r] + column, d);
+        store_words(p.dsum[r] + column, d);
     }
     store_totals(p, totals, blockIdx.x, column);
 }
@@ -328,7 +356,8 @@ void cuda_norm_backward_add(Tensor dsum, const NormGrads *grads, Tensor dout, Te
         const int64_t sequences = tensor_present(grads->sequence_gain) ? grads->sequence_gain.shape[0] : 1;
         NormBackward<T> p = {rows_of<T>(dsum), rows_of<T>(dout), rows_of<T>(sum), elements<T>(norm->gain),
                              stats_of(stats), {}, NULL, dsum.shape[0] / sequences, 0, 0,
-                             static_cast<int>(dsum.shape[1]), norm->kind == NORM_LAYER};
+                             static_cast<int>(dsum.shape[1]), 1.0f / static_cast<float>(dsum.shape[1]),
+                             norm->kind == NORM_LAYER};
         const Tensor all[] = {dsum, dout, sum, norm->gain};
         const int64_t threads = p.columns / PACK<T>; // at a pack each
         constexpr int R = sizeof(T) == 2 ? 2 : 4;
