@@ -2,23 +2,29 @@
 //
 // Sums are taken by chunks of rows and then over the chunks, both in order; the chunks depend on the shape alone.
 #include "kernels/cuda/activation.cuh"
+#include "kernels/cuda/ptx.cuh"
 
 enum {
     FORWARD_THREADS = 128,
-    DOWN = 8, // warps of a block, each with rows of its own
+    FORWARD_ROWS = 2, // of a thread
+    DOWN = 8,         // warps of a block, each with rows of its own
 };
-constexpr int64_t CHUNKS_MOST = 128, CHUNK_LEAST = 64; // rows of a chunk
+constexpr int64_t CHUNK_LEAST = 64; // rows of a chunk
 
 static int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // ---- curves ----
 
 // e is e^-x, and its largest value one whose reciprocal is a normal number; the caller multiplies by x, so NaN stays.
+// Both to 2 ulp where bf16 is to come of them.
 struct Gate {
     float value, slope; // of sigmoid: 1 / (1 + e) and e / (1 + e)^2
 };
-__device__ __forceinline__ Gate gate_at(float x) {
-    const float e = expf(fminf(-x, 80.0f)), s = 1.0f / (1.0f + e);
+template <class T> __device__ __forceinline__ Gate gate_at(float x) {
+    constexpr float LOG2_E = 1.44269504f;
+    constexpr bool ROUGH = sizeof(T) == 2;
+    const float e = ROUGH ? exp2_approx(fminf(x * -LOG2_E, 80.0f * LOG2_E)) : expf(fminf(-x, 80.0f));
+    const float s = ROUGH ? reciprocal_approx(1.0f + e) : 1.0f / (1.0f + e);
     return {s, e * s * s};
 }
 
@@ -27,20 +33,20 @@ constexpr float GELU_SLOPE = 1.5957691216057308f, GELU_CUBIC = 0.044715f;
 __device__ __forceinline__ float gelu_argument(float x) { return GELU_SLOPE * (x + GELU_CUBIC * x * x * x); }
 
 // Of one input, and of the gate; `up` is 1 where there is none.
-template <Activation A> __device__ __forceinline__ float curve(float x, float up) {
-    if (A == ACTIVATION_GELU) return x * gate_at(gelu_argument(x)).value;
-    if (A == ACTIVATION_SWIGLU) return x * gate_at(x).value * up;
+template <class T, Activation A> __device__ __forceinline__ float curve(float x, float up) {
+    if (A == ACTIVATION_GELU) return x * gate_at<T>(gelu_argument(x)).value;
+    if (A == ACTIVATION_SWIGLU) return x * gate_at<T>(x).value * up;
     if (A == ACTIVATION_RELU2) return x < 0.0f ? 0.0f : x * x; // NaN stays
     return x;
 }
 
-template <Activation A> __device__ __forceinline__ float curve_slope(float x) {
+template <class T, Activation A> __device__ __forceinline__ float curve_slope(float x) {
     if (A == ACTIVATION_GELU) {
-        const Gate gate = gate_at(gelu_argument(x));
+        const Gate gate = gate_at<T>(gelu_argument(x));
         return gate.value + x * gate.slope * (GELU_SLOPE * (1.0f + 3.0f * GELU_CUBIC * x * x));
     }
     if (A == ACTIVATION_SWIGLU) {
-        const Gate gate = gate_at(x);
+        const Gate gate = gate_at<T>(x);
         return gate.value + x * gate.slope;
     }
     if (A == ACTIVATION_RELU2) return x < 0.0f ? 0.0f : 2.0f * x;
@@ -52,16 +58,26 @@ template <Activation A> __device__ __forceinline__ float curve_slope(float x) {
 // Rows along x, packs of N columns along y.
 template <class T, int N, Activation A>
 __global__ void __launch_bounds__(FORWARD_THREADS)
-    activate(T *out, const T *pre, int64_t out_stride, int64_t pre_stride, int64_t columns) {
-    const int64_t row = blockIdx.x;
+    activate(T *out, const T *pre, int64_t out_stride, int64_t pre_stride, int64_t rows, int64_t columns) {
+    const int64_t first = static_cast<int64_t>(blockIdx.x) * FORWARD_ROWS;
     const int64_t c = (static_cast<int64_t>(blockIdx.y) * FORWARD_THREADS + threadIdx.x) * N;
     if (c >= columns) return;
-    const Pack<T, N> in = load_pack<T, N>(pre + row * pre_stride + c);
-    Pack<T, N> up = in, result;
-    if (A == ACTIVATION_SWIGLU) up = load_pack<T, N>(pre + row * pre_stride + columns + c);
+    Words<T, N> in[FORWARD_ROWS], up[FORWARD_ROWS];
 #pragma unroll
-    for (int i = 0; i < N; i++) result.value[i] = from_float<T>(curve<A>(to_float(in.value[i]), to_float(up.value[i])));
-    store_pack(out + row * out_stride + c, result);
+    for (int k = 0; k < FORWARD_ROWS; k++) {
+        const T *row = pre + (first + k < rows ? first + k : first) * pre_stride;
+        in[k] = load_words<T, N>(row + c);
+        up[k] = A == ACTIVATION_SWIGLU ? load_words<T, N>(row + columns + c) : in[k];
+    }
+#pragma unroll
+    for (int k = 0; k < FORWARD_ROWS; k++) {
+        if (first + k >= rows) continue; // all of the block
+        float x[N], y[N];
+        to_floats(x, in[k]), to_floats(y, up[k]);
+#pragma unroll
+        for (int i = 0; i < N; i++) x[i] = curve<T, A>(x[i], y[i]);
+        store_words(out + (first + k) * out_stride + c, from_floats<T>(x));
+    }
 }
 
 // Calls f with a constant that is the activation.
@@ -79,10 +95,11 @@ template <class F> static void by_activation(Activation activation, F f) {
 
 template <class T, int N> static void queue_forward(Tensor out, Tensor pre, Activation activation) {
     int64_t columns = out.shape[1];
-    dim3 grid(static_cast<unsigned>(out.shape[0]), static_cast<unsigned>(divide_up(columns, N * FORWARD_THREADS)));
+    dim3 grid(static_cast<unsigned>(divide_up(out.shape[0], FORWARD_ROWS)),
+              static_cast<unsigned>(divide_up(columns, N * FORWARD_THREADS)));
     by_activation(activation, [&](auto chosen) {
         QUEUE((activate<T, N, decltype(chosen)::value>), grid, FORWARD_THREADS, 0, elements<T>(out), elements<T>(pre),
-              out.stride[0], pre.stride[0], columns);
+              out.stride[0], pre.stride[0], out.shape[0], columns);
     });
 }
 
@@ -109,6 +126,9 @@ template <class T> struct Pass {
     int64_t rows, columns, chunk;
 };
 
+// Blocks that a multiprocessor has at once.
+constexpr int blocks_together(Activation activation) { return activation == ACTIVATION_SWIGLU ? 3 : 4; }
+
 // The sums of the block's warps, added in order.
 template <int WIDTH> __device__ __forceinline__ void add_warps(float *to, const float (*sums)[WIDTH], int64_t there) {
     for (int i = static_cast<int>(threadIdx.x); i < WIDTH; i += DOWN * WARP) {
@@ -120,30 +140,38 @@ template <int WIDTH> __device__ __forceinline__ void add_warps(float *to, const 
 }
 
 template <class T, int N, Activation A>
-__global__ void __launch_bounds__(DOWN *WARP) backward_pass(Pass<T> p) {
-    constexpr int GROUPS = A == ACTIVATION_SWIGLU ? 2 : 1, WIDTH = N * WARP;
+__global__ void __launch_bounds__(DOWN *WARP, blocks_together(A)) backward_pass(Pass<T> p) {
+    constexpr int GROUPS = A == ACTIVATION_SWIGLU ? 2 : 1, WIDTH = N * WARP, ROWS = A == ACTIVATION_NONE ? 4 : 2;
     SHARED(float, block, [GROUPS][DOWN][WIDTH]);
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * WIDTH, c = first + lane * N;
     const int64_t begin = blockIdx.y * p.chunk, end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
     float sum[GROUPS][N] = {};
-    for (int64_t row = begin + warp; row < end && c < p.columns; row += DOWN) {
-        const Pack<T, N> dout = load_pack<T, N>(p.dout + row * p.dout_stride + c);
-        Pack<T, N> in = dout, up = dout, dpre, dup;
-        if (A != ACTIVATION_NONE) in = load_pack<T, N>(p.pre + row * p.pre_stride + c);
-        if (GROUPS == 2) up = load_pack<T, N>(p.pre + row * p.pre_stride + p.columns + c);
+    for (int64_t above = begin + warp; above < end && c < p.columns; above += ROWS * DOWN) {
+        Words<T, N> dout[ROWS], in[ROWS], up[ROWS];
 #pragma unroll
-        for (int i = 0; i < N; i++) {
-            const float d = to_float(dout.value[i]), x = to_float(in.value[i]);
-            const float slope = d * curve_slope<A>(x) * (GROUPS == 2 ? to_float(up.value[i]) : 1.0f);
-            dpre.value[i] = from_float<T>(slope);
-            sum[0][i] += slope;
-            if (GROUPS == 1) continue;
-            dup.value[i] = from_float<T>(d * curve<A>(x, 1.0f));
-            sum[GROUPS - 1][i] += d * curve<A>(x, 1.0f);
+        for (int k = 0; k < ROWS; k++) {
+            const int64_t row = above + k * DOWN < end ? above + k * DOWN : above;
+            dout[k] = load_words<T, N>(p.dout + row * p.dout_stride + c);
+            in[k] = A != ACTIVATION_NONE ? load_words<T, N>(p.pre + row * p.pre_stride + c) : dout[k];
+            up[k] = GROUPS == 2 ? load_words<T, N>(p.pre + row * p.pre_stride + p.columns + c) : dout[k];
         }
-        if (p.dpre) store_pack(p.dpre + row * p.dpre_stride + c, dpre);
-        if (GROUPS == 2) store_pack(p.dpre + row * p.dpre_stride + p.columns + c, dup);
+#pragma unroll
+        for (int k = 0; k < ROWS; k++) {
+            const int64_t row = above + k * DOWN;
+            if (row >= end) continue; // all of the warp
+            float d[N], x[N], y[N];
+            to_floats(d, dout[k]), to_floats(x, in[k]), to_floats(y, up[k]);
+#pragma unroll
+            for (int i = 0; i < N; i++) {
+                const float other = d[i] * curve<T, A>(x[i], 1.0f);
+                d[i] *= curve_slope<T, A>(x[i]) * (GROUPS == 2 ? y[i] : 1.0f);
+                sum[0][i] += d[i];
+                if (GROUPS == 2) sum[GROUPS - 1][i] += y[i] = other;
+            }
+            if (p.dpre) store_words(p.dpre + row * p.dpre_stride + c, from_floats<T>(d));
+            if (GROUPS == 2) store_words(p.dpre + row * p.dpre_stride + p.columns + c, from_floats<T>(y));
+        }
     }
     if (!p.partial) return;
 #pragma unroll
@@ -164,7 +192,9 @@ __global__ void __launch_bounds__(DOWN *WARP)
     const int lane = static_cast<int>(threadIdx.x) % WARP, warp = static_cast<int>(threadIdx.x) / WARP;
     const int64_t first = static_cast<int64_t>(blockIdx.x) * WARP, c = first + lane;
     float sum = 0.0f;
-    for (int chunk = warp; chunk < chunks && c < columns; chunk += DOWN) sum += partial[chunk * columns + c];
+    if (c < columns)
+#pragma unroll 4
+        for (int chunk = warp; chunk < chunks; chunk += DOWN) sum += partial[chunk * columns + c];
     block[warp][lane] = sum;
     __syncthreads();
     if (warp > 0 || c >= columns) return;
@@ -179,13 +209,19 @@ __global__ void add_values(float *sums, const float *values, int64_t columns) {
     if (c < columns) sums[c] += values[c];
 }
 
+// Chunks for one round of blocks on a GPU of 132 multiprocessors: by the sizes alone, for the same numbers everywhere.
+static int64_t rows_of_chunk(int64_t rows, int64_t tiles, Activation activation) {
+    const int64_t chunks = blocks_together(activation) * 132 / tiles, unit = 4 * DOWN;
+    const int64_t chunk = divide_up(divide_up(rows, chunks > 1 ? chunks : 1), unit) * unit;
+    return chunk > CHUNK_LEAST ? chunk : CHUNK_LEAST;
+}
+
 template <class T, int N> static void queue_pass(Pass<T> pass, float *sums, Activation activation) {
-    int64_t width = pass.columns * activation_inputs(activation);
-    int64_t least = divide_up(pass.rows, CHUNKS_MOST);
-    pass.chunk = least > CHUNK_LEAST ? least : CHUNK_LEAST;
+    int64_t width = pass.columns * activation_inputs(activation), tiles = divide_up(pass.columns, N * WARP);
+    pass.chunk = rows_of_chunk(pass.rows, tiles, activation);
     int64_t chunks = divide_up(pass.rows, pass.chunk);
     if (sums) pass.partial = static_cast<float *>(cuda_scratch(static_cast<size_t>(chunks * width) * sizeof(float)));
-    dim3 grid(static_cast<unsigned>(divide_up(pass.columns, N * WARP)), static_cast<unsigned>(chunks));
+    dim3 grid(static_cast<unsigned>(tiles), static_cast<unsigned>(chunks));
     by_activation(activation, [&](auto chosen) {
         QUEUE((backward_pass<T, N, decltype(chosen)::value>), grid, DOWN * WARP, 0, pass);
     });

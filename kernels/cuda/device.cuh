@@ -70,7 +70,7 @@ template <class T, int N> __device__ __forceinline__ void store_pack(T *to, cons
     store_bits(reinterpret_cast<Bits *>(to), bits);
 }
 
-// The same as whole registers, for arithmetic on all of it: taken apart by element a pack costs an instruction for each.
+// The same as whole registers, for arithmetic on all of it: a pack that is taken apart costs an instruction an element.
 template <class T, int N = 16 / sizeof(T)> struct Words {
     typename PackBits<N * sizeof(T)>::type bits;
 };

@@ -40,3 +40,4 @@ inline void cp_async16(void *shared, const void *global, bool valid = true, CUDA
 inline void cp_async_commit() { cudasim::async_commit(); }
 template <int NEWEST> void cp_async_wait() { cudasim::async_wait(NEWEST); }
 inline float exp2_approx(float x) { return std::exp2(x); }
+inline float reciprocal_approx(float x) { return 1.0f / x; }
