@@ -26,19 +26,14 @@ struct Softmax {
 // e^x to 2 ulp.
 static __device__ __forceinline__ float exponential(float x) { return exp2_approx(x * 1.44269504f); }
 
-static __device__ __forceinline__ Softmax join(const Softmax &a, const Softmax &b) {
-    const float largest = fmaxf(a.largest, b.largest);
-    const float left = exponential(a.largest - largest), right = exponential(b.largest - largest);
-    return {largest, a.sum * left + b.sum * right, a.squares * left * left + b.squares * right * right};
-}
-
 // Columns from `valid` of the pack on do not count.
 template <class T, int W>
-static __device__ __forceinline__ void take_pack(Softmax &s, const Pack<T, W> &pack, int valid, bool squares) {
+static __device__ __forceinline__ void take_pack(Softmax &s, const Words<T, W> &words, int valid, bool squares) {
     float x[W], largest = s.largest;
+    to_floats(x, words);
 #pragma unroll
     for (int i = 0; i < W; i++) {
-        x[i] = i < valid ? to_float(pack.value[i]) : -INFINITY;
+        x[i] = i < valid ? x[i] : -INFINITY;
         largest = fmaxf(largest, x[i]);
     }
     const float shrink = exponential(s.largest - largest);
@@ -52,18 +47,41 @@ static __device__ __forceinline__ void take_pack(Softmax &s, const Pack<T, W> &p
     for (int i = 0; i < W; i++) s.squares += x[i] * x[i];
 }
 
-static __device__ __forceinline__ Softmax block_softmax(Softmax s, Softmax *room) {
+// Of a block: a place for each warp's maximum, sum and sum of squares.
+struct Room {
+    Pack<float, 4> of[3][THREADS / WARP / 4];
+};
+
+// The same bits in every thread.
+static __device__ __forceinline__ float total_of(const Pack<float, 4> *of) {
+    float total = 0;
 #pragma unroll
-    for (int offset = WARP / 2; offset > 0; offset /= 2) {
-        const Softmax other = {__shfl_xor_sync(ALL_LANES, s.largest, offset), __shfl_xor_sync(ALL_LANES, s.sum, offset),
-                               __shfl_xor_sync(ALL_LANES, s.squares, offset)};
-        s = join(s, other);
+    for (int i = 0; i < THREADS / WARP / 4; i++) {
+        const Pack<float, 4> four = of[i];
+        total += (four.value[0] + four.value[1]) + (four.value[2] + four.value[3]);
     }
-    if (threadIdx.x % WARP == 0) room[threadIdx.x / WARP] = s;
+    return total;
+}
+
+static __device__ __forceinline__ Softmax block_softmax(Softmax s, Room *room, bool squares) {
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP;
+    float largest = warp_max(s.largest);
+    if (lane == 0) room->of[0][warp / 4].value[warp % 4] = largest;
     __syncthreads();
-    s = room[0];
-    for (int warp = 1; warp < THREADS / WARP; warp++) s = join(s, room[warp]);
-    return s;
+#pragma unroll
+    for (int i = 0; i < THREADS / WARP / 4; i++) {
+        const Pack<float, 4> four = room->of[0][i];
+        largest = fmaxf(largest, fmaxf(fmaxf(four.value[0], four.value[1]), fmaxf(four.value[2], four.value[3])));
+    }
+    const float shrink = exponential(s.largest - largest);
+    const float sum = warp_sum(s.sum * shrink);
+    if (lane == 0) room->of[1][warp / 4].value[warp % 4] = sum;
+    if (squares) {
+        const float square = warp_sum(s.squares * shrink * shrink);
+        if (lane == 0) room->of[2][warp / 4].value[warp % 4] = square;
+    }
+    __syncthreads();
+    return {largest, total_of(room->of[1]), squares ? total_of(room->of[2]) : 0.0f};
 }
 
 // Starts the copy of this thread's packs of a row to shared memory, in STAGES groups.
@@ -86,9 +104,9 @@ take_row(Softmax &s, const T *row, const Classifier<T> &c, int packs) {
     const int end = (STAGE + 1) * stage < packs ? (STAGE + 1) * stage : packs;
 #pragma unroll 2
     for (int p = STAGE * stage + threadIdx.x; p < end; p += THREADS) {
-        const Pack<T, W> pack = load_pack<T, W>(row + p * W);
-        if ((p + 1) * W <= c.vocab) take_pack(s, pack, W, c.squares);
-        else take_pack(s, pack, c.vocab - p * W, c.squares);
+        const Words<T, W> words = load_words<T, W>(row + p * W);
+        if ((p + 1) * W <= c.vocab) take_pack(s, words, W, c.squares);
+        else take_pack(s, words, c.vocab - p * W, c.squares);
     }
     if constexpr (KEEP && STAGE + 1 < STAGES) take_row<T, W, KEEP, STAGE + 1>(s, row, c, packs);
 }
@@ -100,20 +118,19 @@ store_gradient(T *out, const T *row, const Classifier<T> &c, const Softmax &s, f
     const int packs = c.columns / W, edge = c.vocab / W;
 #pragma unroll 2
     for (int p = threadIdx.x; p < packs; p += THREADS) {
-        Pack<T, W> pack = {};
-        if (p * W < c.vocab) pack = load_pack<T, W>(row + p * W);
+        Words<T, W> words = {};
+        if (p * W < c.vocab) words = load_words<T, W>(row + p * W);
         float g[W];
+        to_floats(g, words);
 #pragma unroll
-        for (int i = 0; i < W; i++) g[i] = exponential(to_float(pack.value[i]) - s.largest) * factor;
+        for (int i = 0; i < W; i++) g[i] = exponential(g[i] - s.largest) * factor;
         if (p == target / W)
 #pragma unroll
             for (int i = 0; i < W; i++) g[i] -= p * W + i == target ? scale : 0.0f;
         if (p >= edge)
 #pragma unroll
             for (int i = 0; i < W; i++) g[i] = p * W + i < c.vocab ? g[i] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < W; i++) pack.value[i] = from_float<T>(g[i]);
-        store_pack(out + p * W, pack);
+        store_words(out + p * W, from_floats<T>(g));
     }
 }
 
@@ -126,21 +143,23 @@ template <class T, int W> static __device__ __forceinline__ void skip_row(const 
 
 // KEEP: the row stays in dynamic shared memory. Every thread comes back to the packs that it read.
 template <class T, int W, bool KEEP> static __global__ void __launch_bounds__(THREADS, 2) classify(Classifier<T> c) {
-    SHARED(Softmax, room, [THREADS / WARP]);
+    SHARED(Room, room, [1]);
     DYNAMIC_SHARED(T, kept);
     const int64_t r = blockIdx.x;
-    const int target = c.targets[r], packs = (c.vocab + W - 1) / W;
+    const int packs = (c.vocab + W - 1) / W;
+    T *logits = c.logits[r];
+    const T *row = KEEP ? kept : logits;
+    if constexpr (KEEP) start_copies<T, W>(kept, logits, packs); // though there may be no target
+    const int target = c.targets[r];
     if (target < 0) {
+        if (KEEP) cp_async_wait<0>(); // before zeros are stored where they read
         skip_row<T, W>(c, r);
         return;
     }
-    T *logits = c.logits[r];
-    const T *row = KEEP ? kept : logits;
-    if constexpr (KEEP) start_copies<T, W>(kept, logits, packs);
     const float of_target = to_float(logits[target]);
     Softmax s = {-FLT_MAX, 0, 0};
     take_row<T, W, KEEP>(s, row, c, packs);
-    s = block_softmax(s, room); // a barrier: the target's logit has been read by all
+    s = block_softmax(s, room, c.squares); // a barrier: the target's logit has been read by all
     if (threadIdx.x == 0) {
         c.losses[r] = logf(s.sum) + (s.largest - of_target);
         if (c.squares) c.squares[r] = s.squares / (s.sum * s.sum);
@@ -154,7 +173,7 @@ template <class T, int W, bool KEEP> static __global__ void __launch_bounds__(TH
 static int64_t shared_limit(void) {
     static int limit;
     if (!limit) CUDA(cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    return limit - round_up(THREADS / WARP * sizeof(Softmax), 128);
+    return limit - round_up(sizeof(Room), 128);
 }
 
 template <class T, int W, bool KEEP> static void queue_classify(const Classifier<T> &c, int64_t rows) {
