@@ -209,10 +209,18 @@ static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormB
     SHARED(Sums, room, [2][BLOCK_THREADS / WARP]);
     const int step = blockDim.x * W, first = threadIdx.x * W, warps = blockDim.x / WARP;
     const RowRange rows = chunk_rows(p, blockIdx.x);
+    const int start = first < p.columns ? first : 0; // of the first pack; the others' are at `offset` from there
+    int offset[P];
     float gain[P][W] = {};
 #pragma unroll
-    for (int j = 0; j < P; j++)
+    for (int j = 0; j < P; j++) {
+        offset[j] = (first + j * step < p.columns ? first + j * step : 0) - start;
         if (first + j * step < p.columns) to_floats(gain[j], load_words<T, W>(p.gain + first + j * step));
+    }
+    Rows<T> dout_rows = p.dout, x_rows = p.sum, d_rows = p.dsum; // from row r on
+    dout_rows.data += rows.begin * dout_rows.stride + start;
+    x_rows.data += rows.begin * x_rows.stride + start;
+    d_rows.data += rows.begin * d_rows.stride + start;
     ColumnTotals<W> totals[P] = {};
     int phase = 0; // rooms alternate: one barrier is enough
     for (int64_t r = rows.begin; r < rows.end; r += R, phase ^= 1) {
@@ -220,14 +228,13 @@ static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormB
         float2 stats[R];
 #pragma unroll
         for (int k = 0; k < R; k++) {
-            const int64_t row = r + k < rows.end ? r + k : r;
-            stats[k] = p.stats[row];
+            const int64_t row = r + k < rows.end ? k : 0;
+            stats[k] = p.stats[r + row];
 #pragma unroll
             for (int j = 0; j < P; j++) {
-                const int column = first + j * step < p.columns ? first + j * step : 0;
-                dout[k][j] = load_words<T, W>(p.dout[row] + column);
-                x[k][j] = load_words<T, W>(p.sum[row] + column);
-                d[k][j] = load_words<T, W>(p.dsum[row] + column);
+                dout[k][j] = load_words<T, W>(dout_rows[row] + offset[j]);
+                x[k][j] = load_words<T, W>(x_rows[row] + offset[j]);
+                d[k][j] = load_words<T, W>(d_rows[row] + offset[j]);
             }
         }
         Sums total;
@@ -253,11 +260,11 @@ static __global__ void __launch_bounds__(BLOCK_THREADS) norm_backward_rows(NormB
             const float2 means = means_of(p, total.value[2 * k], total.value[2 * k + 1]);
 #pragma unroll
             for (int j = 0; j < P; j++) {
-                const int column = first + j * step;
                 backward_pack(d[k][j], totals[j], dout[k][j], x[k][j], gain[j], stats[k], means);
-                if (column < p.columns) store_words(p.dsum[r + k] + column, d[k][j]);
+                if (first + j * step < p.columns) store_words(d_rows[k] + offset[j], d[k][j]);
             }
         }
+        dout_rows.data += R * dout_rows.stride, x_rows.data += R * x_rows.stride, d_rows.data += R * d_rows.stride;
     }
 #pragma unroll
     for (int j = 0; j < P; j++)
