@@ -57,7 +57,8 @@ static __device__ __forceinline__ void mask_scores(float (&scores)[M][N][4], con
 
 // Of the keys that a lane's queries have met so far. A score that is NaN is not in `maximum` but in `sum`.
 struct OnlineSoftmax {
-    float maximum[M][2]; // of the scores before they are scaled
+    static constexpr float SLACK = 8;
+    float maximum[M][2]; // of the scores before they are scaled; SLACK below it at most, scaled
     float sum[M][2];     // this lane's share of the sum of 2^(scale (score - maximum))
 
     __device__ __forceinline__ void begin() {
@@ -67,12 +68,14 @@ struct OnlineSoftmax {
             for (int half = 0; half < 2; half++) maximum[m][half] = -INFINITY, sum[m][half] = 0;
     }
 
-    // Scores become weights. What the output holds so far shrinks where the maximum grows, which soon becomes rare.
+    // Scores become weights, of up to 2^SLACK: what the output holds so far shrinks only where a maximum grows by more,
+    // which soon becomes rare. All exponentials come after that, in one block with the products that take them.
     template <int N, int COLUMNS>
     __device__ __forceinline__ void update(float (&scores)[M][N][4], float (&out)[M][COLUMNS][4], float scale) {
+        float correction[M][2];
+        bool grown = false;
 #pragma unroll
-        for (int m = 0; m < M; m++) {
-            float shift[2], correction[2];
+        for (int m = 0; m < M; m++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 float top = maximum[m][half];
@@ -80,25 +83,35 @@ struct OnlineSoftmax {
                 for (int n = 0; n < N; n++)
                     top = fmaxf(top, fmaxf(scores[m][n][half * 2], scores[m][n][half * 2 + 1]));
                 top = quad_max(top);
-                shift[half] = top == -INFINITY ? 0 : top * scale;
-                correction[half] = maximum[m][half] == top ? 1 : exp2_approx((maximum[m][half] - top) * scale);
-                sum[m][half] *= correction[half];
-                maximum[m][half] = top;
+                const float growth = (top - maximum[m][half]) * scale; // NaN of two infinities: nothing grows
+                correction[m][half] = 1;
+                if (growth > SLACK) correction[m][half] = exp2_approx(-growth), maximum[m][half] = top, grown = true;
             }
-            if (__any_sync(ALL_LANES, correction[0] != 1 || correction[1] != 1)) {
+        if (__any_sync(ALL_LANES, grown)) {
 #pragma unroll
-                for (int n = 0; n < COLUMNS; n++)
+            for (int m = 0; m < M; m++)
 #pragma unroll
-                    for (int i = 0; i < 4; i++) out[m][n][i] *= correction[i / 2];
-            }
+                for (int half = 0; half < 2; half++) {
+                    sum[m][half] *= correction[m][half];
 #pragma unroll
-            for (int n = 0; n < N; n++)
+                    for (int n = 0; n < COLUMNS; n++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    scores[m][n][i] = exp2_approx(scores[m][n][i] * scale - shift[i / 2]);
-                    sum[m][i / 2] += scores[m][n][i];
+                        for (int i = half * 2; i < half * 2 + 2; i++) out[m][n][i] *= correction[m][half];
                 }
         }
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const float shift = maximum[m][half] == -INFINITY ? 0 : maximum[m][half] * scale;
+#pragma unroll
+                for (int n = 0; n < N; n++)
+#pragma unroll
+                    for (int i = half * 2; i < half * 2 + 2; i++) {
+                        scores[m][n][i] = exp2_approx(scores[m][n][i] * scale - shift);
+                        sum[m][half] += scores[m][n][i];
+                    }
+            }
     }
 
     // Divides the output by the sum; `lse` belongs to the warp's first query, of which `there` are there.

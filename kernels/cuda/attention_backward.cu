@@ -86,11 +86,29 @@ static __device__ __forceinline__ int accumulator_column(int n, int i) {
     return n * 8 + static_cast<int>(threadIdx.x % 4 * 2) + i % 2;
 }
 
-// Scores of keys (rows) and queries (columns) become weights, and dweights the gradients of the scores. MASKED: keys
-// that a query does not see are 0, whatever their scores are.
-template <bool MASKED, int M, int N>
+// Masked scores are -infinity, so that their weights and gradients are 0: one path for all tiles keeps the exponentials
+// among the products.
+template <int M, int N>
+static __device__ __forceinline__ void mask_keys(float (&scores)[M][N][4], const QueryRow *rows, int key) {
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int column = 0; column < 2; column++) {
+            const KeyRange keys = rows[accumulator_column(n, column)].keys;
+#pragma unroll
+            for (int m = 0; m < M; m++)
+#pragma unroll
+                for (int i = column; i < 4; i += 2) {
+                    const int at = key + accumulator_row(m, i);
+                    if (at < keys.begin || at >= keys.end) scores[m][n][i] = -INFINITY;
+                }
+        }
+}
+
+// Scores of keys (rows) and queries (columns) become weights, and dweights the gradients of the scores.
+template <int M, int N>
 static __device__ __forceinline__ void key_weights(float (&scores)[M][N][4], float (&dweights)[M][N][4],
-                                                   const QueryRow *rows, int key, float scale) {
+                                                   const QueryRow *rows, float scale) {
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
@@ -100,11 +118,8 @@ static __device__ __forceinline__ void key_weights(float (&scores)[M][N][4], flo
             for (int m = 0; m < M; m++)
 #pragma unroll
                 for (int i = column; i < 4; i += 2) {
-                    const int at = key + accumulator_row(m, i);
-                    const bool seen = !MASKED || (row.keys.begin <= at && at < row.keys.end);
-                    const float weight = exp2_approx(scores[m][n][i] * scale - row.lse);
-                    scores[m][n][i] = seen ? weight : 0;
-                    dweights[m][n][i] = seen ? weight * (dweights[m][n][i] - row.delta) : 0;
+                    scores[m][n][i] = exp2_approx(scores[m][n][i] * scale - row.lse);
+                    dweights[m][n][i] = scores[m][n][i] * (dweights[m][n][i] - row.delta);
                 }
         }
 }
@@ -164,8 +179,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
             float scores[M][N][4], dweights[M][N][4];
             dot_rows(scores, k, q_tile, row);
             dot_rows(dweights, v, do_tile, row);
-            if (covers) key_weights<false>(scores, dweights, stage.rows + row, key, t.scale * LOG2_E);
-            else key_weights<true>(scores, dweights, stage.rows + row, key, t.scale * LOG2_E);
+            if (!covers) mask_keys(scores, stage.rows + row, key);
+            key_weights(scores, dweights, stage.rows + row, t.scale * LOG2_E);
             add_weighted_rows<D>(dv, scores, do_tile, row);
             add_weighted_rows<D>(dk, dweights, q_tile, row);
         }
@@ -183,10 +198,27 @@ template <int D> struct QueryBlock {
     static constexpr int BYTES = (2 * QUERIES + 4 * KEYS) * D * static_cast<int>(sizeof(bf16));
 };
 
+template <int M, int N>
+static __device__ __forceinline__ void mask_queries(float (&scores)[M][N][4], const QueryRow *rows, int key) {
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            const KeyRange keys = rows[accumulator_row(m, half * 2)].keys;
+#pragma unroll
+            for (int n = 0; n < N; n++)
+#pragma unroll
+                for (int i = half * 2; i < half * 2 + 2; i++) {
+                    const int at = key + accumulator_column(n, i);
+                    if (at < keys.begin || at >= keys.end) scores[m][n][i] = -INFINITY;
+                }
+        }
+}
+
 // Scores of queries (rows) and keys (columns) become gradients of the scores.
-template <bool MASKED, int M, int N>
+template <int M, int N>
 static __device__ __forceinline__ void query_gradients(float (&scores)[M][N][4], const float (&dweights)[M][N][4],
-                                                       const QueryRow *rows, int key, float scale) {
+                                                       const QueryRow *rows, float scale) {
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
@@ -196,10 +228,8 @@ static __device__ __forceinline__ void query_gradients(float (&scores)[M][N][4],
             for (int n = 0; n < N; n++)
 #pragma unroll
                 for (int i = half * 2; i < half * 2 + 2; i++) {
-                    const int at = key + accumulator_column(n, i);
-                    const bool seen = !MASKED || (row.keys.begin <= at && at < row.keys.end);
                     const float weight = exp2_approx(scores[m][n][i] * scale - row.lse);
-                    scores[m][n][i] = seen ? weight * (dweights[m][n][i] - row.delta) : 0;
+                    scores[m][n][i] = weight * (dweights[m][n][i] - row.delta);
                 }
         }
 }
@@ -255,9 +285,8 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
         float scores[M][N][4], dweights[M][N][4];
         dot_rows(scores, q, k_ring, key % RING);
         dot_rows(dweights, dout, v_ring, key % RING);
-        if (sights[warp].covers(key, Block::AT_ONCE))
-            query_gradients<false>(scores, dweights, rows + warp * WARP, key, t.scale * LOG2_E);
-        else query_gradients<true>(scores, dweights, rows + warp * WARP, key, t.scale * LOG2_E);
+        if (!sights[warp].covers(key, Block::AT_ONCE)) mask_queries(scores, rows + warp * WARP, key);
+        query_gradients(scores, dweights, rows + warp * WARP, t.scale * LOG2_E);
         add_weighted_rows<D>(dq, scores, k_ring, key % RING);
     }
     multiply(dq, t.scale);
