@@ -66,7 +66,7 @@ typedef struct {
     Tensor v; // (B, Tk, K, D)
 } AttentionHeads;
 typedef struct {
-    double scale;         // of q k'
+    double scale;         // of q k', positive
     Tensor first_visible; // (B, Tq) i32, or none
     Tensor offset;        // (B) i32: position of query 0 among the keys; or none: 0
 } AttentionMask;          // query i sees keys first_visible[i] .. offset + i, as far as there are any
@@ -213,7 +213,8 @@ typedef struct {
                                                                                                                        \
     /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. A query that sees   \
        no key has output 0, lse -infinity and gradient 0. A score that is NaN or +infinity makes the query's output    \
-       and lse NaN; numbers of v that are not finite may also reach queries that do not see them. */                   \
+       and lse NaN; numbers of v that are not finite may also reach queries that do not see them, and in backward      \
+       numbers of any input keys and queries that do not see each other. */                                            \
     K(void, attention_forward, (Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask))       \
     K(void, attention_backward,                                                                                        \
       (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \
