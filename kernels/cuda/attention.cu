@@ -39,14 +39,24 @@ static __device__ __forceinline__ int row_of(int m, int half) {
     return m * 16 + half * 8 + static_cast<int>(threadIdx.x % WARP / 4);
 }
 
+// Of each query of a block.
+struct VisibleKeys {
+    int begin[ROWS]; // beyond all keys where the query is not there
+    int end, keys;   // the first query's end, as if there were more than `keys`
+
+    __device__ __forceinline__ KeyRange of(int row) const { return {begin[row], min(keys, end + row)}; }
+};
+
 template <int N>
-static __device__ __forceinline__ void mask_scores(float (&scores)[M][N][4], const KeyRange *visible, int key) {
+static __device__ __forceinline__ void mask_scores(float (&scores)[M][N][4], const VisibleKeys &visible, int row0,
+                                                   int key) {
     const int first = key + static_cast<int>(threadIdx.x % 4 * 2);
 #pragma unroll
     for (int m = 0; m < M; m++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            const int begin = visible[row_of(m, half)].begin - first, end = visible[row_of(m, half)].end - first;
+            const KeyRange range = visible.of(row0 + row_of(m, half));
+            const int begin = range.begin - first, end = range.end - first;
 #pragma unroll
             for (int n = 0; n < N; n++)
 #pragma unroll
@@ -114,16 +124,16 @@ struct OnlineSoftmax {
             }
     }
 
-    // Divides the output by the sum; `lse` belongs to the warp's first query, of which `there` are there.
+    // Divides the output by the sum; `lse` belongs to the block's first query, of which `there` are there.
     template <int COLUMNS>
-    __device__ __forceinline__ void finish(float (&out)[M][COLUMNS][4], float *lse, int there, const KeyRange *visible,
-                                           float scale) {
+    __device__ __forceinline__ void finish(float (&out)[M][COLUMNS][4], float *lse, int there,
+                                           const VisibleKeys &visible, int row0, float scale) {
 #pragma unroll
         for (int m = 0; m < M; m++)
 #pragma unroll
             for (int half = 0; half < 2; half++) {
-                const int row = row_of(m, half);
-                const bool sees = visible[row].begin < visible[row].end;
+                const int row = row0 + row_of(m, half);
+                const bool sees = visible.begin[row] < visible.of(row).end;
                 const float total = quad_sum(sum[m][half]), top = maximum[m][half];
                 const float inverse = 1 / total;
 #pragma unroll
@@ -139,15 +149,25 @@ struct OnlineSoftmax {
 // What a block looks up once a step instead of keeping it in registers.
 struct BlockState {
     HeadRows<const bf16> k, v;
+    int head, sequence;
     int row; // the first query
     Sight sight[WARPS];
-    KeyRange visible[ROWS]; // of each query
+    VisibleKeys visible;
 
-    __device__ __forceinline__ void set(const AttentionForward<bf16> &t, int first) {
-        const int i = threadIdx.x, query = first + i, sequence = blockIdx.z, kv_head = blockIdx.y / t.group;
-        if (i == 0) k = t.k.rows(sequence, kv_head), v = t.v.rows(sequence, kv_head), row = first;
-        visible[i] = t.visibility.of(sequence, query);
-        const Sight warp = warp_sight(visible[i], query < t.visibility.queries);
+    __device__ __forceinline__ void set(const AttentionForward<bf16> &t, const BlockOrder &order) {
+        const BlockOrder::Place place = order.place();
+        const int first = (order.tiles - 1 - place.tile) * ROWS; // the longest blocks start first
+        const int i = threadIdx.x, query = first + i;
+        const bool there = query < t.visibility.queries;
+        const KeyRange keys = t.visibility.of(place.sequence, query);
+        visible.begin[i] = there ? keys.begin : INT_MAX;
+        if (i == 0) {
+            const int kv_head = place.head / t.group;
+            k = t.k.rows(place.sequence, kv_head), v = t.v.rows(place.sequence, kv_head);
+            head = place.head, sequence = place.sequence, row = first;
+            visible.keys = t.visibility.keys, visible.end = t.visibility.end(place.sequence, first);
+        }
+        const Sight warp = warp_sight(keys, there);
         if (i % WARP == 0) sight[i / WARP] = warp;
     }
     __device__ __forceinline__ int begin() const { // of the keys, at a whole step
@@ -166,13 +186,14 @@ template <int D> constexpr int TILE_BYTES = (ROWS + 2 * RING) * D * static_cast<
 template <int D> constexpr int SHARED_BYTES = TILE_BYTES<D> + static_cast<int>(sizeof(BlockState));
 
 template <int D>
-__global__ void __launch_bounds__(THREADS, Plan<D>::BLOCKS_PER_SM) attention_forward_kernel(AttentionForward<bf16> t) {
+__global__ void __launch_bounds__(THREADS, Plan<D>::BLOCKS_PER_SM) attention_forward_kernel(AttentionForward<bf16> t,
+                                                                                          BlockOrder order) {
     constexpr int PART = Plan<D>::KEYS_AT_ONCE;
     DYNAMIC_SHARED(bf16, shared);
     const Tile<D> q_tile{shared}, k_ring{shared + ROWS * D}, v_ring{shared + (ROWS + RING) * D};
     BlockState &block = *reinterpret_cast<BlockState *>(shared + TILE_BYTES<D> / sizeof(bf16));
-    const int head = blockIdx.y, sequence = blockIdx.z, warp = threadIdx.x / WARP;
-    block.set(t, (gridDim.x - 1 - blockIdx.x) * ROWS); // the longest blocks start first
+    const int warp = threadIdx.x / WARP;
+    block.set(t, order);
     __syncthreads();
 
     const auto load_step = [&](int key) {
@@ -182,14 +203,13 @@ __global__ void __launch_bounds__(THREADS, Plan<D>::BLOCKS_PER_SM) attention_for
     };
     WarpRows<D, M, Plan<D>::KEPT> q;
     if (block.begin() < block.end()) {
-        q_tile.template load_async<ROWS, THREADS>(t.q.rows(sequence, head), block.row);
+        q_tile.template load_async<ROWS, THREADS>(t.q.rows(block.sequence, block.head), block.row);
         cp_async_commit();
         load_step(block.begin());
         cp_async_wait<1>();
         __syncthreads();
         q.set(q_tile, warp * WARP);
     }
-    const KeyRange *visible = block.visible + warp * WARP;
     const float scale = t.scale * LOG2_E;
     OnlineSoftmax softmax;
     softmax.begin();
@@ -205,20 +225,21 @@ __global__ void __launch_bounds__(THREADS, Plan<D>::BLOCKS_PER_SM) attention_for
         if (!block.sight[warp].meets(key, PART)) continue;
         float scores[M][PART / 8][4];
         dot_rows(scores, q, k_ring, key % RING);
-        if (!block.sight[warp].covers(key, PART)) mask_scores(scores, visible, key);
+        if (!block.sight[warp].covers(key, PART)) mask_scores(scores, block.visible, warp * WARP, key);
         softmax.update(scores, out, scale);
         add_weighted_rows<D>(out, scores, v_ring, key % RING);
     }
-    const int first = block.row + warp * WARP;
-    float *lse = t.lse + (static_cast<int64_t>(sequence) * t.heads + head) * t.visibility.queries + first;
-    softmax.finish(out, lse, t.visibility.queries - first, visible, scale);
-    store_rows<D>(t.out.rows(sequence, head), block.row, out, q_tile, warp * WARP);
+    const int64_t head = static_cast<int64_t>(block.sequence) * t.heads + block.head;
+    float *lse = t.lse + head * t.visibility.queries + block.row;
+    softmax.finish(out, lse, t.visibility.queries - block.row, block.visible, warp * WARP, scale);
+    store_rows<D>(t.out.rows(block.sequence, block.head), block.row, out, q_tile, warp * WARP);
 }
 
 template <int D> static void queue_forward(const AttentionForward<bf16> &t, int64_t sequences) {
     cuda_allow_shared(attention_forward_kernel<D>, SHARED_BYTES<D>);
-    const dim3 grid((t.visibility.queries + ROWS - 1) / ROWS, t.heads, sequences);
-    QUEUE(attention_forward_kernel<D>, grid, THREADS, SHARED_BYTES<D>, t);
+    const int64_t bytes = 2 * sizeof(bf16) * t.q.width * static_cast<int64_t>(t.visibility.keys) / t.group;
+    const BlockOrder order = block_order((t.visibility.queries + ROWS - 1) / ROWS, t.heads, sequences, bytes);
+    QUEUE(attention_forward_kernel<D>, order.tiles * order.all, THREADS, SHARED_BYTES<D>, t, order);
 }
 
 void cuda_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {

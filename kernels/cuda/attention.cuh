@@ -7,6 +7,7 @@
 #include "kernels/cuda/cuda.cuh"
 #include "kernels/cuda/tile.cuh"
 
+#include <algorithm>
 #include <limits.h>
 #include <math.h>
 #include <type_traits>
@@ -43,7 +44,11 @@ struct Visibility {
     __device__ __forceinline__ KeyRange of(int sequence, int query) const {
         if (query >= queries) return {0, 0};
         const int begin = first_visible ? first_visible[static_cast<int64_t>(sequence) * queries + query] : 0;
-        return {max(begin, 0), min(keys, (offset ? offset[sequence] : 0) + query + 1)};
+        return {max(begin, 0), min(keys, end(sequence, query))};
+    }
+    // Of its keys, as if there were more.
+    __device__ __forceinline__ int end(int sequence, int query) const {
+        return (offset ? offset[sequence] : 0) + query + 1;
     }
 };
 static inline Visibility visibility_of(const AttentionHeads *heads, const AttentionMask *mask) {
@@ -69,6 +74,35 @@ __device__ __forceinline__ Sight warp_sight(KeyRange keys, bool there) {
             __reduce_max_sync(ALL_LANES, sees ? keys.end : 0),
             __reduce_max_sync(ALL_LANES, there ? keys.begin : 0),
             __reduce_min_sync(ALL_LANES, there ? keys.end : INT_MAX)};
+}
+
+// ---- grids ----
+
+// In which order the blocks of a one-dimensional grid take the tiles of all heads: some heads together, whose rows stay
+// in the L2 cache, and of these tile after tile. Tiles are numbered from the longest: the last blocks are short.
+struct BlockOrder {
+    int tiles;    // of a head
+    int heads;    // of a sequence
+    int all;      // heads of all sequences
+    int together; // heads
+
+    struct Place {
+        int tile, head, sequence;
+    };
+    __device__ __forceinline__ Place place() const {
+        const int first = static_cast<int>(blockIdx.x) / (tiles * together) * together;
+        const int rest = static_cast<int>(blockIdx.x) - first * tiles, here = min(together, all - first);
+        const int head = first + rest % here;
+        return {rest / here, head % heads, head / heads};
+    }
+};
+// `bytes`: of what the blocks of one head read again and again.
+static inline BlockOrder block_order(int tiles, int heads, int64_t sequences, int64_t bytes) {
+    // Less than half of an A100's or H100's L2 cache; on the simulator so little that tests meet several groups.
+    constexpr int64_t CACHED = THALWEG_SIMULATED ? 32 << 10 : 16 << 20;
+    const int64_t all = heads * sequences, together = std::min(all, CACHED / std::max<int64_t>(bytes, 1) + 1);
+    REQUIRE(tiles * all <= INT_MAX, "attention of %ld tiles", static_cast<long>(tiles * all));
+    return {tiles, heads, static_cast<int>(all), static_cast<int>(together)};
 }
 
 // ---- forward ----
@@ -102,16 +136,17 @@ template <class T> struct AttentionBackward {
     Visibility visibility;
     int heads, group;
     float scale;
-    int first_sequence; // blockIdx.z counts from here
+    int first_sequence; // of a launch
     int padded;         // queries, in whole QUERY_ROWS
     QueryRow *rows;     // (sequences of a launch, H, padded)
     Sight *sights;      // (sequences of a launch, padded / WARP)
 
-    __device__ __forceinline__ const QueryRow *rows_of(int head) const {
-        return rows + (static_cast<int64_t>(blockIdx.z) * heads + head) * padded;
+    // `part`: a sequence of the launch, counted from the first.
+    __device__ __forceinline__ const QueryRow *rows_of(int part, int head) const {
+        return rows + (static_cast<int64_t>(part) * heads + head) * padded;
     }
-    __device__ __forceinline__ const Sight *sights_here() const {
-        return sights + static_cast<int64_t>(blockIdx.z) * (padded / WARP);
+    __device__ __forceinline__ const Sight *sights_of(int part) const {
+        return sights + static_cast<int64_t>(part) * (padded / WARP);
     }
 };
 

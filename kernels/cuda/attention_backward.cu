@@ -124,7 +124,8 @@ static __device__ __forceinline__ void key_weights(float (&scores)[M][N][4], flo
         }
 }
 
-template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_kernel(AttentionBackward<bf16> t) {
+template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_kernel(AttentionBackward<bf16> t,
+                                                                               BlockOrder order) {
     using Block = KeyBlock<D>;
     constexpr int M = Block::M, KEYS = Block::KEYS, N = Block::AT_ONCE / 8;
     DYNAMIC_SHARED(bf16, shared);
@@ -132,22 +133,27 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
     using Stage = typename Block::Stage;
     const Tile<D> k_tile{shared}, v_tile{shared + KEYS * D};
     Stage *stages = reinterpret_cast<Stage *>(shared + 2 * KEYS * D);
-    const int first_key = blockIdx.x * KEYS; // the first keys meet the most queries, and start first
-    const int kv_head = blockIdx.y, sequence = t.first_sequence + blockIdx.z;
-    const KeyRange met = steps_that_meet(t.sights_here(), t.padded / QUERY_ROWS, first_key, KEYS, warp_steps);
-    const int steps = max(met.end, met.begin) - met.begin; // of each head
+    SHARED(BlockOrder::Place, place, );
+    if (threadIdx.x == 0) place = order.place();
+    __syncthreads();
+    const int first_key = place.tile * KEYS; // the first keys meet the most queries, and start first
+    const Sight *sights = t.sights_of(place.sequence);
+    const KeyRange met = steps_that_meet(sights, t.padded / QUERY_ROWS, first_key, KEYS, warp_steps);
+    const int steps = max(met.end - met.begin, 0) * t.group; // of all heads
 
+    int head = place.head * t.group, step = met.begin; // of the next load
     const auto load_step = [&](int i) {
-        const int head = kv_head * t.group + i / steps, step = met.begin + i % steps;
+        const int sequence = t.first_sequence + place.sequence;
         Stage &stage = stages[i % 2];
         Tile<D>{stage.q}.template load_async<QUERY_ROWS, THREADS>(t.q.rows(sequence, head), step * QUERY_ROWS);
         Tile<D>{stage.dout}.template load_async<QUERY_ROWS, THREADS>(t.dout.rows(sequence, head), step * QUERY_ROWS);
         const int row = threadIdx.x;
-        if (row < QUERY_ROWS) cp_async16(&stage.rows[row], t.rows_of(head) + step * QUERY_ROWS + row);
+        if (row < QUERY_ROWS) cp_async16(&stage.rows[row], t.rows_of(place.sequence, head) + step * QUERY_ROWS + row);
         else if (row < QUERY_ROWS + Block::SIGHTS)
             cp_async16(&stage.sights[row - QUERY_ROWS],
-                       t.sights_here() + step * Block::SIGHTS + row - QUERY_ROWS);
+                       t.sights_of(place.sequence) + step * Block::SIGHTS + row - QUERY_ROWS);
         cp_async_commit();
+        if (++step == met.end) step = met.begin, head++;
     };
 
     const int warp_row = threadIdx.x / WARP * 16 * M, key = first_key + warp_row;
@@ -158,14 +164,15 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
     clear(dk);
     clear(dv);
     if (steps > 0) {
-        k_tile.template load_async<KEYS, THREADS>(t.k.rows(sequence, kv_head), first_key);
-        v_tile.template load_async<KEYS, THREADS>(t.v.rows(sequence, kv_head), first_key);
+        const int sequence = t.first_sequence + place.sequence;
+        k_tile.template load_async<KEYS, THREADS>(t.k.rows(sequence, place.head), first_key);
+        v_tile.template load_async<KEYS, THREADS>(t.v.rows(sequence, place.head), first_key);
         load_step(0);
     }
-    for (int i = 0; i < steps * t.group; i++) {
+    for (int i = 0; i < steps; i++) {
         cp_async_wait<0>();
         __syncthreads(); // this step's queries are there, and all warps have left those of the step before
-        if (i + 1 < steps * t.group) load_step(i + 1);
+        if (i + 1 < steps) load_step(i + 1);
         const Stage &stage = stages[i % 2];
 #pragma unroll 1
         for (int row = 0; row < QUERY_ROWS; row += Block::AT_ONCE) {
@@ -185,9 +192,10 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
             add_weighted_rows<D>(dk, dweights, q_tile, row);
         }
     }
+    const int sequence = t.first_sequence + place.sequence;
     multiply(dk, t.scale);
-    store_rows<D>(t.dk.rows(sequence, kv_head), first_key, dk, k_tile, warp_row);
-    store_rows<D>(t.dv.rows(sequence, kv_head), first_key, dv, v_tile, warp_row);
+    store_rows<D>(t.dk.rows(sequence, place.head), first_key, dk, k_tile, warp_row);
+    store_rows<D>(t.dv.rows(sequence, place.head), first_key, dv, v_tile, warp_row);
 }
 
 // ---- dQ: a block owns 128 queries, a warp 32, and takes KEYS keys a step ----
@@ -234,7 +242,8 @@ static __device__ __forceinline__ void query_gradients(float (&scores)[M][N][4],
         }
 }
 
-template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kernel(AttentionBackward<bf16> t) {
+template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kernel(AttentionBackward<bf16> t,
+                                                                             BlockOrder order) {
     using Block = QueryBlock<D>;
     constexpr int M = Block::M, N = Block::AT_ONCE / 8, QUERIES = Block::QUERIES, KEYS = Block::KEYS;
     constexpr unsigned RING = 2 * KEYS;
@@ -243,11 +252,15 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
     SHARED(Sight, sights, [WARPS]);
     const Tile<D> q_tile{shared}, do_tile{shared + QUERIES * D};
     const Tile<D> k_ring{shared + 2 * QUERIES * D}, v_ring{shared + (2 * QUERIES + RING) * D};
-    const int first = (gridDim.x - 1 - blockIdx.x) * QUERIES, head = blockIdx.y; // the longest blocks start first
-    const int sequence = t.first_sequence + blockIdx.z, warp = threadIdx.x / WARP;
+    SHARED(BlockOrder::Place, place, );
+    if (threadIdx.x == 0) place = order.place();
+    __syncthreads();
+    const int first = (order.tiles - 1 - place.tile) * QUERIES; // the longest blocks start first
+    const int warp = threadIdx.x / WARP;
     const int row = first + static_cast<int>(threadIdx.x);
-    rows[threadIdx.x] = row < t.padded ? t.rows_of(head)[row] : QueryRow{INFINITY, 0, {0, 0}};
-    if (threadIdx.x % WARP == 0) sights[warp] = row < t.padded ? t.sights_here()[row / WARP] : Sight{INT_MAX, 0, 0, 0};
+    rows[threadIdx.x] = row < t.padded ? t.rows_of(place.sequence, place.head)[row] : QueryRow{INFINITY, 0, {0, 0}};
+    if (threadIdx.x % WARP == 0)
+        sights[warp] = row < t.padded ? t.sights_of(place.sequence)[row / WARP] : Sight{INT_MAX, 0, 0, 0};
     __syncthreads();
     const auto keys = [&] {
         KeyRange all = {INT_MAX, 0};
@@ -255,7 +268,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
         return KeyRange{all.begin / KEYS * KEYS, all.end};
     };
     const auto load_step = [&](int key) {
-        const int kv_head = head / t.group;
+        const int sequence = t.first_sequence + place.sequence, kv_head = place.head / t.group;
         Tile<D>{k_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.k.rows(sequence, kv_head), key);
         Tile<D>{v_ring.base + key % RING * D}.template load_async<KEYS, THREADS>(t.v.rows(sequence, kv_head), key);
         cp_async_commit();
@@ -265,8 +278,9 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
     float dq[M][D / 8][4];
     clear(dq);
     if (keys().begin < keys().end) {
-        q_tile.template load_async<QUERIES, THREADS>(t.q.rows(sequence, head), first);
-        do_tile.template load_async<QUERIES, THREADS>(t.dout.rows(sequence, head), first);
+        const int sequence = t.first_sequence + place.sequence;
+        q_tile.template load_async<QUERIES, THREADS>(t.q.rows(sequence, place.head), first);
+        do_tile.template load_async<QUERIES, THREADS>(t.dout.rows(sequence, place.head), first);
         cp_async_commit();
         load_step(keys().begin);
         cp_async_wait<1>();
@@ -290,7 +304,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dq_kern
         add_weighted_rows<D>(dq, scores, k_ring, key % RING);
     }
     multiply(dq, t.scale);
-    store_rows<D>(t.dq.rows(sequence, head), first, dq, q_tile, warp * WARP);
+    store_rows<D>(t.dq.rows(t.first_sequence + place.sequence, place.head), first, dq, q_tile, warp * WARP);
 }
 
 // ---- entry ----
@@ -302,10 +316,14 @@ template <int D> static void queue_backward(const AttentionBackward<bf16> &t, in
     using Queries = QueryBlock<D>;
     cuda_allow_shared(attention_dkdv_kernel<D>, Keys::BYTES);
     cuda_allow_shared(attention_dq_kernel<D>, Queries::BYTES);
-    const dim3 key_grid(blocks_of(t.visibility.keys, Keys::KEYS), t.heads / t.group, sequences);
-    const dim3 query_grid(blocks_of(t.visibility.queries, Queries::QUERIES), t.heads, sequences);
-    QUEUE(attention_dkdv_kernel<D>, key_grid, THREADS, Keys::BYTES, t);
-    QUEUE(attention_dq_kernel<D>, query_grid, THREADS, Queries::BYTES, t);
+    const int queries = t.visibility.queries, keys = t.visibility.keys, kv_heads = t.heads / t.group;
+    const int64_t row_bytes = 2 * sizeof(bf16) * t.q.width;
+    const BlockOrder by_keys =
+        block_order(blocks_of(keys, Keys::KEYS), kv_heads, sequences, row_bytes * queries * t.group);
+    const BlockOrder by_queries =
+        block_order(blocks_of(queries, Queries::QUERIES), t.heads, sequences, row_bytes * keys / t.group);
+    QUEUE(attention_dkdv_kernel<D>, by_keys.tiles * by_keys.all, THREADS, Keys::BYTES, t, by_keys);
+    QUEUE(attention_dq_kernel<D>, by_queries.tiles * by_queries.all, THREADS, Queries::BYTES, t, by_queries);
 }
 
 // Some sequences: as many as the scratch memory has rows for.

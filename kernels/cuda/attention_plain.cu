@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_plain_kernel(Attent
         for (int query = 0; query < t.visibility.queries; query += P::ROWS) {
             bool met = false;
             for (int i = query / WARP; i <= (query + P::ROWS - 1) / WARP; i++)
-                met = met || t.sights_here()[i].meets(first, P::ROWS);
+                met = met || t.sights_of(blockIdx.z)[i].meets(first, P::ROWS);
             if (!met) continue;
             __syncthreads(); // everyone has left the tiles
             load_tile<D>(q_tile, t.q.rows(sequence, head), query);
@@ -238,7 +238,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_plain_kernel(Attent
             dot_tiles<D>(dweights, v_tile, do_tile, t.q.width);
 #pragma unroll
             for (int n = 0; n < P::M; n++) {
-                const QueryRow row = t.rows_of(head)[query + column_of(n)];
+                const QueryRow row = t.rows_of(blockIdx.z, head)[query + column_of(n)];
 #pragma unroll
                 for (int m = 0; m < P::M; m++) {
                     scores[m][n] = weight_of(scores[m][n], row, first + row_of(m), t.scale * LOG2_E);
@@ -282,7 +282,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_dq_plain_kernel(Attentio
         dot_tiles<D>(dweights, do_tile, v_tile, t.q.width);
 #pragma unroll
         for (int m = 0; m < P::M; m++) {
-            const QueryRow row = t.rows_of(head)[first + row_of(m)];
+            const QueryRow row = t.rows_of(blockIdx.z, head)[first + row_of(m)];
 #pragma unroll
             for (int n = 0; n < P::M; n++) {
                 const int at = key + column_of(n);

@@ -178,11 +178,7 @@ static int64_t shared_limit(void) {
 
 template <class T, int W, bool KEEP> static void queue_classify(const Classifier<T> &c, int64_t rows) {
     const size_t bytes = KEEP ? round_up(c.vocab, W) * sizeof(T) : 0;
-    if (KEEP) {
-        cuda_allow_shared(classify<T, W, KEEP>, bytes);
-        CUDA(cudaFuncSetAttribute(classify<T, W, KEEP>, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                  cudaSharedmemCarveoutMaxShared));
-    }
+    if (KEEP) cuda_allow_shared(classify<T, W, KEEP>, bytes);
     QUEUE((classify<T, W, KEEP>), rows, THREADS, bytes, c);
 }
 

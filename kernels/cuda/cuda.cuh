@@ -39,9 +39,10 @@ void *cuda_scratch(size_t bytes);
         cuda_require(cudaGetLastError(), "launch of " #kernel, __FILE__, __LINE__);  \
     } while (0)
 
-// More dynamic shared memory than 48 KiB has to be asked for.
+// More dynamic shared memory than 48 KiB has to be asked for; and that L1 leaves room for as many blocks as fit.
 template <class... P> void cuda_allow_shared(void (*kernel)(P...), size_t bytes) {
     CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+    CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared));
 }
 
 // ---- tensors ----
