@@ -59,13 +59,13 @@ check() {
 # ---- correct ----
 
 # Two runs of one configuration leave equal bytes behind, where neither chooses by measuring.
-equal_runs() { # NAME ASSIGNMENT...
-    local name=$1 program=build/cuda/train_gpt
-    shift
+equal_runs() { # NAME CONFIG ASSIGNMENT...
+    local name=$1 config=$2 program=build/cuda/train_gpt
+    shift 2
     for run in a b; do
         rm -rf "build/gpu-$name-$run"
         THALWEG_MEASURE=0 \
-            "$program" train configs/tiny.json run.dir="build/gpu-$name-$run" data.train='build/gpu-data/train_*.bin' \
+            "$program" train "$config" device=cuda run.dir="build/gpu-$name-$run" data.train='build/gpu-data/train_*.bin' \
             data.val='build/gpu-data/val_*.bin' "$@" || return
     done
     for file in model.safetensors state-00001-of-00001.safetensors; do
@@ -83,10 +83,11 @@ correct() {
         check "$(basename "$program")" "$program"
     done
     build/cuda/train_gpt prepare README.md docs Makefile kernels --tokenizer byte --out build/gpu-data >/dev/null
-    check "tiny twice, equal bytes" equal_runs tiny device=cuda
-    check "tiny with amuse twice" equal_runs amuse device=cuda optim.name=amuse
-    check "124m twice" equal_runs 124m device=cuda model.preset=gpt2-124m train.sequence_length=1024 \
-        train.micro_batch=8 train.batch_tokens=16384 train.steps=8 eval.tokens=8192
+    check "tiny twice, equal bytes" equal_runs tiny configs/tiny.json
+    check "tiny with amuse twice" equal_runs amuse configs/tiny.json optim.name=amuse
+    check "124m twice" equal_runs 124m configs/gpt2-124m.json model.vocab=50257 train.tokens=auto train.steps=8 \
+        train.micro_batch=8 train.batch_tokens=16384 eval.every=0 checkpoint.every=0 sample.every=0
+    check "end to end" env TRAIN_GPT=build/cuda/train_gpt bash tests/e2e/cuda.sh
     check "without graphs" env THALWEG_GRAPHS=0 build/cuda/tests/test_training
 }
 
