@@ -65,8 +65,8 @@ equal_runs() { # NAME CONFIG ASSIGNMENT...
     for run in a b; do
         rm -rf "build/gpu-$name-$run"
         THALWEG_MEASURE=0 \
-            "$program" train "$config" device=cuda run.dir="build/gpu-$name-$run" data.train='build/gpu-data/train_*.bin' \
-            data.val='build/gpu-data/val_*.bin' "$@" || return
+            "$program" train "$config" device=cuda run.dir="build/gpu-$name-$run" \
+            data.train='build/gpu-data/train_*.bin' data.val='build/gpu-data/val_*.bin' "$@" || return
     done
     for file in model.safetensors state-00001-of-00001.safetensors; do
         cmp "build/gpu-$name-a"/checkpoints/step_*/$file "build/gpu-$name-b"/checkpoints/step_*/$file || return
