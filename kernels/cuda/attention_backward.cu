@@ -58,6 +58,16 @@ template <int D> struct KeyBlock {
         bf16 q[TILE], dout[TILE];
         QueryRow rows[QUERY_ROWS];
         Sight sights[SIGHTS];
+
+        __device__ __forceinline__ void load_async(const AttentionBackward<bf16> &t, int part, int head, int step) {
+            const int sequence = t.first_sequence + part, first = step * QUERY_ROWS, i = threadIdx.x;
+            Tile<D>{q}.template load_async<QUERY_ROWS, THREADS>(t.q.rows(sequence, head), first);
+            Tile<D>{dout}.template load_async<QUERY_ROWS, THREADS>(t.dout.rows(sequence, head), first);
+            if (i < QUERY_ROWS) cp_async16(&rows[i], t.rows_of(part, head) + first + i);
+            else if (i < QUERY_ROWS + SIGHTS)
+                cp_async16(&sights[i - QUERY_ROWS], t.sights_of(part) + step * SIGHTS + i - QUERY_ROWS);
+            cp_async_commit();
+        }
     };
     static constexpr int BYTES = 2 * KEYS * D * static_cast<int>(sizeof(bf16)) + 2 * static_cast<int>(sizeof(Stage));
 };
@@ -143,16 +153,7 @@ template <int D> __global__ void __launch_bounds__(THREADS, 2) attention_dkdv_ke
 
     int head = place.head * t.group, step = met.begin; // of the next load
     const auto load_step = [&](int i) {
-        const int sequence = t.first_sequence + place.sequence;
-        Stage &stage = stages[i % 2];
-        Tile<D>{stage.q}.template load_async<QUERY_ROWS, THREADS>(t.q.rows(sequence, head), step * QUERY_ROWS);
-        Tile<D>{stage.dout}.template load_async<QUERY_ROWS, THREADS>(t.dout.rows(sequence, head), step * QUERY_ROWS);
-        const int row = threadIdx.x;
-        if (row < QUERY_ROWS) cp_async16(&stage.rows[row], t.rows_of(place.sequence, head) + step * QUERY_ROWS + row);
-        else if (row < QUERY_ROWS + Block::SIGHTS)
-            cp_async16(&stage.sights[row - QUERY_ROWS],
-                       t.sights_of(place.sequence) + step * Block::SIGHTS + row - QUERY_ROWS);
-        cp_async_commit();
+        stages[i % 2].load_async(t, place.sequence, head, step);
         if (++step == met.end) step = met.begin, head++;
     };
 
