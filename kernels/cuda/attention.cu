@@ -5,8 +5,8 @@
 // What bounds it on an H100 SM, for 16 x 8 scores: 2 D / 16 mma of 1.5 cycles (12 at D = 64, 25 at D = 128), 128
 // powers of two at 16 a cycle (8), and ldmatrix of 4 cycles. With 32 queries a warp, each ldmatrix of keys or values
 // feeds 4 mma (with 16 it would feed 2, and shared memory would be the bound); with those of queries that is 3.6 at
-// D = 64 and 3.2 at D = 128. Products and powers overlap only between warps: at D = 64 registers are kept low enough
-// for three blocks an SM; at D = 128 the output alone takes 128 registers, and two fit.
+// D = 64 and 3.2 at D = 128. Within a warp, powers overlap only with the product of weights and values: at D = 64
+// registers are kept low enough for three blocks an SM; at D = 128 the output alone takes 128, and two fit.
 #include "kernels/cuda/attention.cuh"
 
 constexpr int WARPS = 4, THREADS = WARPS * WARP;
