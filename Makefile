@@ -29,7 +29,7 @@ $(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)
 $(if $(filter 11,$(CUDA)$(SIM)),$(error CUDA=1 SIM=1: one stands for the other; choose one))
 $(if $(filter 10,$(RACE)$(SIM)),$(error RACE=1: races are looked for in the simulator; add SIM=1))
 $(if $(filter 11,$(RACE)$(ASAN)),$(error RACE=1 ASAN=1: choose one))
-ifeq ($(CUDA)$(NVCC),1)
+ifeq ($(CUDA)$(shell command -v $(or $(NVCC),nvcc)),1)
 $(error CUDA=1: nvcc was not found; install the CUDA toolkit, add its bin/ to PATH, or name it: NVCC=/path/to/nvcc)
 endif
 
