@@ -28,7 +28,8 @@ trap 'rm -rf "$fake"' EXIT
 printf '#!/bin/sh\necho 9.0\n' >"$fake/nvidia-smi"
 chmod +x "$fake/nvidia-smi"
 told=$(PATH=$fake:$PATH make -n NVCC="$nvcc" 2>/dev/null)
-grep -q 'cuda: on (sm 90a).* -> build/cuda$' <<<"$told" || { echo "make does not build for a GPU that is there"; exit 1; }
+grep -q 'cuda: on (sm 90a).* -> build/cuda$' <<<"$told" ||
+    { echo "make does not build for a GPU that is there"; exit 1; }
 
 kernels >$build/kernels.txt
 count=$(wc -l <$build/kernels.txt)
