@@ -121,19 +121,6 @@ static double layer_seconds(const Run *run, const Layer *l, char *memory) {
     return clock_seconds() - begin;
 }
 
-// The same prime number of them over and over, so that no row of a matrix is like another.
-void bench_fill_random(const Kernels *k, Tensor out) {
-    enum { PIECE = 65521 };
-    static float piece[PIECE];
-    static char converted[PIECE * sizeof(double)];
-    int64_t count = tensor_count(out);
-    philox_normal(piece, PIECE, 1e-3, 1, STREAM_BENCH, 3, 0);
-    dtype_convert(converted, out.dtype, piece, DTYPE_F32, PIECE);
-    Tensor flat = tensor_reshape(out, count, 0, 0, 0);
-    for (int64_t i = 0; i < count; i += PIECE)
-        k->upload(tensor_slice(flat, 0, i, count - i < PIECE ? count - i : PIECE), converted);
-}
-
 // ---- the result ----
 
 typedef struct {
@@ -194,7 +181,7 @@ static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
     char *products = run->kernels->take_memory(bytes);
     if (!products)
         return errors_add(errors, EXIT_USAGE, "not enough memory for the bare products; lower train.micro_batch");
-    bench_fill_random(run->kernels, tensor_1d(products, run->compute, (int64_t)(bytes / dtype_bytes(run->compute))));
+    run_fill_random(run->kernels, tensor_1d(products, run->compute, (int64_t)(bytes / dtype_bytes(run->compute))));
     bool good = optimizer_bench_open(&r->optimizer, run, errors);
     if (good) measure_in_turns(run, r, batch, products);
     run->kernels->return_memory(products, bytes);

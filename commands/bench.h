@@ -18,7 +18,6 @@ typedef struct {
 double bench_copy_rate(const Kernels *kernels);
 void bench_print_operations(const Tally *tallies, int count, const BenchLimits *limits);
 void bench_operations_json(const Tally *tallies, int count, const BenchLimits *limits, JsonWriter *writer);
-void bench_fill_random(const Kernels *kernels, Tensor out); // contiguous, of any float dtype
 
 // What the command line asks for.
 typedef struct {

@@ -200,7 +200,7 @@ bool optimizer_bench_open(OptimizerBench *b, Run *run, Errors *errors) {
         return errors_add(errors, EXIT_USAGE, "not enough memory for the passes to compare the optimizer with; choose "
                           "a smaller model, or lower train.micro_batch");
     DType dtype = b->flops > 0 ? b->product_dtype : DTYPE_F32;
-    bench_fill_random(run->kernels, tensor_1d(b->memory, dtype, (int64_t)(b->bytes / dtype_bytes(dtype))));
+    run_fill_random(run->kernels, tensor_1d(b->memory, dtype, (int64_t)(b->bytes / dtype_bytes(dtype))));
     optimizer_bench_repeat(b);
     b->repeats = 0;
     return true;
@@ -294,7 +294,7 @@ void optimizer_bench_json(const OptimizerBench *b, double step_seconds, JsonWrit
 static void begin_step(Run *run, int64_t t) {
     StepScalars scalars;
     run_begin_step(run, &scalars, t);
-    bench_fill_random(run->kernels, run->gpt.grads);
+    run_fill_random(run->kernels, run->gpt.grads);
 }
 
 static bool measure(OptimizerBench *b, Run *run, Errors *errors) {

@@ -161,3 +161,4 @@ bool run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stre
 
 // Floating-point operations per second of a large matrix product on this backend: what tokens/s are judged by.
 double run_gemm_rate(const Kernels *kernels, DType dtype);
+void run_fill_random(const Kernels *kernels, Tensor out); // for it and for `bench`; contiguous, of any float dtype
