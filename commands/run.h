@@ -112,6 +112,11 @@ bool run_write_provenance(const Run *run, Errors *errors);
 // is read before. Messages are 66 where there is none, 74 where one is damaged.
 bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors);
 
+// The files of a checkpoint.
+#define MODEL_FILE "model.safetensors"
+#define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
+#define STATE_FILE "state-00001-of-00001.safetensors"
+
 // Checkpoints that run_find found. Saving failures are messages, never an end by themselves.
 bool run_save(Run *run, Errors *errors);
 bool run_prune(const Run *run, Errors *errors); // as checkpoint.keep says

@@ -484,3 +484,21 @@ void json_integer(JsonWriter *writer, const char *key, int64_t value) {
 }
 
 void json_bool(JsonWriter *writer, const char *key, bool value) { json_raw(writer, key, value ? "true" : "false"); }
+
+void json_node(JsonWriter *w, const char *key, const cJSON *node) {
+    if (cJSON_IsString(node)) {
+        json_string(w, key, node->valuestring);
+    } else if (cJSON_IsNumber(node)) {
+        json_number(w, key, node->valuedouble);
+    } else if (cJSON_IsBool(node)) {
+        json_bool(w, key, cJSON_IsTrue(node));
+    } else if (cJSON_IsNull(node)) {
+        json_raw(w, key, "null");
+    } else {
+        bool object = cJSON_IsObject(node);
+        json_begin(w, key, object ? '{' : '[');
+        for (const cJSON *child = node->child; child; child = child->next)
+            json_node(w, object ? child->string : NULL, child);
+        json_end(w, object ? '}' : ']');
+    }
+}

@@ -44,3 +44,4 @@ void json_number(JsonWriter *writer, const char *key, double value); // not fini
 void json_integer(JsonWriter *writer, const char *key, int64_t value);
 void json_bool(JsonWriter *writer, const char *key, bool value);
 void json_raw(JsonWriter *writer, const char *key, const char *json);
+void json_node(JsonWriter *writer, const char *key, const cJSON *node); // with all that is in it
