@@ -3,13 +3,12 @@
 // the thread waits in its slot for the thread that takes it.
 #include "data/loader.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "runtime/arena.h"
 #include "runtime/integers.h"
+#include "runtime/thread.h"
 
 typedef struct {
     Batch batch;
@@ -103,13 +102,8 @@ static void *fill_ahead(void *argument) {
     return NULL;
 }
 
-// Signals belong to the training thread: this one blocks them all. False where no thread can be had.
 static bool start(Loader *loader) {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    loader->running = pthread_create(&loader->thread, NULL, fill_ahead, loader) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    loader->running = thread_start(&loader->thread, fill_ahead, loader);
     return loader->running;
 }
 
