@@ -156,17 +156,6 @@ static void sample(Run *run) {
     text_close(&text);
 }
 
-// A run that diverged may need its older checkpoints: none is removed then.
-static bool save(Run *run, bool diverged) {
-    Errors errors = {0};
-    double begin = clock_seconds();
-    bool saved = run_save(run, &errors);
-    if (saved) console_note("step %ld: checkpoint in %s (%.1f s)", run->state.step, run->dir, clock_seconds() - begin);
-    if (saved && !diverged) run_prune(run, &errors);
-    complain(&errors);
-    return saved;
-}
-
 // ---- the loop ----
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
@@ -177,10 +166,13 @@ static bool evaluation_due(const Run *run, int64_t step) {
     return due(step, every) || (every > 0 && step == run->steps);
 }
 
-// What an evaluation and a checkpoint took the last time, and the exit code of evaluations that failed.
+// What an evaluation and a checkpoint took the last time, the step of the last checkpoint, and the exit code of
+// evaluations that failed.
 typedef struct {
     double evaluation, saving;
+    int64_t saved_step;
     int trouble;
+    bool ousted; // another process took the run directory
 } Pace;
 
 // Seconds of the call that was just made, which `began`.
@@ -214,13 +206,30 @@ static void evaluate_if_due(Run *run, Pace *pace) {
     if (run->state.evaluated) pace->evaluation = since(began);
 }
 
-static bool save_in_time(Run *run, Pace *pace, bool diverged) {
-    double began = clock_seconds();
-    bool saved = save(run, diverged);
-    pace->saving = since(began);
+// What became of the checkpoint on its way, if there is one: waits for it.
+static bool end_save(Run *run, Pace *pace) {
+    SaveResult result;
+    if (!run_end_save(run, &result)) return true;
+    if (result.saved) {
+        console_note("step %ld: checkpoint in %s (%.1f s)", result.step, run->dir, result.seconds);
+        pace->saved_step = result.step;
+    }
+    complain(&result.errors);
+    pace->saving = result.seconds;
     set_deadline(run, pace);
+    return result.saved;
+}
+
+// A run that diverged may need its older checkpoints: none is removed then. `wait`: until it is written.
+static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
+    Errors errors = {0};
+    end_save(run, pace);
     save_signal = 0;
-    return saved;
+    pace->ousted = !run_hold_lock(run, &errors);
+    complain(&errors);
+    if (pace->ousted) return false;
+    run_begin_save(run, !diverged);
+    return !wait && run_saving(run) ? true : end_save(run, pace);
 }
 
 static int tell_stopped(const Run *run) {
@@ -252,10 +261,11 @@ static int tell_diverged(const Run *run) {
 }
 
 // Damaged data: what was trained so far is kept.
-static int give_up(Run *run, int64_t saved_step, Errors *errors) {
+static int give_up(Run *run, Pace *pace, Errors *errors) {
     int exit_code = errors->exit_code;
     complain(errors);
-    if (run->state.step > saved_step) save(run, false);
+    end_save(run, pace);
+    if (run->state.step > pace->saved_step) save(run, pace, false, true);
     return exit_code;
 }
 
@@ -272,21 +282,21 @@ static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    Pace pace = {0};
+    Pace pace = {.saved_step = run->state.step};
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
-    int64_t saved_step = run->state.step;
     bool evaluated_before = run->state.evaluated;
     set_deadline(run, &pace);
     loader_seek(run->loader, run->state.step);
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out
-    if (run->state.step >= run->steps && run->state.evaluated != evaluated_before && !save(run, false))
+    if (run->state.step >= run->steps && run->state.evaluated != evaluated_before &&
+        !save(run, &pace, false, true))
         return EXIT_CANNOT_WRITE;
 
-    while (run->state.step < run->steps && !(stop_signal && run->state.step == saved_step)) {
+    while (run->state.step < run->steps && !(stop_signal && run->state.step == pace.saved_step)) {
         bool queued = pipeline.queued > run->state.step || queue_step(run, &pipeline, &errors);
         if (queued && runs_ahead(run, &pipeline)) queue_step(run, &pipeline, &errors);
-        if (!queued) return give_up(run, saved_step, &errors);
+        if (!queued) return give_up(run, &pace, &errors);
         StepResult result = finish_step(run, &pipeline);
         console_count(&console, result.seconds);
 
@@ -295,16 +305,16 @@ static int train(Run *run) {
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
         bool stop = stop_signal || diverged || is_late(run, &pace, result.seconds);
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
+        if (!run_saving(run)) end_save(run, &pace);
         if (pipeline.queued > step) continue; // there is nothing to be done here
-        if (errors.count) return give_up(run, saved_step, &errors);
+        if (errors.count) return give_up(run, &pace, &errors);
         if (!stop || last) evaluate_if_due(run, &pace);
         if (!stop && !run_stopped(run) && due(step, c->sample.every)) sample(run);
 
         stop = stop || run_stopped(run);
         if (due(step, c->checkpoint.every) || last || stop || save_signal) {
-            bool saved = save_in_time(run, &pace, diverged);
-            if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
-            if (saved) saved_step = step;
+            bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
+            if (!saved && (last || stop || pace.ousted)) return EXIT_CANNOT_WRITE;
         }
         if (diverged) return tell_diverged(run);
         if (stop && !last) return tell_stopped(run);
@@ -321,6 +331,15 @@ static bool set_aside(const Run *run, Errors *errors) {
     bool good = checkpoint_set_aside(run->dir, run->state.step, &count, errors);
     if (count) console_note("%ld later checkpoints of %s are kept as checkpoints/step_*.orphan-*", count, run->dir);
     return good;
+}
+
+// Of a branch: from here on it can be resumed.
+static bool save_first(Run *run, Errors *errors) {
+    SaveResult result;
+    run_begin_save(run, false);
+    run_end_save(run, &result);
+    errors_move(errors, &result.errors);
+    return result.saved;
 }
 
 // Everything about a run that is the same however it begins. `resume`: an existing run is continued, from `checkpoint`
@@ -353,7 +372,7 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     if (!run_write_provenance(run, &errors)) goto failed;
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
     if (!set_aside(run, &errors)) goto failed;
-    if (run->origin && !run_save(run, &errors)) goto failed; // from here on it can be resumed
+    if (run->origin && !save_first(run, &errors)) goto failed;
     complain(&errors);
     int exit_code = train(run);
     if (exit_code == 0) tell_finished(run);

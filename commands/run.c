@@ -213,10 +213,22 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     if (!good || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
+    if (parts & RUN_TRAINING) run_plan_copies(run);
     return run_check_memory(run, errors);
 }
 
 enum { STATUS_BYTES = STATUS_SLOTS * STATUS_COUNT * sizeof(double) };
+
+// Without it checkpoints are written while training waits.
+static void open_copies(Run *run) {
+    void *memory = run->copies.used ? run->kernels->take_host_memory(run->copies.used) : NULL;
+    if (memory) arena_begin_placing(&run->copies, memory);
+}
+
+static void close_copies(Run *run) {
+    if (run->copies.base) run->kernels->return_host_memory(run->copies.base, run->copies.capacity);
+    arena_close(&run->copies);
+}
 
 bool run_open(Run *run, Errors *errors) {
     if (!gpt_open(&run->gpt, errors)) return false;
@@ -224,12 +236,16 @@ bool run_open(Run *run, Errors *errors) {
     if ((run->parts & RUN_TRAINING) && !optim_open(&run->optim, &target, errors)) return false;
     if (run->parts & RUN_TRAINING) run->status = run->kernels->take_host_memory(STATUS_BYTES);
     if ((run->parts & RUN_TRAINING) && !run->status) DIE(EXIT_INTERNAL, "out of memory: %d numbers", STATUS_COUNT);
+    open_copies(run);
     LoaderSetup setup = loader_setup(run);
     if (run->parts & RUN_DATA) run->loader = loader_open(&setup, errors);
     return errors->count == 0;
 }
 
 void run_close(Run *run) {
+    SaveResult unseen = {0};
+    if (run_end_save(run, &unseen)) errors_close(&unseen.errors);
+    close_copies(run);
     if (run->loader) loader_close(run->loader);
     if (run->optim.kernels) optim_close(&run->optim);
     if (run->gpt.kernels) gpt_close(&run->gpt);
@@ -355,6 +371,18 @@ static bool lock_directory(Run *run, Errors *errors) {
                           "%s: another process is training in this run directory; choose another run.dir", run->dir);
     }
     return true;
+}
+
+bool run_hold_lock(Run *run, Errors *errors) {
+    char path[4096];
+    int held = run->lock;
+    path_join(path, run->dir, "lock");
+    if (is_lock(run, path)) return true;
+    run->lock = -1;
+    bool locked = directory_make(run->dir, errors) && lock_directory(run, errors);
+    if (locked) close(held);
+    else run->lock = held;
+    return locked;
 }
 
 bool run_lock(Run *run, Errors *errors) {

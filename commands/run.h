@@ -28,6 +28,8 @@ typedef struct {
     int64_t metrics_bytes;
 } RunState;
 
+typedef struct Save Save; // a checkpoint on its way
+
 typedef struct {
     Config config;
     const Kernels *kernels;
@@ -51,6 +53,8 @@ typedef struct {
     Loader *loader;
     Metrics metrics;
     RunState state;
+    Arena copies; // host memory for what a checkpoint holds, where one is written beside training; else empty
+    Save *save;   // NULL: none is on its way
     char dir[4096]; // run directory
     int lock;       // descriptor, -1 while not locked
     bool fresh, made; // the directory held nothing; was not there
@@ -99,6 +103,8 @@ void run_show(Run *run, Iterate iterate);
 void run_name_directory(Run *run);
 // Locks it for its one writer if a run is or was in it; what is read from then on stays as it is.
 bool run_lock(Run *run, Errors *errors);
+// Takes the lock again where its file was removed under the run. False: another process has the directory now.
+bool run_hold_lock(Run *run, Errors *errors);
 // Makes it and locks it. `resume`: an existing run is continued; without it a non-empty directory is refused.
 bool run_take_directory(Run *run, bool resume, Errors *errors);
 bool run_directory_used(const Run *run); // it is there and not empty
@@ -117,9 +123,21 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
 #define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
 #define STATE_FILE "state-00001-of-00001.safetensors"
 
-// Checkpoints that run_find found. Saving failures are messages, never an end by themselves.
-bool run_save(Run *run, Errors *errors);
-bool run_prune(const Run *run, Errors *errors); // as checkpoint.keep says
+// Saving. What a checkpoint holds is copied at a step's end and written beside training, one at a time; where there is no
+// memory for a copy, run_begin_save writes before it returns. `prune`: then as many are kept as checkpoint.keep says.
+// Failures are messages of the result, never an end by themselves.
+typedef struct {
+    int64_t step;
+    bool saved;
+    double seconds, held_up; // until it was written, and how long training waited for it
+    Errors errors;
+} SaveResult;
+void run_plan_copies(Run *run); // measures run->copies, where checkpoint.async asks for them and they fit
+void run_begin_save(Run *run, bool prune);
+bool run_saving(const Run *run); // one is still being written
+bool run_end_save(Run *run, SaveResult *result); // waits for the one on its way; false: there is none
+
+// Checkpoints that run_find found.
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
 Safetensors *run_open_state(const char *checkpoint, Errors *errors); // what run_load_state reads
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample

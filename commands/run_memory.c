@@ -6,13 +6,15 @@
 
 // ---- the plan ----
 
-enum { ARENAS = 5 };
+enum { ARENAS = 6 };
 
 // Everything that takes memory, the backend itself last: an arena without memory of its own.
 static void list_arenas(const Run *run, const Arena *list[ARENAS], Arena *backend) {
     *backend = (Arena){.name = "backend", .used = run->kernels->workspace_bytes()};
+    static const Arena none = {0};
+    const Arena *copies = run->kernels->is_host() ? &run->copies : &none; // else they are not on the device
     const Arena *all[ARENAS] = {&run->gpt.weight_arena, &run->gpt.grad_arena, &run->optim.arena, &run->gpt.act_arena,
-                                backend};
+                                copies, backend};
     for (int i = 0; i < ARENAS; i++) list[i] = all[i];
 }
 
@@ -35,6 +37,9 @@ void run_report_memory(const Run *run, Text *out) {
     size_t there = run->kernels->memory_bytes();
     text_printf(out, "memory  on %s, which has %s\n", run->kernels->name, text_bytes(number, (double)there));
     report_arenas(run, out);
+    if (!run->kernels->is_host() && run->copies.used > 0)
+        text_printf(out, "        and %s of the host's for checkpoints on their way\n",
+                    text_bytes(number, (double)run->copies.used));
 }
 
 // ---- what would fit ----

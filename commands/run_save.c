@@ -1,5 +1,7 @@
 // What a run saves: its provenance, and checkpoints.
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -7,6 +9,7 @@
 #include "commands/run.h"
 #include "runtime/json.h"
 #include "runtime/process.h"
+#include "runtime/thread.h"
 #include "runtime/version.h"
 
 static void write_options(JsonWriter *w, const Config *config) {
@@ -76,42 +79,175 @@ static int32_t separator_of(const Run *run) {
     return run->tokenizer ? tokenizer_separator(run->tokenizer) : (int32_t)run->shape.vocab - 1;
 }
 
-bool run_save(Run *run, Errors *errors) {
-    static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
-    int64_t choice = run->config.checkpoint.model_dtype;
-    DType dtype = choice == OPTION_AUTO ? run->compute : model_dtypes[choice];
-    enum { RUN_JSON, CONFIG_JSON, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+// ---- what is saved ----
+
+enum { RUN_JSON, CONFIG_JSON, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+
+// One checkpoint on its way into the run directory, with everything that writing it takes.
+struct Save {
+    const char *run_dir;
+    const Kernels *kernels; // NULL: the tensors are copies on the host
+    NamedTensors model, state;
+    CheckpointTensors tensors[2];
+    Text text[TEXTS];
+    CheckpointText texts[TEXTS];
+    CheckpointContent content;
+    Metrics *metrics;
+    int64_t keep; // checkpoints, 0: all
+    SaveResult result;
+    double begun;
+    pthread_t thread;
+    bool threaded;
+    _Atomic bool written;
+};
+
+static void describe(Run *run, Save *save, DType dtype) {
     static const char *const names[TEXTS] = {"run.json", "config.json", TUNING_FILE, "tokenizer.json",
                                              "tokenizer_config.json"};
-    Text text[TEXTS] = {0};
-    write_run_json(run, &text[RUN_JSON]);
-    gpt_config_json(&run->shape, dtype, separator_of(run), &text[CONFIG_JSON]);
+    write_run_json(run, &save->text[RUN_JSON]);
+    gpt_config_json(&run->shape, dtype, separator_of(run), &save->text[CONFIG_JSON]);
     if (run->tokenizer) {
-        tokenizer_json(run->tokenizer, &text[TOKENIZER_JSON]);
-        tokenizer_config_json(run->tokenizer, run->shape.context, &text[TOKENIZER_CONFIG]);
+        tokenizer_json(run->tokenizer, &save->text[TOKENIZER_JSON]);
+        tokenizer_config_json(run->tokenizer, run->shape.context, &save->text[TOKENIZER_CONFIG]);
     }
-    run->kernels->write_choices(&text[TUNING]);
-    CheckpointText texts[TEXTS];
-    int text_count = 0;
+    run->kernels->write_choices(&save->text[TUNING]);
     for (int i = 0; i < TEXTS; i++)
-        if (text[i].size > 0) texts[text_count++] = (CheckpointText){names[i], text_string(&text[i])};
-    NamedTensors model = {0}, state = {0};
-    run_show(run, ITERATE_SHOWN);
-    gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
-    optim_state(&run->optim, &state);
-    CheckpointTensors tensors[] = {{MODEL_FILE, model.items, model.count, dtype},
-                                   {STATE_FILE, state.items, state.count, run->wide}};
-    CheckpointContent content = {.step = run->state.step, .tensors = tensors, .tensor_files = 2, .texts = texts,
-                                 .text_files = text_count};
-    metrics_sync(&run->metrics, errors); // before the checkpoint that counts on them
-    bool saved = checkpoint_save(run->dir, run->kernels, &content, NULL, errors);
-    run_show(run, ITERATE_Y);
-    named_tensors_close(&model);
-    named_tensors_close(&state);
-    for (int i = 0; i < TEXTS; i++) text_close(&text[i]);
-    return saved;
+        if (save->text[i].size > 0)
+            save->texts[save->content.text_files++] = (CheckpointText){names[i], text_string(&save->text[i])};
+    save->content.texts = save->texts;
 }
 
-bool run_prune(const Run *run, Errors *errors) {
-    return checkpoint_prune(run->dir, run->state.step, run->config.checkpoint.keep, errors);
+static Save *save_prepare(Run *run, bool prune) {
+    static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
+    const CheckpointOptions *c = &run->config.checkpoint;
+    DType dtype = c->model_dtype == OPTION_AUTO ? run->compute : model_dtypes[c->model_dtype];
+    Save *save = calloc(1, sizeof *save);
+    if (!save) DIE(EXIT_INTERNAL, "out of memory: a checkpoint");
+    save->run_dir = run->dir;
+    save->kernels = run->kernels;
+    save->metrics = &run->metrics;
+    save->keep = prune ? c->keep : 0;
+    save->begun = clock_seconds();
+    save->result.step = save->content.step = run->state.step;
+    describe(run, save, dtype);
+    gpt_export_tensors(&run->gpt, run->gpt.weights, &save->model);
+    optim_state(&run->optim, &save->state);
+    save->tensors[0] = (CheckpointTensors){MODEL_FILE, save->model.items, save->model.count, dtype};
+    save->tensors[1] = (CheckpointTensors){STATE_FILE, save->state.items, save->state.count, run->wide};
+    save->content.tensors = save->tensors;
+    save->content.tensor_files = 2;
+    return save;
+}
+
+// Touches nothing of the run that changes: it may be called beside training.
+static void save_write(Save *save) {
+    Errors *errors = &save->result.errors;
+    save->result.saved = metrics_sync(save->metrics, errors) && // before the checkpoint that counts on them
+                         checkpoint_save(save->run_dir, save->kernels, &save->content, NULL, errors);
+    if (save->result.saved) checkpoint_prune(save->run_dir, save->content.step, save->keep, errors);
+    save->result.seconds = clock_seconds() - save->begun;
+}
+
+static SaveResult save_close(Save *save) {
+    SaveResult result = save->result;
+    named_tensors_close(&save->model);
+    named_tensors_close(&save->state);
+    for (int i = 0; i < TEXTS; i++) text_close(&save->text[i]);
+    free(save);
+    return result;
+}
+
+// ---- copies on the host ----
+
+enum { COPIES = 4 };
+
+// The flat tensors that checkpoints are made of. One that is the weights themselves counts once.
+static int list_sources(const Run *run, Tensor sources[COPIES]) {
+    const Tensor all[COPIES] = {run->gpt.weights, run->optim.z, run->optim.state, run->optim.average};
+    int count = 0;
+    for (int i = 0; i < COPIES; i++)
+        if (tensor_present(all[i]) && (i == 0 || all[i].data == NULL || all[i].data != all[0].data))
+            sources[count++] = all[i];
+    return count;
+}
+
+static int place_copies(Run *run, Tensor copies[COPIES]) {
+    Tensor sources[COPIES];
+    int count = list_sources(run, sources);
+    run->copies.used = 0;
+    for (int i = 0; i < count; i++)
+        copies[i] = arena_tensor(&run->copies, "state and weights", tensor_1d(NULL, sources[i].dtype,
+                                                                              tensor_count(sources[i])));
+    return count;
+}
+
+// The last checkpoint is waited for: it needs no copy.
+static bool saves_on_the_way(const Run *run) {
+    int64_t every = run->config.checkpoint.every;
+    return every > 0 && every < run->steps;
+}
+
+void run_plan_copies(Run *run) {
+    Tensor copies[COPIES];
+    int64_t wanted = run->config.checkpoint.async;
+    size_t there = run->kernels->memory_bytes();
+    if (wanted == false || (wanted == OPTION_AUTO && !saves_on_the_way(run))) return;
+    run->copies.name = "checkpoint on its way";
+    place_copies(run, copies);
+    if (wanted == OPTION_AUTO && there > 0 && run_planned_bytes(run) > there) arena_close(&run->copies);
+}
+
+// Queues the copies, and points the tensors of `list` to them.
+static void redirect(NamedTensors *list, const Tensor *sources, const Tensor *copies, int count) {
+    for (int64_t t = 0; t < list->count; t++) {
+        Tensor *tensor = &list->items[t].tensor;
+        for (int i = 0; i < count && !list->items[t].zero; i++) {
+            ptrdiff_t offset = (const char *)tensor->data - (const char *)sources[i].data;
+            if (offset < 0 || (size_t)offset >= tensor_size_bytes(sources[i])) continue;
+            tensor->data = (char *)copies[i].data + offset;
+            break;
+        }
+    }
+}
+
+static void copy_to_host(Run *run, Save *save) {
+    Tensor sources[COPIES], copies[COPIES];
+    int count = list_sources(run, sources);
+    place_copies(run, copies);
+    for (int i = 0; i < count; i++) run->kernels->download_later(copies[i].data, sources[i]);
+    redirect(&save->model, sources, copies, count);
+    redirect(&save->state, sources, copies, count);
+    save->kernels = NULL;
+    run->kernels->wait(run->kernels->mark());
+}
+
+// ---- saving ----
+
+static void *write_beside(void *argument) {
+    Save *save = argument;
+    save_write(save);
+    save->written = true;
+    return NULL;
+}
+
+void run_begin_save(Run *run, bool prune) {
+    REQUIRE(!run->save, "a checkpoint is on its way");
+    run_show(run, ITERATE_SHOWN);
+    Save *save = run->save = save_prepare(run, prune);
+    if (run->copies.base) copy_to_host(run, save);
+    save->threaded = run->copies.base && thread_start(&save->thread, write_beside, save);
+    if (!save->threaded) write_beside(save); // slower, and the same bytes
+    run_show(run, ITERATE_Y);
+    save->result.held_up = clock_seconds() - save->begun;
+}
+
+bool run_saving(const Run *run) { return run->save && !run->save->written; }
+
+bool run_end_save(Run *run, SaveResult *result) {
+    Save *save = run->save;
+    if (!save) return false;
+    if (save->threaded) pthread_join(save->thread, NULL);
+    *result = save_close(save);
+    run->save = NULL;
+    return true;
 }

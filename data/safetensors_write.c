@@ -63,12 +63,17 @@ static void write_values(const Output *out, const void *values, DType from, int6
     file_write(out->writer, out->converted, (size_t)count * dtype_bytes(out->dtype));
 }
 
+static void pull(const Output *out, void *host, Tensor t) {
+    if (out->kernels) out->kernels->download(host, t);
+    else memcpy(host, t.data, tensor_size_bytes(t));
+}
+
 static void write_straight(const Output *out, Tensor t) {
     int64_t count = tensor_count(t);
     Tensor flat = tensor_reshape(t, count, 0, 0, 0);
     for (int64_t i = 0; i < count; i += PIECE) {
         int64_t size = count - i < PIECE ? count - i : PIECE;
-        out->kernels->download(out->raw, tensor_slice(flat, 0, i, size));
+        pull(out, out->raw, tensor_slice(flat, 0, i, size));
         write_values(out, out->raw, t.dtype, size);
     }
 }
@@ -77,7 +82,7 @@ static void write_transposed(const Output *out, Tensor t) {
     int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype);
     char *whole = malloc(tensor_size_bytes(t));
     if (!whole) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
-    out->kernels->download(whole, t);
+    pull(out, whole, t);
     int64_t filled = 0;
     for (int64_t c = 0; c < columns; c++) {
         for (int64_t r = 0; r < rows; r++) {
