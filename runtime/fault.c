@@ -4,16 +4,20 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime/error.h"
 
-typedef enum { FAULT_NONE, FAULT_ERROR, FAULT_SHORT, FAULT_KILL } FaultKind;
+typedef enum { FAULT_NONE, FAULT_ERROR, FAULT_SHORT, FAULT_TORN, FAULT_KILL } FaultKind;
 
 static struct {
     FaultKind kind;
     int64_t operation; // that it strikes
+    bool lasting;      // and those after it
+    bool told;         // on standard error
     int error;
 } rule;
 static _Atomic int64_t counted;
@@ -29,36 +33,57 @@ static int error_number(const char *name) { // 0: no such name
 }
 
 static void parse(const char *text) {
-    rule.kind = FAULT_NONE;
+    static const struct {
+        const char *name;
+        FaultKind kind;
+    } kinds[] = {{":short", FAULT_SHORT}, {":torn", FAULT_TORN}, {":kill", FAULT_KILL}};
+    memset(&rule, 0, sizeof rule);
     if (!text || !*text) return;
     char *kind;
     rule.operation = strtoll(text, &kind, 10);
+    rule.lasting = *kind == '+';
+    if (rule.lasting) kind++;
     rule.error = *kind == ':' ? error_number(kind + 1) : 0;
-    if (strcmp(kind, ":kill") == 0) rule.kind = FAULT_KILL;
-    if (strcmp(kind, ":short") == 0) rule.kind = FAULT_SHORT;
     if (rule.error) rule.kind = FAULT_ERROR;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && !rule.lasting; i++)
+        if (strcmp(kind, kinds[i].name) == 0) rule.kind = kinds[i].kind;
     if (rule.kind == FAULT_NONE || rule.operation < 1)
-        DIE(EXIT_USAGE, "THALWEG_FAULT=%s: expected n:ERRNO, n:short or n:kill with n >= 1, such as 3:ENOSPC", text);
+        DIE(EXIT_USAGE, "THALWEG_FAULT=%s: expected n:ERRNO, n+:ERRNO, n:short, n:torn or n:kill with n >= 1, such as "
+            "3:ENOSPC", text);
 }
 
-static void read_environment(void) { parse(getenv("THALWEG_FAULT")); }
+static void read_environment(void) {
+    parse(getenv("THALWEG_FAULT"));
+    rule.told = true;
+}
+
+static void tell(int64_t operation, bool writes) {
+    if (rule.told && operation == rule.operation)
+        fprintf(stderr, "THALWEG_FAULT: strikes operation %ld%s\n", operation, writes ? ", a write" : "");
+}
 
 // What strikes the operation that begins now.
-static FaultKind strike(void) {
+static FaultKind strike(bool writes) {
     pthread_once(&environment_read, read_environment);
     int64_t operation = atomic_fetch_add(&counted, 1) + 1;
-    if (rule.kind == FAULT_NONE || operation != rule.operation) return FAULT_NONE;
+    if (operation < rule.operation || (operation > rule.operation && !rule.lasting)) return FAULT_NONE;
+    bool only_writes = rule.kind == FAULT_SHORT || rule.kind == FAULT_TORN;
+    if (rule.kind == FAULT_NONE || (only_writes && !writes)) return FAULT_NONE;
+    tell(operation, writes);
     if (rule.kind == FAULT_KILL) raise(SIGKILL);
     if (rule.kind == FAULT_ERROR) errno = rule.error;
     return rule.kind;
 }
 
-bool fault_next(void) { return strike() == FAULT_ERROR; }
+bool fault_next(void) { return strike(false) == FAULT_ERROR; }
 
-bool fault_next_write(size_t *size) {
-    FaultKind kind = strike();
-    if (kind == FAULT_SHORT) *size = (*size + 1) / 2;
-    return kind == FAULT_ERROR;
+ssize_t fault_write(int descriptor, const void *bytes, size_t size) {
+    FaultKind kind = strike(true);
+    if (kind == FAULT_ERROR) return -1;
+    bool half = kind == FAULT_SHORT || kind == FAULT_TORN;
+    ssize_t wrote = write(descriptor, bytes, half ? (size + 1) / 2 : size);
+    if (kind == FAULT_TORN) raise(SIGKILL);
+    return wrote;
 }
 
 void fault_set(const char *text) {

@@ -1,18 +1,23 @@
 // Faults on purpose: the n-th operation that changes files fails, so that tests see what every failure leaves behind.
-// THALWEG_FAULT in the environment gives the rule: "n:ERRNO" (such as 3:ENOSPC) makes operation n fail with that error,
-// "n:short" makes it a write of half the bytes, "n:kill" ends the process with SIGKILL instead of it. Operations are
-// counted from 1: every open for writing, write, reservation of space, fsync, close, rename, mkdir, truncation,
-// removal.
+// THALWEG_FAULT in the environment gives the rule:
+//   n:ERRNO   operation n fails with that error, such as 3:ENOSPC
+//   n+:ERRNO  and so does every one after it
+//   n:short   operation n, if it is a write, writes half the bytes
+//   n:torn    the same, and the process ends with SIGKILL behind it: half of what was to be written is in the file
+//   n:kill    SIGKILL instead of operation n
+// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, mkdir,
+// truncation, removal. The first strike is told on standard error, so that a test knows when n is beyond the last one.
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 // Counts one operation. True: the caller does nothing and reports a failure; errno is set.
 bool fault_next(void);
-// The same for a write of `size` bytes, which may become smaller.
-bool fault_next_write(size_t *size);
+// write(2), as the rule wants it.
+ssize_t fault_write(int descriptor, const void *bytes, size_t size);
 
 // For tests: another rule (NULL: none) in place of the environment's; counting starts anew.
 void fault_set(const char *rule);

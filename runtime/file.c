@@ -134,14 +134,9 @@ bool file_hash(const char *path, char hash_hex[HASH_HEX], uint64_t *size, int ex
 
 // ---- writing ----
 
-static ssize_t write_some(int descriptor, const char *bytes, size_t size) {
-    if (fault_next_write(&size)) return -1;
-    return write(descriptor, bytes, size);
-}
-
 static bool write_all(int descriptor, const char *bytes, size_t size) {
     while (size > 0) {
-        ssize_t wrote = write_some(descriptor, bytes, size);
+        ssize_t wrote = fault_write(descriptor, bytes, size);
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote < 0) return false;
         bytes += wrote;
