@@ -360,7 +360,10 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     if (!run_open(run, &errors)) goto failed;
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
-        if (run->origin) run->state.metrics_bytes = 0;
+        if (run->origin) { // with metrics of its own
+            run->state.metrics_bytes = 0;
+            text_clear(&run->metrics.unwritten);
+        }
         console_note("%s %s at step %ld of %ld%s", run->origin ? "branched off" : "resumed", checkpoint,
                      run->state.step, run->steps,
                      run->state.step >= run->steps && !evaluation_pending(run)
@@ -375,6 +378,8 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     if (run->origin && !save_first(run, &errors)) goto failed;
     complain(&errors);
     int exit_code = train(run);
+    if (!metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
+    complain(&errors);
     if (exit_code == 0) tell_finished(run);
     if (run->state.step == 0) run_discard(run);
     run_close(run);

@@ -37,6 +37,7 @@ static void write_run_json(const Run *run, Text *out) {
     json_bool(&w, "evaluated", s->evaluated);
     json_number(&w, "best_val_loss", s->best_val_loss);
     json_integer(&w, "metrics_bytes", run->metrics.size);
+    if (run->metrics.unwritten.size > 0) json_string(&w, "metrics_unwritten", text_string(&run->metrics.unwritten));
     json_integer(&w, "vocab", run->shape.vocab);
     json_string(&w, "data_fingerprint", run->fingerprint);
     json_string(&w, "tokenizer_hash", run->tokenizer ? tokenizer_hash(run->tokenizer) : "");

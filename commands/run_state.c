@@ -58,6 +58,8 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
                               integers[i].key);
     }
     const cJSON *seconds = json_member(root, "seconds"), *best = json_member(root, "best_val_loss");
+    const cJSON *unwritten = json_member(root, "metrics_unwritten");
+    if (cJSON_IsString(unwritten)) text_add(&run->metrics.unwritten, unwritten->valuestring);
     run->state.evaluated = cJSON_IsTrue(json_member(root, "evaluated"));
     run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
     run->state.best_val_loss = cJSON_IsNumber(best) ? best->valuedouble : INFINITY;

@@ -6,6 +6,8 @@
 
 #include "runtime/file.h"
 
+enum { UNWRITTEN_LIMIT = 1 << 20 }; // bytes; they have room in a checkpoint's run.json
+
 // metrics.<step>.orphan.jsonl, or the first such name with a number that is free.
 static void orphan_path(char out[4096], const char *run_dir, int64_t step) {
     char name[64];
@@ -38,7 +40,6 @@ static bool set_aside(const char *run_dir, Metrics *metrics, int64_t keep, int64
 }
 
 bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors) {
-    *metrics = (Metrics){.descriptor = -1};
     path_join(metrics->path, run_dir, "metrics.jsonl");
     metrics->descriptor = file_open_append(metrics->path, errors);
     if (metrics->descriptor < 0) return false;
@@ -47,14 +48,36 @@ bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t s
     return false;
 }
 
+bool metrics_flush(Metrics *metrics, Errors *errors) {
+    const Text *lines = &metrics->unwritten;
+    Errors again = {0}; // of the same
+    if (lines->size == 0) return true;
+    if (metrics->torn && !file_cut(metrics->descriptor, metrics->path, (uint64_t)metrics->size, errors)) return false;
+    metrics->torn = !file_append(metrics->descriptor, metrics->path, lines->data, lines->size, errors);
+    if (!metrics->torn) {
+        metrics->size += (int64_t)lines->size;
+        text_clear(&metrics->unwritten);
+        return true;
+    }
+    metrics->torn = !file_cut(metrics->descriptor, metrics->path, (uint64_t)metrics->size, &again);
+    errors_close(&again);
+    return false;
+}
+
 bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors) {
-    Text line = {0};
-    text_add(&line, json_line);
-    text_add(&line, "\n");
-    bool good = file_append(metrics->descriptor, metrics->path, line.data, line.size, errors);
-    if (good) metrics->size += (int64_t)line.size;
-    else file_cut(metrics->descriptor, metrics->path, (uint64_t)metrics->size, errors); // no half line stays
-    text_close(&line);
+    Errors again = {0};
+    bool behind = metrics->unwritten.size > 0;
+    if (behind && metrics->unwritten.size + strlen(json_line) >= UNWRITTEN_LIMIT && !metrics_flush(metrics, &again)) {
+        errors_close(&again);
+        return errors_add(errors, EXIT_CANNOT_WRITE, "%s: too many lines wait to be written; this one is lost: %s",
+                          metrics->path, json_line);
+    }
+    text_add(&metrics->unwritten, json_line);
+    text_add(&metrics->unwritten, "\n");
+    bool good = metrics_flush(metrics, behind ? &again : errors);
+    if (!good && !behind)
+        errors_add(errors, EXIT_CANNOT_WRITE, "%s: its lines wait until they can be written", metrics->path);
+    errors_close(&again);
     return good;
 }
 
@@ -66,5 +89,6 @@ void metrics_close(Metrics *metrics) {
     Errors ignored = {0}; // every line was checked as it was written
     if (metrics->descriptor >= 0) file_close_append(metrics->descriptor, metrics->path, &ignored);
     errors_close(&ignored);
+    text_close(&metrics->unwritten);
     metrics->descriptor = -1;
 }

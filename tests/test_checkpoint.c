@@ -257,8 +257,16 @@ TEST(every_damage_is_found_and_named) {
 
 // ---- metrics ----
 
+static void assert_file(const char *path, const char *expected) {
+    File file;
+    Errors errors = {0};
+    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
+    assert_string_equal(file.bytes, expected);
+    file_close(&file);
+}
+
 static void write_lines(const char *run, int64_t keep, int64_t step, int lines) {
-    Metrics metrics;
+    Metrics metrics = {.descriptor = -1};
     Errors errors = {0};
     assert_true(metrics_open(&metrics, run, keep, step, &errors));
     for (int i = 0; i < lines; i++) assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
@@ -268,28 +276,20 @@ static void write_lines(const char *run, int64_t keep, int64_t step, int lines) 
 TEST(metrics_are_cut_and_their_tail_is_kept) {
     const char *run = test_folder("metrics");
     char path[4096];
-    File file;
-    Errors errors = {0};
     write_lines(run, 0, 0, 5);
     write_lines(run, 22, 2, 1); // two lines stay
     path_join(path, run, "metrics.jsonl");
-    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
-    assert_int_equal(file.size, 33);
-    file_close(&file);
+    assert_file(path, "{\"step\":1}\n{\"step\":1}\n{\"step\":1}\n");
     path_join(path, run, "metrics.2.orphan.jsonl");
-    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
-    assert_string_equal(file.bytes, "{\"step\":1}\n{\"step\":1}\n{\"step\":1}\n");
-    file_close(&file);
+    assert_file(path, "{\"step\":1}\n{\"step\":1}\n{\"step\":1}\n");
     write_lines(run, 22, 2, 0); // again from the same step: the first tail stays
     path_join(path, run, "metrics.2.orphan-2.jsonl");
-    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
-    assert_string_equal(file.bytes, "{\"step\":1}\n");
-    file_close(&file);
+    assert_file(path, "{\"step\":1}\n");
 }
 
 TEST(metrics_that_are_missing_are_told_and_do_not_stop_a_run) {
     const char *run = test_folder("metrics_short");
-    Metrics metrics;
+    Metrics metrics = {.descriptor = -1};
     Errors errors = {0};
     write_lines(run, 0, 0, 2);
     assert_true(metrics_open(&metrics, run, 1000, 3, &errors));
@@ -299,12 +299,11 @@ TEST(metrics_that_are_missing_are_told_and_do_not_stop_a_run) {
     metrics_close(&metrics);
 }
 
-TEST(a_line_that_cannot_be_written_leaves_no_half) {
+TEST(a_line_that_cannot_be_written_waits_and_leaves_no_half) {
     const char *run = test_folder("metrics_torn");
-    Metrics metrics;
+    Metrics metrics = {.descriptor = -1};
     Errors errors = {0};
     char path[4096];
-    File file;
     assert_true(metrics_open(&metrics, run, 0, 0, &errors));
     struct rlimit before, limit;
     assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
@@ -314,13 +313,62 @@ TEST(a_line_that_cannot_be_written_leaves_no_half) {
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
     assert_false(metrics_write(&metrics, "{\"step\":2}", &errors));
+    assert_int_equal(metrics.size, 11);
+    assert_string_equal(text_string(&metrics.unwritten), "{\"step\":2}\n");
+    assert_int_equal(errors.count, 2);
+    assert_false(metrics_write(&metrics, "{\"step\":3}", &errors));
+    assert_int_equal(errors.count, 2); // told once
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     errors_close(&errors);
-    assert_true(metrics_write(&metrics, "{\"step\":3}", &errors));
-    assert_true(metrics_sync(&metrics, &errors));
-    metrics_close(&metrics);
     path_join(path, run, "metrics.jsonl");
-    assert_true(file_read(&file, path, 1000, EXIT_DATA, &errors));
-    assert_string_equal(file.bytes, "{\"step\":1}\n{\"step\":3}\n");
-    file_close(&file);
+    assert_file(path, "{\"step\":1}\n");
+    assert_true(metrics_write(&metrics, "{\"step\":4}", &errors));
+    assert_true(metrics_sync(&metrics, &errors));
+    assert_int_equal(metrics.size, 44);
+    metrics_close(&metrics);
+    assert_file(path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n");
+}
+
+TEST(a_half_line_that_cannot_be_cut_off_is_cut_off_later) {
+    static const char *const rules[] = {"1:EIO", "1+:EIO", "2:EIO", "3:EIO", "1:short"};
+    char path[4096];
+    for (int i = 0; i < 5; i++) {
+        const char *run = test_folder("metrics_uncut");
+        Metrics metrics = {.descriptor = -1};
+        Errors errors = {0};
+        assert_true(metrics_open(&metrics, run, 0, 0, &errors));
+        assert_true(metrics_write(&metrics, "1", &errors));
+        metrics.torn = i == 2 || i == 3; // as if a cut had failed
+        if (metrics.torn) assert_true(file_append(metrics.descriptor, metrics.path, "half", 4, &errors));
+        fault_set(rules[i]);
+        for (int line = 2; line < 5; line++) metrics_write(&metrics, (char[]){(char)('0' + line), 0}, &errors);
+        fault_set(NULL);
+        assert_true(metrics_flush(&metrics, &errors));
+        metrics_close(&metrics);
+        errors_close(&errors);
+        path_join(path, run, "metrics.jsonl");
+        assert_file(path, "1\n2\n3\n4\n");
+    }
+}
+
+TEST(lines_that_wait_are_bounded_and_taken_over) {
+    enum { LINES = 20 };
+    static char line[100000];
+    const char *run = test_folder("metrics_many");
+    Metrics metrics = {.descriptor = -1};
+    Errors errors = {0};
+    memset(line, 'x', sizeof line - 1);
+    assert_true(metrics_open(&metrics, run, 0, 0, &errors));
+    fault_set("1+:ENOSPC");
+    for (int i = 0; i < LINES; i++) assert_false(metrics_write(&metrics, line, &errors));
+    fault_set(NULL);
+    assert_int_equal(metrics.unwritten.size, 10 * sizeof line);
+    assert_int_equal(errors.count, 2 + LINES - 10);
+    metrics_close(&metrics);
+    errors_close(&errors);
+    text_add(&metrics.unwritten, "of a checkpoint\n");
+    assert_true(metrics_open(&metrics, run, 0, 0, &errors));
+    assert_true(metrics_write(&metrics, "next", &errors));
+    assert_file(metrics.path, "of a checkpoint\nnext\n");
+    metrics_close(&metrics);
 }
