@@ -373,8 +373,8 @@ static int start(Run *run, bool resume, const char *checkpoint) {
         optim_begin(&run->optim);
     }
     if (!run_write_provenance(run, &errors)) goto failed;
+    if (!set_aside(run, &errors)) goto failed; // first: no checkpoint may count on metrics that are cut off
     if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
-    if (!set_aside(run, &errors)) goto failed;
     if (run->origin && !save_first(run, &errors)) goto failed;
     complain(&errors);
     int exit_code = train(run);
