@@ -211,7 +211,10 @@ static bool end_save(Run *run, Pace *pace) {
     SaveResult result;
     if (!run_end_save(run, &result)) return true;
     if (result.saved) {
-        console_note("step %ld: checkpoint in %s (%.1f s)", result.step, run->dir, result.seconds);
+        char waited[TEXT_NUMBER] = "";
+        if (result.held_up < result.seconds)
+            snprintf(waited, sizeof waited, ", training waited %.3f s", result.held_up);
+        console_note("step %ld: checkpoint in %s (%.1f s%s)", result.step, run->dir, result.seconds, waited);
         pace->saved_step = result.step;
     }
     complain(&result.errors);

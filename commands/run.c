@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/file.h"
@@ -345,21 +344,15 @@ static bool open_lock(Run *run, const char *path, Errors *errors) {
            errors_add(errors, EXIT_CANNOT_WRITE, "%s: cannot be made; check the permissions of run.dir", path);
 }
 
-// Whether the file that was locked still has its name: a run that ended before its first step removes it.
-static bool is_lock(const Run *run, const char *path) {
-    struct stat held, named;
-    return fstat(run->lock, &held) == 0 && stat(path, &named) == 0 && held.st_ino == named.st_ino &&
-           held.st_dev == named.st_dev;
-}
-
+// A run that ended before its first step removes its lock: then another file has the name.
 static bool lock_directory(Run *run, Errors *errors) {
     char path[4096];
     path_join(path, run->dir, "lock");
     while (run->lock < 0) {
         if (!open_lock(run, path, errors)) return false;
-        if (flock(run->lock, LOCK_EX | LOCK_NB) == 0 && is_lock(run, path)) return true;
+        if (flock(run->lock, LOCK_EX | LOCK_NB) == 0 && path_names(path, run->lock)) return true;
         int error = errno;
-        bool gone = !is_lock(run, path);
+        bool gone = !path_names(path, run->lock);
         close(run->lock);
         run->lock = -1;
         if (gone && directory_make(run->dir, errors)) continue;
@@ -377,7 +370,7 @@ bool run_hold_lock(Run *run, Errors *errors) {
     char path[4096];
     int held = run->lock;
     path_join(path, run->dir, "lock");
-    if (is_lock(run, path)) return true;
+    if (path_names(path, run->lock)) return true;
     run->lock = -1;
     bool locked = directory_make(run->dir, errors) && lock_directory(run, errors);
     if (locked) close(held);

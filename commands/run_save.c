@@ -234,7 +234,10 @@ static void *write_beside(void *argument) {
 void run_begin_save(Run *run, bool prune) {
     REQUIRE(!run->save, "a checkpoint is on its way");
     run_show(run, ITERATE_SHOWN);
+    Errors errors = {0};
+    metrics_restore(&run->metrics, &errors);
     Save *save = run->save = save_prepare(run, prune);
+    errors_move(&save->result.errors, &errors);
     if (run->copies.base) copy_to_host(run, save);
     save->threaded = run->copies.base && thread_start(&save->thread, write_beside, save);
     if (!save->threaded) write_beside(save); // slower, and the same bytes
@@ -247,7 +250,9 @@ bool run_saving(const Run *run) { return run->save && !run->save->written; }
 bool run_end_save(Run *run, SaveResult *result) {
     Save *save = run->save;
     if (!save) return false;
+    double began = clock_seconds();
     if (save->threaded) pthread_join(save->thread, NULL);
+    save->result.held_up += clock_seconds() - began;
     *result = save_close(save);
     run->save = NULL;
     return true;

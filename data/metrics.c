@@ -81,6 +81,21 @@ bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors) {
     return good;
 }
 
+bool metrics_restore(Metrics *metrics, Errors *errors) {
+    char opened[64];
+    File file;
+    if (path_names(metrics->path, metrics->descriptor)) return true;
+    snprintf(opened, sizeof opened, "/proc/self/fd/%d", metrics->descriptor);
+    if (!file_map(&file, opened, EXIT_CANNOT_WRITE, errors)) return false;
+    bool good = file_replace(metrics->path, file.bytes, file.size, errors);
+    int descriptor = good ? file_open_append(metrics->path, errors) : -1;
+    file_close(&file);
+    if (descriptor < 0) return false;
+    close(metrics->descriptor);
+    metrics->descriptor = descriptor;
+    return true;
+}
+
 bool metrics_sync(Metrics *metrics, Errors *errors) {
     return file_sync(metrics->descriptor, metrics->path, errors);
 }

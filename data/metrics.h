@@ -19,5 +19,7 @@ bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t s
 // several is told. One that finds 1 MiB waiting is lost, and told.
 bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors);
 bool metrics_flush(Metrics *metrics, Errors *errors); // true if every line is in the file
+// A file that was removed or replaced under the run is written again, from what is still open.
+bool metrics_restore(Metrics *metrics, Errors *errors);
 bool metrics_sync(Metrics *metrics, Errors *errors); // before a checkpoint counts on what was written
 void metrics_close(Metrics *metrics);

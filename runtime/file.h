@@ -67,6 +67,7 @@ bool path_rename(const char *from, const char *to, Errors *errors);
 bool path_exchange(const char *a, const char *b, Errors *errors);
 bool path_exists(const char *path);
 bool path_is_directory(const char *path);
+bool path_names(const char *path, int descriptor); // whether the open file still has this name
 bool path_size(const char *path, uint64_t *size); // of a regular file; false if it is none
 void path_join(char out[4096], const char *directory, const char *name);
 void path_directory(char out[4096], const char *path); // that a name stands in: "." of "a", "/" of "/a", "a" of "a/b"
