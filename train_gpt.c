@@ -213,7 +213,7 @@ static bool end_save(Run *run, Pace *pace) {
     if (result.saved) {
         char waited[TEXT_NUMBER] = "";
         if (result.held_up < result.seconds)
-            snprintf(waited, sizeof waited, ", training waited %.3f s", result.held_up);
+            snprintf(waited, sizeof waited, ", training waited %.0f ms", 1e3 * result.held_up);
         console_note("step %ld: checkpoint in %s (%.1f s%s)", result.step, run->dir, result.seconds, waited);
         pace->saved_step = result.step;
     }

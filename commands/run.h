@@ -123,8 +123,8 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
 #define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
 #define STATE_FILE "state-00001-of-00001.safetensors"
 
-// Saving. What a checkpoint holds is copied at a step's end and written beside training, one at a time; where there is no
-// memory for a copy, run_begin_save writes before it returns. `prune`: then as many are kept as checkpoint.keep says.
+// Saving. What a checkpoint holds is copied at a step's end and written beside training, one at a time; where there is
+// no memory for a copy, run_begin_save writes before it returns. `prune`: then old ones go, as checkpoint.keep says.
 // Failures are messages of the result, never an end by themselves.
 typedef struct {
     int64_t step;

@@ -14,6 +14,16 @@ rm -r again/checkpoints/step_00000020
 same_run whole again
 [ -s again/metrics.10.orphan.jsonl ] || fail "the metrics' tail was not kept"
 
+echo "== written beside training or while it waits"
+for async in true false; do
+    rm -rf beside && train run.dir=beside checkpoint.every=10 checkpoint.async=$async checkpoint.keep=0
+    same_run whole beside
+    for checkpoint in halves/checkpoints/*; do
+        diff -q --exclude=run.json --exclude=manifest.json "$checkpoint" beside/checkpoints/"${checkpoint##*/}" ||
+            fail "checkpoint.async=$async makes other checkpoints"
+    done
+done
+
 echo "== from an older checkpoint: later ones are kept aside, and nothing of the new branch is pruned"
 mkdir older
 train run.dir=half_again checkpoint.every=5 checkpoint.keep=0
