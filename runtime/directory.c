@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "runtime/fault.h"
@@ -116,6 +117,31 @@ bool directory_remove(const char *path, Errors *errors) {
     text_list_close(&names);
     if (good && (fault_next() || rmdir(path) != 0)) good = complain(path, "removing", errors);
     return good;
+}
+
+uint64_t directory_bytes(const char *path) {
+    struct stat info;
+    if (lstat(path, &info) != 0) return 0;
+    if (!S_ISDIR(info.st_mode)) return S_ISREG(info.st_mode) ? (uint64_t)info.st_size : 0;
+    Errors ignored = {0};
+    TextList names = {0};
+    uint64_t bytes = 0;
+    directory_list(&names, path, &ignored);
+    for (int64_t i = 0; i < names.count; i++) {
+        char inner[4096];
+        path_join(inner, path, names.items[i]);
+        bytes += directory_bytes(inner);
+    }
+    text_list_close(&names);
+    errors_close(&ignored);
+    return bytes;
+}
+
+bool directory_free_bytes(const char *path, uint64_t *bytes) {
+    struct statvfs info;
+    if (statvfs(path, &info) != 0 || info.f_blocks == 0) return false; // some network file systems say 0 of all
+    *bytes = (uint64_t)info.f_bavail * info.f_frsize;
+    return true;
 }
 
 bool path_rename(const char *from, const char *to, Errors *errors) {

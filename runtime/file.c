@@ -13,8 +13,6 @@
 
 #include "runtime/fault.h"
 
-enum { BUFFER_BYTES = 1 << 20 };
-
 static const char *advice(int error) {
     static const struct {
         int error;
@@ -123,13 +121,51 @@ void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]) {
     hash_text(XXH3_128bits(bytes, size), hash_hex);
 }
 
+static void add_block(Text *blocks, const void *bytes, size_t size) {
+    if (blocks && size > 0) text_printf(blocks, "%016lx", (unsigned long)XXH3_64bits(bytes, size));
+}
+
+static bool hash_all(int descriptor, XXH3_state_t *state, Text *blocks, uint64_t *size) {
+    char *block = malloc(FILE_BLOCK);
+    if (!block) DIE(EXIT_INTERNAL, "out of memory: a block of a file");
+    ssize_t got;
+    *size = 0;
+    do {
+        got = read_all(descriptor, block, FILE_BLOCK);
+        if (got <= 0) break;
+        XXH3_128bits_update(state, block, (size_t)got);
+        add_block(blocks, block, (size_t)got);
+        *size += (uint64_t)got;
+    } while (got == FILE_BLOCK);
+    free(block);
+    return got >= 0;
+}
+
+static bool hash_file(const char *path, char hash_hex[HASH_HEX], uint64_t *size, Text *blocks, int exit_code,
+                      Errors *errors) {
+    struct stat info;
+    char operation[64];
+    int descriptor = open_regular(path, &info, exit_code, errors);
+    if (descriptor < 0) return false;
+    XXH3_state_t *state = XXH3_createState();
+    if (!state) DIE(EXIT_INTERNAL, "out of memory: hashing %s", path);
+    XXH3_128bits_reset(state);
+    bool good = hash_all(descriptor, state, blocks, size);
+    int error = errno;
+    hash_text(XXH3_128bits_digest(state), hash_hex);
+    XXH3_freeState(state);
+    close(descriptor);
+    snprintf(operation, sizeof operation, "reading from byte %lu on", *size);
+    return good || file_complain(path, operation, error, exit_code, errors);
+}
+
 bool file_hash(const char *path, char hash_hex[HASH_HEX], uint64_t *size, int exit_code, Errors *errors) {
-    File file;
-    if (!file_map(&file, path, exit_code, errors)) return false;
-    bytes_hash(file.bytes, file.size, hash_hex);
-    *size = file.size;
-    file_close(&file);
-    return true;
+    return hash_file(path, hash_hex, size, NULL, exit_code, errors);
+}
+
+bool file_hash_blocks(const char *path, char hash_hex[HASH_HEX], Text *blocks, int exit_code, Errors *errors) {
+    uint64_t size;
+    return hash_file(path, hash_hex, &size, blocks, exit_code, errors);
 }
 
 // ---- writing ----
@@ -176,7 +212,7 @@ bool file_create(FileWriter *writer, const char *path, Errors *errors) {
     strcpy(writer->path, path);
     writer->descriptor = open_for_writing(path, O_TRUNC | O_NOFOLLOW);
     if (writer->descriptor < 0) return cannot_write(path, "opening", errors);
-    writer->buffer = malloc(BUFFER_BYTES);
+    writer->buffer = malloc(FILE_BLOCK);
     writer->hash = XXH3_createState();
     if (!writer->buffer || !writer->hash) DIE(EXIT_INTERNAL, "out of memory: a buffer to write %s", path);
     XXH3_128bits_reset(writer->hash);
@@ -196,6 +232,7 @@ void file_reserve(FileWriter *writer, uint64_t size) {
 
 static void flush(FileWriter *writer) {
     if (writer->error) return;
+    add_block(writer->blocks, writer->buffer, writer->buffered); // the buffer is as large as a block
     if (!write_all(writer->descriptor, writer->buffer, writer->buffered)) note_failure(writer, "writing");
     writer->buffered = 0;
 }
@@ -206,12 +243,12 @@ void file_write(FileWriter *writer, const void *bytes, size_t size) {
     XXH3_128bits_update(writer->hash, bytes, size);
     writer->size += size;
     while (size > 0 && !writer->error) {
-        size_t room = BUFFER_BYTES - writer->buffered, part = size < room ? size : room;
+        size_t room = FILE_BLOCK - writer->buffered, part = size < room ? size : room;
         memcpy(writer->buffer + writer->buffered, from, part);
         writer->buffered += part;
         from += part;
         size -= part;
-        if (writer->buffered == BUFFER_BYTES) flush(writer);
+        if (writer->buffered == FILE_BLOCK) flush(writer);
     }
 }
 
@@ -281,4 +318,27 @@ bool file_close_append(int descriptor, const char *path, Errors *errors) {
 bool file_remove(const char *path, Errors *errors) {
     if (!fault_next() && (unlink(path) == 0 || errno == ENOENT)) return true;
     return cannot_write(path, "removing", errors);
+}
+
+static bool copy_file(const char *from, const char *to, Errors *errors) {
+    File file;
+    FileWriter writer;
+    if (!file_map(&file, from, EXIT_CANNOT_WRITE, errors)) return false;
+    bool good = file_create(&writer, to, errors);
+    if (good) {
+        file_reserve(&writer, file.size);
+        file_write(&writer, file.bytes, file.size);
+        good = file_finish(&writer, NULL, errors);
+    }
+    file_close(&file);
+    return good;
+}
+
+bool file_link(const char *from, const char *to, Errors *errors) {
+    static const int refusals[] = {EPERM, EOPNOTSUPP, ENOSYS, EMLINK, EXDEV};
+    if (fault_next()) return cannot_write(to, "linking", errors);
+    if (link(from, to) == 0) return true;
+    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
+        if (errno == refusals[i]) return copy_file(from, to, errors);
+    return cannot_write(to, "linking", errors);
 }

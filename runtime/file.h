@@ -10,6 +10,10 @@
 
 enum { HASH_HEX = 33 }; // xxh3-128 as 32 hex digits, and the terminator
 
+// Files are hashed by blocks, too, so that damage has a place: xxh3 (64 bits) as 16 hex digits for each FILE_BLOCK
+// bytes, one behind the other; the last block may be shorter.
+enum { FILE_BLOCK = 1 << 20, BLOCK_HEX = 16 };
+
 // A whole regular file, read (files beyond `size_limit` are refused) or mapped (read only, any size). `bytes` is
 // followed by a zero byte when read, not when mapped; never NULL after success.
 typedef struct {
@@ -36,6 +40,7 @@ typedef struct {
     char *buffer;
     size_t buffered;
     void *hash;
+    Text *blocks; // NULL after file_create; set before the first byte, it gets the hashes of the blocks
 } FileWriter;
 
 bool file_create(FileWriter *writer, const char *path, Errors *errors); // truncates; exit code 73
@@ -46,7 +51,10 @@ bool file_finish(FileWriter *writer, char hash_hex[HASH_HEX], Errors *errors); /
 // A small file replaced as a whole: written beside as PATH.partial, fsynced, renamed; the directory is fsynced.
 bool file_replace(const char *path, const void *bytes, size_t size, Errors *errors);
 
+// What a file holds now, read once, not mapped: a page that cannot be read is an error like any other. `blocks` gets
+// the hashes of the blocks.
 bool file_hash(const char *path, char hash_hex[HASH_HEX], uint64_t *size, int exit_code, Errors *errors);
+bool file_hash_blocks(const char *path, char hash_hex[HASH_HEX], Text *blocks, int exit_code, Errors *errors);
 void bytes_hash(const void *bytes, size_t size, char hash_hex[HASH_HEX]);
 
 // A file that grows: each append is one write, or several if the system cuts it short; not buffered, not fsynced.
@@ -57,11 +65,15 @@ bool file_sync(int descriptor, const char *path, Errors *errors); // fsync
 bool file_close_append(int descriptor, const char *path, Errors *errors); // fsync and close
 
 bool file_remove(const char *path, Errors *errors); // true if there is none
+// A second name of a file's bytes; a synced copy where the file system has no such links.
+bool file_link(const char *from, const char *to, Errors *errors);
 
 // Directories.
 bool directory_make(const char *path, Errors *errors); // with parents
 bool directory_sync(const char *path, Errors *errors); // fsync, so that names in it survive a crash
 bool directory_remove(const char *path, Errors *errors); // with all that is in it, links not followed; true if none
+uint64_t directory_bytes(const char *path); // of all regular files in it; of what cannot be read, none
+bool directory_free_bytes(const char *path, uint64_t *bytes); // that may still be written; false where that is unknown
 bool path_rename(const char *from, const char *to, Errors *errors);
 // Swaps two names, atomically where the file system can (RENAME_EXCHANGE), else by three renames over B.exchange.
 bool path_exchange(const char *a, const char *b, Errors *errors);

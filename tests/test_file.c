@@ -136,3 +136,41 @@ TEST(names_are_exchanged) {
     assert_true(path_exchange(a, b, &errors));
     assert_true(holds(a, "second") && holds(b, "first"));
 }
+
+TEST(blocks_are_hashed_as_they_are_written) {
+    enum { SIZE = 2 * FILE_BLOCK + 77 };
+    char path[4096], hash[HASH_HEX], *bytes = test_take(SIZE);
+    FileWriter writer;
+    Text written = {0}, read = {0};
+    Errors errors = {0};
+    for (int i = 0; i < SIZE; i++) bytes[i] = (char)(i * 7 % 251);
+    path_join(path, test_folder("file_blocks"), "bytes");
+    assert_true(file_create(&writer, path, &errors));
+    writer.blocks = &written;
+    file_write(&writer, bytes, 1000);
+    file_write(&writer, bytes + 1000, SIZE - 1000);
+    assert_true(file_finish(&writer, NULL, &errors));
+    assert_true(file_hash_blocks(path, hash, &read, EXIT_DATA, &errors));
+    assert_int_equal(read.size, 3 * BLOCK_HEX);
+    assert_string_equal(read.data, written.data);
+    assert_true(memcmp(read.data, read.data + BLOCK_HEX, BLOCK_HEX) != 0);
+    text_close(&written);
+    text_close(&read);
+    free(bytes);
+}
+
+TEST(a_link_becomes_a_copy_where_there_are_none) {
+    const char *places[] = {test_folder("file_link"), "/dev/shm"}; // another file system, mostly
+    char from[4096], to[4096], name[64];
+    Errors errors = {0};
+    if (access(places[1], W_OK) != 0) skip();
+    snprintf(name, sizeof name, "thalweg-test-%d", (int)getpid());
+    path_join(from, places[0], "from");
+    assert_true(file_replace(from, "abc", 3, &errors));
+    for (int i = 0; i < 2; i++) {
+        path_join(to, places[i], name);
+        assert_true(file_link(from, to, &errors));
+        assert_true(holds(to, "abc"));
+        assert_true(file_remove(to, &errors));
+    }
+}
