@@ -172,6 +172,11 @@ void safetensors_close(Safetensors *st) {
 int64_t safetensors_count(const Safetensors *st) { return st->count; }
 const char *safetensors_name(const Safetensors *st, int64_t index) { return st->entries[index].name; }
 
+void safetensors_span(const Safetensors *st, int64_t index, uint64_t *begin, uint64_t *end) {
+    *begin = st->data + (uint64_t)st->entries[index].begin;
+    *end = st->data + (uint64_t)st->entries[index].end;
+}
+
 static const Entry *find(const Safetensors *st, const char *name) {
     for (int64_t i = 0; i < st->count; i++)
         if (strcmp(st->entries[i].name, name) == 0) return &st->entries[i];

@@ -7,7 +7,8 @@
 #include "runtime/named_tensor.h"
 
 // Writes `count` tensors sorted by name, as `dtype` F32, F64 or BF16 (converted from the tensor's own where they
-// differ), pulled from the device in pieces. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
+// differ), pulled from the device in pieces. `kernels` NULL: all tensors are host memory. The only metadata is
+// {"format": "pt"}: equal tensors give equal bytes.
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
                        DType dtype);
 
@@ -16,6 +17,7 @@ Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors); 
 void safetensors_close(Safetensors *file);
 int64_t safetensors_count(const Safetensors *file);
 const char *safetensors_name(const Safetensors *file, int64_t index);
+void safetensors_span(const Safetensors *file, int64_t index, uint64_t *begin, uint64_t *end); // its bytes of the file
 // The bytes of a tensor on the host, with dtype and shape; absent when there is none of that name. In a file of another
 // writer they may begin at any byte: read them through dtype_convert or memcpy.
 Tensor safetensors_find(const Safetensors *file, const char *name);

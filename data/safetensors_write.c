@@ -1,5 +1,5 @@
 // safetensors, written: sorted by name, so that equal tensors give equal bytes; the header is padded so that the data
-// begins at a multiple of 4096. Tensors come from the device in pieces.
+// begins at a multiple of 4096. Tensors come from the device in pieces, or are read where they are on the host.
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,9 +63,11 @@ static void write_values(const Output *out, const void *values, DType from, int6
     file_write(out->writer, out->converted, (size_t)count * dtype_bytes(out->dtype));
 }
 
-static void pull(const Output *out, void *host, Tensor t) {
-    if (out->kernels) out->kernels->download(host, t);
-    else memcpy(host, t.data, tensor_size_bytes(t));
+// The numbers of a contiguous tensor on the host: where they are, or brought to `buffer`.
+static const char *on_host(const Output *out, Tensor t, char *buffer) {
+    if (!out->kernels) return t.data;
+    out->kernels->download(buffer, t);
+    return buffer;
 }
 
 static void write_straight(const Output *out, Tensor t) {
@@ -73,16 +75,15 @@ static void write_straight(const Output *out, Tensor t) {
     Tensor flat = tensor_reshape(t, count, 0, 0, 0);
     for (int64_t i = 0; i < count; i += PIECE) {
         int64_t size = count - i < PIECE ? count - i : PIECE;
-        pull(out, out->raw, tensor_slice(flat, 0, i, size));
-        write_values(out, out->raw, t.dtype, size);
+        write_values(out, on_host(out, tensor_slice(flat, 0, i, size), out->raw), t.dtype, size);
     }
 }
 
 static void write_transposed(const Output *out, Tensor t) {
     int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype);
-    char *whole = malloc(tensor_size_bytes(t));
-    if (!whole) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
-    pull(out, whole, t);
+    char *buffer = out->kernels ? malloc(tensor_size_bytes(t)) : NULL;
+    if (out->kernels && !buffer) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
+    const char *whole = on_host(out, t, buffer);
     int64_t filled = 0;
     for (int64_t c = 0; c < columns; c++) {
         for (int64_t r = 0; r < rows; r++) {
@@ -93,7 +94,7 @@ static void write_transposed(const Output *out, Tensor t) {
         }
     }
     if (filled) write_values(out, out->raw, t.dtype, filled);
-    free(whole);
+    free(buffer);
 }
 
 static void write_zeros(const Output *out, Tensor t) {
