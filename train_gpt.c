@@ -406,7 +406,7 @@ int command_train(int argc, char **argv) {
     errors_exit_if_any(&errors);
     run_name_directory(&run);
     if (resume && run_lock(&run, &errors) && checkpoint_find(run.dir, checkpoint, &errors) && *checkpoint)
-        checkpoint_verify(checkpoint, &errors);
+        run_find_state(run.dir, true, checkpoint, &errors);
     errors_exit_if_any(&errors);
     return start(&run, resume, *checkpoint ? checkpoint : NULL);
 }
@@ -416,7 +416,7 @@ static int branch(Run *run, const char *into, int argc, char **argv) {
     Errors errors = {0};
     static char checkpoint[4096], origin[PATH_MAX];
     if (!*into) errors_add(&errors, EXIT_USAGE, "--into: name the directory of the new run");
-    if (errors.count == 0 && run_find(argv[1], checkpoint, &errors))
+    if (errors.count == 0 && run_find_state(argv[1], false, checkpoint, &errors))
         run_config_from(checkpoint, &run->config, argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
     run->config.run.dir = into;
@@ -439,7 +439,8 @@ int command_resume(int argc, char **argv) {
                        "to branch it use --into NEW_RUN", argv[i]);
     errors_exit_if_any(&errors);
     if (into) return branch(&run, into, argc, argv);
-    if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) && run_find(argv[1], checkpoint, &errors))
+    if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) &&
+        run_find_state(argv[1], true, checkpoint, &errors))
         run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
     return start(&run, true, checkpoint);

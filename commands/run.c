@@ -207,6 +207,7 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     run->parts = parts;
     if (!open_backend(run, errors)) return false;
     bool good = open_data(run, errors);
+    good = run_check_milestones(&run->config, errors) && good;
     good = (!(parts & RUN_TRAINING) || plan_steps(run, errors)) && good;
     good = plan_shape(run, errors) && good; // all mistakes at once
     if (!good || !plan_network(run, errors)) return false;

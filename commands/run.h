@@ -25,6 +25,7 @@ typedef struct {
     double seconds;    // spent training, over all resumes
     bool evaluated;    // at this step, where that is due
     double best_val_loss;
+    int64_t best_step; // whose checkpoint is kept for its validation loss; 0: none
     int64_t metrics_bytes;
 } RunState;
 
@@ -118,13 +119,18 @@ bool run_write_provenance(const Run *run, Errors *errors);
 // is read before. Messages are 66 where there is none, 74 where one is damaged.
 bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors);
 
+// What a resume goes on from: the checkpoint of this path, or the newest one of a run that is whole and holds a state.
+// Damaged newer ones of a run are told on the console and, with `own` (its lock is held), set aside. Messages as
+// run_find's, and 66 for a checkpoint that holds a model alone.
+bool run_find_state(const char *run_or_checkpoint, bool own, char checkpoint[4096], Errors *errors);
+
 // The files of a checkpoint.
 #define MODEL_FILE "model.safetensors"
 #define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
 #define STATE_FILE "state-00001-of-00001.safetensors"
 
 // Saving. What a checkpoint holds is copied at a step's end and written beside training, one at a time; where there is
-// no memory for a copy, run_begin_save writes before it returns. `prune`: then old ones go, as checkpoint.keep says.
+// no memory for a copy, run_begin_save writes before it returns. `prune`: then old ones go, as run_retention says.
 // Failures are messages of the result, never an end by themselves.
 typedef struct {
     int64_t step;
@@ -136,6 +142,11 @@ void run_plan_copies(Run *run); // measures run->copies, where checkpoint.async 
 void run_begin_save(Run *run, bool prune);
 bool run_saving(const Run *run); // one is still being written
 bool run_end_save(Run *run, SaveResult *result); // waits for the one on its way; false: there is none
+
+// As checkpoint.keep, keep_models, milestones and best say; `always` is freed by the caller.
+Retention run_retention(const Run *run);
+bool run_check_milestones(const Config *config, Errors *errors); // exit 2
+bool run_is_milestone(const Run *run, int64_t step);
 
 // Checkpoints that run_find found.
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume

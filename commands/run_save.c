@@ -94,7 +94,8 @@ struct Save {
     CheckpointText texts[TEXTS];
     CheckpointContent content;
     Metrics *metrics;
-    int64_t keep; // checkpoints, 0: all
+    Retention retention;
+    bool prune;
     SaveResult result;
     double begun;
     pthread_t thread;
@@ -127,7 +128,8 @@ static Save *save_prepare(Run *run, bool prune) {
     save->run_dir = run->dir;
     save->kernels = run->kernels;
     save->metrics = &run->metrics;
-    save->keep = prune ? c->keep : 0;
+    save->retention = run_retention(run);
+    save->prune = prune;
     save->begun = clock_seconds();
     save->result.step = save->content.step = run->state.step;
     describe(run, save, dtype);
@@ -143,9 +145,11 @@ static Save *save_prepare(Run *run, bool prune) {
 // Touches nothing of the run that changes: it may be called beside training.
 static void save_write(Save *save) {
     Errors *errors = &save->result.errors;
+    const Retention *retention = save->prune ? &save->retention : NULL;
     save->result.saved = metrics_sync(save->metrics, errors) && // before the checkpoint that counts on them
+                         checkpoint_room(save->run_dir, &save->content, retention, directory_free_bytes, errors) &&
                          checkpoint_save(save->run_dir, save->kernels, &save->content, NULL, errors);
-    if (save->result.saved) checkpoint_prune(save->run_dir, save->content.step, save->keep, errors);
+    if (save->result.saved && retention) checkpoint_retain(save->run_dir, save->content.step, retention, errors);
     save->result.seconds = clock_seconds() - save->begun;
 }
 
@@ -154,6 +158,7 @@ static SaveResult save_close(Save *save) {
     named_tensors_close(&save->model);
     named_tensors_close(&save->state);
     for (int i = 0; i < TEXTS; i++) text_close(&save->text[i]);
+    free((void *)save->retention.always);
     free(save);
     return result;
 }
@@ -184,8 +189,8 @@ static int place_copies(Run *run, Tensor copies[COPIES]) {
 
 // The last checkpoint is waited for: it needs no copy.
 static bool saves_on_the_way(const Run *run) {
-    int64_t every = run->config.checkpoint.every;
-    return every > 0 && every < run->steps;
+    const CheckpointOptions *c = &run->config.checkpoint;
+    return (c->every > 0 && c->every < run->steps) || c->milestones.count > 0 || c->best;
 }
 
 void run_plan_copies(Run *run) {

@@ -12,12 +12,25 @@
 
 enum { RUN_JSON_LIMIT = 1 << 22 };
 
-bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors) {
-    if (!checkpoint_find(run_or_checkpoint, checkpoint, errors)) return false;
-    if (*checkpoint) return checkpoint_verify(checkpoint, errors);
+static bool found_none(const char *run_or_checkpoint, Errors *errors) {
     return errors_add(errors, EXIT_NO_INPUT,
                       "%s: neither a checkpoint nor a run with one (checkpoints/step_*/manifest.json); name a run "
                       "directory that `train_gpt train` made", run_or_checkpoint);
+}
+
+bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors) {
+    if (!checkpoint_find(run_or_checkpoint, checkpoint, errors)) return false;
+    return *checkpoint ? checkpoint_verify(checkpoint, errors) : found_none(run_or_checkpoint, errors);
+}
+
+bool run_find_state(const char *run_or_checkpoint, bool own, char checkpoint[4096], Errors *errors) {
+    if (checkpoint_is(run_or_checkpoint))
+        return run_find(run_or_checkpoint, checkpoint, errors) && checkpoint_check_state(checkpoint, errors);
+    Errors damage = {0};
+    bool good = checkpoint_find_valid(run_or_checkpoint, own, checkpoint, &damage, errors);
+    if (damage.count) console_note("%s", text_string(&damage.text));
+    errors_close(&damage);
+    return good && (*checkpoint || found_none(run_or_checkpoint, errors));
 }
 
 static Json *open_run_json(const char *checkpoint, Errors *errors) {
@@ -113,6 +126,7 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
 
 Safetensors *run_open_state(const char *checkpoint, Errors *errors) {
     char path[4096];
+    if (!checkpoint_check_state(checkpoint, errors)) return NULL;
     path_join(path, checkpoint, STATE_FILE);
     return safetensors_open(path, EXIT_CHECKPOINT, errors);
 }
@@ -177,7 +191,8 @@ bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
     const TextList *overrides = request->overrides;
     bool shown = request->iterate == ITERATE_SHOWN;
     char checkpoint[4096], path[4096];
-    if (!run_find(request->path, checkpoint, errors)) return false;
+    if (!run_find(request->path, checkpoint, errors) || !(shown || checkpoint_check_state(checkpoint, errors)))
+        return false;
     if (!check_overrides(request, errors)) return false;
     if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
     path_join(path, checkpoint, "tokenizer.json");

@@ -1,76 +1,32 @@
-// Checkpoints: whole or absent, whatever fails and wherever; damage is found and named.
+// Checkpoints: whole or absent, whatever fails and wherever; damage is found and named, and a resume falls back.
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-#include "data/checkpoint.h"
 #include "data/metrics.h"
 #include "runtime/fault.h"
 #include "runtime/philox.h"
 #include "tests/reference/reference.h"
+#include "tests/support_checkpoint.h"
 #include "tests/test.h"
 
-enum { ROWS = 5, COLUMNS = 7 };
-
-typedef struct {
-    float values[ROWS * COLUMNS], vector[COLUMNS];
-    NamedTensor named[3];
-} State;
-
-static void fill(State *state, int64_t step) {
-    philox_normal(state->values, ROWS * COLUMNS, 1, 1, STREAM_TEST, (uint32_t)step, 0);
-    philox_normal(state->vector, COLUMNS, 1, 2, STREAM_TEST, (uint32_t)step, 0);
-    Tensor matrix = tensor_2d(state->values, DTYPE_F32, ROWS, COLUMNS);
-    state->named[0] = (NamedTensor){.name = "z.matrix", .tensor = matrix};
-    state->named[1] = (NamedTensor){.name = "a.turned", .tensor = matrix, .transposed = true};
-    state->named[2] = (NamedTensor){.name = "m.vector", .tensor = tensor_1d(state->vector, DTYPE_F32, COLUMNS)};
-}
-
-static bool save(const char *run, int64_t step, char *path, Errors *errors) {
-    State state;
-    fill(&state, step);
-    CheckpointTensors tensors = {"state.safetensors", state.named, 3, DTYPE_F32};
-    CheckpointText texts[] = {{"run.json", "{\"step\": 1}\n"}, {"config.json", "{}\n"}};
-    CheckpointContent content = {
-        .step = step, .tensors = &tensors, .tensor_files = 1, .texts = texts, .text_files = 2};
-    return checkpoint_save(run, &reference_kernels, &content, path, errors);
-}
-
-static void check_loads(const char *path, int64_t step) {
-    State expected, found;
-    char file[4096];
-    Errors errors = {0};
-    fill(&expected, step);
-    fill(&found, step + 1);
-    path_join(file, path, "state.safetensors");
-    if (!checkpoint_verify(path, &errors)) fail_msg("%s", text_string(&errors.text));
-    Safetensors *st = safetensors_open(file, EXIT_CHECKPOINT, &errors);
-    assert_non_null(st);
-    if (!safetensors_read(st, &reference_kernels, found.named, 3, &errors)) fail_msg("%s", text_string(&errors.text));
-    assert_memory_equal(found.values, expected.values, sizeof found.values);
-    assert_memory_equal(found.vector, expected.vector, sizeof found.vector);
-    safetensors_close(st);
-}
-
-static void must_save(const char *run, int64_t step) {
-    Errors errors = {0};
-    if (!save(run, step, NULL, &errors)) fail_msg("%s", text_string(&errors.text));
-}
+#define STATE_FILE test_checkpoint_files[1]
 
 TEST(a_checkpoint_comes_back) {
     const char *run = test_folder("checkpoint");
     char path[4096], found[4096];
     Errors errors = {0};
-    assert_true(save(run, 10, path, &errors));
-    check_loads(path, 10);
-    must_save(run, 20);
+    assert_true(test_checkpoint_save(run, 10, path, &errors));
+    test_checkpoint_check(path, 10, true);
+    test_checkpoint_must_save(run, 20);
     assert_true(checkpoint_find(run, found, &errors));
     assert_non_null(strstr(found, "step_00000020"));
     assert_true(checkpoint_find(path, found, &errors)); // by its own name
-    check_loads(found, 10);
-    must_save(run, 20); // over itself
+    test_checkpoint_check(found, 10, true);
+    test_checkpoint_must_save(run, 20); // over itself
     assert_true(checkpoint_find(run, found, &errors));
-    check_loads(found, 20);
+    test_checkpoint_check(found, 20, true);
 }
 
 TEST(equal_state_gives_equal_bytes) {
@@ -79,8 +35,8 @@ TEST(equal_state_gives_equal_bytes) {
     uint64_t size;
     Errors errors = {0};
     for (int i = 0; i < 2; i++) {
-        assert_true(save(run, 10, path, &errors));
-        path_join(file, path, "state.safetensors");
+        assert_true(test_checkpoint_save(run, 10, path, &errors));
+        path_join(file, path, STATE_FILE);
         assert_true(file_hash(file, i ? second : first, &size, EXIT_DATA, &errors));
     }
     assert_string_equal(first, second);
@@ -100,54 +56,13 @@ TEST(no_checkpoint_is_no_error) {
     errors_close(&errors);
 }
 
-// Names in the checkpoints folder, with a blank after each.
-static const char *folder_names(const char *run) {
-    static char all[1024];
-    char folder[4096];
-    Errors errors = {0};
-    TextList names = {0};
-    path_join(folder, run, "checkpoints");
-    assert_true(directory_list(&names, folder, &errors));
-    all[0] = 0;
-    for (int64_t i = 0; i < names.count; i++) {
-        strcat(all, names.items[i]);
-        strcat(all, " ");
-    }
-    text_list_close(&names);
-    return all;
-}
-
-TEST(old_checkpoints_are_pruned) {
-    const char *run = test_folder("checkpoint_prune");
-    char path[4096];
-    Errors errors = {0};
-    for (int64_t step = 1; step <= 6; step++) must_save(run, step * 100);
-    path_join(path, run, "checkpoints/step_00000100/manifest.json");
-    assert_true(file_remove(path, &errors)); // no longer complete: stays
-    assert_true(checkpoint_prune(run, 500, 2, &errors));
-    assert_string_equal(folder_names(run), "step_00000100 step_00000400 step_00000500 step_00000600 ");
-}
-
-TEST(a_removal_that_dies_leaves_nothing_that_looks_like_a_checkpoint) {
-    const char *run = test_folder("checkpoint_prune_fault");
-    Errors errors = {0};
-    for (int64_t step = 1; step <= 3; step++) must_save(run, step);
-    fault_set("3:EIO");
-    assert_false(checkpoint_prune(run, 3, 1, &errors));
-    fault_set(NULL);
-    errors_close(&errors);
-    assert_string_equal(folder_names(run), "step_00000001.tmp step_00000002 step_00000003 ");
-    must_save(run, 4); // cleans up
-    assert_string_equal(folder_names(run), "step_00000002 step_00000003 step_00000004 ");
-}
-
 TEST(later_checkpoints_are_set_aside) {
     const char *run = test_folder("checkpoint_aside");
     char path[4096];
     int64_t count;
     Errors errors = {0};
     for (int round = 0; round < 2; round++) {
-        for (int64_t step = 1; step <= 3; step++) must_save(run, step);
+        for (int64_t step = 1; step <= 3; step++) test_checkpoint_must_save(run, step);
         assert_true(checkpoint_set_aside(run, 1, &count, &errors));
         assert_int_equal(count, 2);
         assert_true(checkpoint_find(run, path, &errors));
@@ -155,17 +70,17 @@ TEST(later_checkpoints_are_set_aside) {
     }
     assert_true(checkpoint_set_aside(run, 1, &count, &errors));
     assert_int_equal(count, 0);
-    assert_string_equal(folder_names(run), "step_00000001 step_00000002.orphan-1 step_00000002.orphan-2 "
-                                           "step_00000003.orphan-1 step_00000003.orphan-2 ");
+    assert_string_equal(test_checkpoint_names(run), "step_00000001 step_00000002.orphan-1 step_00000002.orphan-2 "
+                                                    "step_00000003.orphan-1 step_00000003.orphan-2 ");
     path_join(path, run, "checkpoints/step_00000003.orphan-1");
-    check_loads(path, 3);
+    test_checkpoint_check(path, 3, true);
 }
 
 TEST(the_run_of_a_checkpoint_is_found) {
     const char *run = test_folder("checkpoint_run");
     char path[4096], dir[4096], here[4096], real[4096];
     Errors errors = {0};
-    assert_true(save(run, 7, path, &errors));
+    assert_true(test_checkpoint_save(run, 7, path, &errors));
     assert_true(checkpoint_run(path, dir, &errors));
     assert_string_equal(dir, run);
     assert_true(checkpoint_run(run, dir, &errors));
@@ -188,13 +103,13 @@ static bool survives(const char *run, const char *rule) {
     char path[4096], folder[4096];
     Errors errors = {0};
     fault_set(rule);
-    bool saved = save(run, 20, NULL, &errors);
+    bool saved = test_checkpoint_save(run, 20, NULL, &errors);
     bool struck = fault_operations() >= atoi(rule);
     fault_set(NULL);
     if (!saved) assert_true(errors.count > 0 && errors.exit_code == EXIT_CANNOT_WRITE);
     errors_close(&errors);
     assert_true(checkpoint_find(run, path, &errors));
-    check_loads(path, strstr(path, "step_00000020") ? 20 : 10);
+    test_checkpoint_check(path, strstr(path, "step_00000020") ? 20 : 10, true);
     TextList names = {0};
     path_join(folder, run, "checkpoints");
     directory_list(&names, folder, &errors);
@@ -209,7 +124,7 @@ static bool survives(const char *run, const char *rule) {
 TEST(every_failure_leaves_the_old_checkpoint) {
     static const char *const kinds[] = {"EIO", "ENOSPC", "short"};
     const char *run = test_folder("checkpoint_faults");
-    must_save(run, 10);
+    test_checkpoint_must_save(run, 10);
     for (int kind = 0; kind < 3; kind++) {
         int operations = 0;
         char rule[32];
@@ -219,40 +134,64 @@ TEST(every_failure_leaves_the_old_checkpoint) {
     }
 }
 
-// ---- damage ----
-
-static void damage(const char *file, uint64_t at, bool cut) {
-    if (cut) {
-        assert_int_equal(truncate(file, (off_t)at), 0);
-        return;
+// The same where the process dies: then what is half done is cleared by the next save.
+static bool dies(const char *run, int operation) {
+    char rule[32], path[4096];
+    Errors errors = {0};
+    snprintf(rule, sizeof rule, "%d:kill", operation);
+    pid_t child = fork();
+    if (child == 0) {
+        fault_set(rule);
+        test_checkpoint_save(run, 20, NULL, &errors);
+        _exit(0);
     }
-    FILE *stream = fopen(file, "r+b");
-    assert_non_null(stream);
-    fseek(stream, (long)at, SEEK_SET);
-    int byte = fgetc(stream);
-    fseek(stream, (long)at, SEEK_SET);
-    fputc(byte ^ (1 << at % 8), stream);
-    fclose(stream);
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(checkpoint_find(run, path, &errors));
+    test_checkpoint_check(path, strstr(path, "step_00000020") ? 20 : 10, true);
+    test_checkpoint_must_save(run, 30);
+    if (strstr(test_checkpoint_names(run), ".tmp")) fail_msg("%s leaves %s", rule, test_checkpoint_names(run));
+    for (int step = 20; step <= 30; step += 10) {
+        snprintf(path, sizeof path, "%s/checkpoints/step_%08d", run, step);
+        assert_true(directory_remove(path, &errors));
+    }
+    return WIFSIGNALED(status);
 }
 
-TEST(every_damage_is_found_and_named) {
-    static const char *const files[] = {"state.safetensors", "run.json", "config.json", "manifest.json"};
-    enum { TIMES = 40 };
-    const char *run = test_folder("checkpoint_damage");
-    char path[4096], file[4096];
-    for (uint64_t i = 0; i < 4 * TIMES; i++) {
-        const char *name = files[i % 4];
-        uint64_t size;
-        Errors errors = {0};
-        assert_true(save(run, 10, path, &errors));
-        path_join(file, path, name);
-        assert_true(path_size(file, &size));
-        damage(file, philox_u64(1, STREAM_TEST, 5, i) % size, i / 4 % 2);
-        assert_false(checkpoint_verify(path, &errors));
-        assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
-        if (!strstr(text_string(&errors.text), name)) fail_msg("%s is not in: %s", name, text_string(&errors.text));
-        errors_close(&errors);
+TEST(a_save_that_dies_leaves_the_old_checkpoint) {
+    const char *run = test_folder("checkpoint_kill");
+    int operations = 0;
+    test_checkpoint_must_save(run, 10);
+    while (dies(run, ++operations)) {}
+    assert_in_range(operations, 15, 200);
+}
+
+// Where the file system cannot exchange two names, a death may come between the renames.
+TEST(an_exchange_that_was_cut_short_is_undone) {
+    const char *run = test_folder("checkpoint_exchange");
+    Errors errors = {0};
+    char path[4096], aside[4096];
+    for (int step = 10; step <= 20; step += 10) {
+        assert_true(test_checkpoint_save(run, step, path, &errors));
+        snprintf(aside, sizeof aside, "%.4000s.exchange", path);
+        assert_true(path_rename(path, aside, &errors));
     }
+    test_checkpoint_must_save(run, 20); // the new one is in place
+    assert_string_equal(test_checkpoint_names(run), "step_00000010 step_00000020 ");
+}
+
+TEST(host_memory_is_saved_as_it_is) {
+    const char *run = test_folder("checkpoint_host");
+    char path[4096], file[4096], hashes[2][HASH_HEX];
+    uint64_t size;
+    Errors errors = {0};
+    for (int i = 0; i < 2; i++) {
+        TestCheckpoint what = {.step = 10, .bulk = 1 << 21, .kernels = i ? NULL : &reference_kernels};
+        assert_true(test_checkpoint_save_as(run, what, path, &errors));
+        path_join(file, path, STATE_FILE);
+        assert_true(file_hash(file, hashes[i], &size, EXIT_DATA, &errors));
+    }
+    assert_string_equal(hashes[0], hashes[1]);
 }
 
 // ---- metrics ----
