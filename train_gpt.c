@@ -131,7 +131,10 @@ static int evaluate(Run *run) {
     if (errors.count) exit_code = errors.exit_code;
     complain(&errors);
     if (!run->state.evaluated) return exit_code;
-    if (result.loss < run->state.best_val_loss) run->state.best_val_loss = result.loss;
+    if (result.loss < run->state.best_val_loss) {
+        run->state.best_val_loss = result.loss;
+        if (run->config.checkpoint.best) run->state.best_step = run->state.step;
+    }
     Text line = {0};
     JsonWriter w = {.out = &line};
     json_begin(&w, NULL, '{');
@@ -166,11 +169,11 @@ static bool evaluation_due(const Run *run, int64_t step) {
     return due(step, every) || (every > 0 && step == run->steps);
 }
 
-// What an evaluation and a checkpoint took the last time, the step of the last checkpoint, and the exit code of
-// evaluations that failed.
+// What an evaluation and a checkpoint took the last time, the checkpoints there are, and the exit code of evaluations
+// that failed.
 typedef struct {
     double evaluation, saving;
-    int64_t saved_step;
+    int64_t saved_step, saved_best; // of the last checkpoint, and of the best one
     int trouble;
     bool ousted; // another process took the run directory
 } Pace;
@@ -216,6 +219,9 @@ static bool end_save(Run *run, Pace *pace) {
             snprintf(waited, sizeof waited, ", training waited %.0f ms", 1e3 * result.held_up);
         console_note("step %ld: checkpoint in %s (%.1f s%s)", result.step, run->dir, result.seconds, waited);
         pace->saved_step = result.step;
+        if (result.step == run->state.best_step) pace->saved_best = result.step;
+    } else if (result.step == run->state.best_step) {
+        run->state.best_step = pace->saved_best; // that one is still the best there is
     }
     complain(&result.errors);
     pace->saving = result.seconds;
@@ -272,20 +278,24 @@ static int give_up(Run *run, Pace *pace, Errors *errors) {
     return exit_code;
 }
 
+static bool save_due(const Run *run, int64_t step) {
+    return due(step, run->config.checkpoint.every) || run_is_milestone(run, step) || run->state.best_step == step;
+}
+
 // Whether nothing is to be done between the queued step and the next, so that the device need not wait for the host.
 static bool runs_ahead(const Run *run, const Pipeline *pipeline) {
     const Config *c = &run->config;
     int64_t step = pipeline->queued;
     bool interrupted_here = stop_signal || save_signal || run->state.bad_steps > 0 || step == run->steps;
     return !run->kernels->is_host() && !interrupted_here && run->deadline == 0 && !evaluation_due(run, step) &&
-           !due(step, c->sample.every) && !due(step, c->checkpoint.every);
+           !due(step, c->sample.every) && !save_due(run, step);
 }
 
 static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    Pace pace = {.saved_step = run->state.step};
+    Pace pace = {.saved_step = run->state.step, .saved_best = run->state.best_step};
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
@@ -315,7 +325,7 @@ static int train(Run *run) {
         if (!stop && !run_stopped(run) && due(step, c->sample.every)) sample(run);
 
         stop = stop || run_stopped(run);
-        if (due(step, c->checkpoint.every) || last || stop || save_signal) {
+        if (save_due(run, step) || last || stop || save_signal) {
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
             if (!saved && (last || stop || pace.ousted)) return EXIT_CANNOT_WRITE;
         }

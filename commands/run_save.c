@@ -36,6 +36,7 @@ static void write_run_json(const Run *run, Text *out) {
     json_number(&w, "seconds", s->seconds);
     json_bool(&w, "evaluated", s->evaluated);
     json_number(&w, "best_val_loss", s->best_val_loss);
+    json_integer(&w, "best_step", s->best_step);
     json_integer(&w, "metrics_bytes", run->metrics.size);
     if (run->metrics.unwritten.size > 0) json_string(&w, "metrics_unwritten", text_string(&run->metrics.unwritten));
     json_integer(&w, "vocab", run->shape.vocab);

@@ -76,6 +76,7 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
     run->state.evaluated = cJSON_IsTrue(json_member(root, "evaluated"));
     run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
     run->state.best_val_loss = cJSON_IsNumber(best) ? best->valuedouble : INFINITY;
+    if (!json_is_integer(json_member(root, "best_step"), &run->state.best_step)) run->state.best_step = 0;
     return true;
 }
 

@@ -5,8 +5,9 @@
 //   n:short   operation n, if it is a write, writes half the bytes
 //   n:torn    the same, and the process ends with SIGKILL behind it: half of what was to be written is in the file
 //   n:kill    SIGKILL instead of operation n
-// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link, mkdir,
-// truncation, removal. The first strike is told on standard error, so that a test knows when n is beyond the last one.
+// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link,
+// mkdir, truncation, removal. The first strike is told on standard error, so that a test knows when n is beyond the
+// last one.
 #pragma once
 
 #include <stdbool.h>

@@ -36,10 +36,11 @@ awk -v every=$every '
             for (i = c + near + 1; i <= c + 2 * near; i++) noise += step[i] - usual
         }
         between = every * quiet / intervals
-        printf "checkpoints                %d, one every %d steps of %.1f ms\n", checkpoints, every, 1e3 * between / every
+        printf "checkpoints                %d, one every %d steps of %.1f ms\n", checkpoints, every,
+            1e3 * between / every
         printf "training waited            %.1f ms for each\n", 1e3 * waited / checkpoints
-        printf "the %d steps after it      %.1f ms longer than usual in all; the %d after those, where none is written, %.1f ms\n",
-            near, 1e3 * longer / intervals, near, 1e3 * noise / intervals
+        printf "the %d steps after it      %.1f ms longer than usual in all\n", near, 1e3 * longer / intervals
+        printf "the %d steps after those   %.1f ms, where none is written\n", near, 1e3 * noise / intervals
         printf "cost                       %.2f %% of the time between two\n",
             100 * (waited / checkpoints + longer / intervals) / between
     }' $work/waited $work/seconds
