@@ -507,7 +507,7 @@ int main(int argc, char **argv) {
         return process_end(argc > 1 ? run_command(command, argc - 1, argv + 1) : command_help(1, argv));
     }
     const char *nearest = text_nearest(name, names, count);
-    fprintf(stderr, "train_gpt: there is no command \"%s\"%s%s%s; `train_gpt help` lists them\n", name,
-            nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
+    text_print(stderr, "train_gpt: there is no command \"%s\"%s%s%s; `train_gpt help` lists them\n", name,
+               nearest ? "; did you mean \"" : "", nearest ? nearest : "", nearest ? "\"?" : "");
     return EXIT_USAGE;
 }

@@ -376,8 +376,8 @@ int command_analyze(int argc, char **argv) {
     argc = arguments_take(argc, argv, table, 1, usage);
     if (argc == 0) return EXIT_USAGE;
     if (argc > 2 || strcmp(argv[1], "newton-schulz") != 0) {
-        fprintf(stderr, "train_gpt: %s: analyze knows newton-schulz, and options behind it\nusage: train_gpt %s\n",
-                argv[argc > 2 ? 2 : 1], usage);
+        text_print(stderr, "train_gpt: %s: analyze knows newton-schulz, and options behind it\nusage: train_gpt %s\n",
+                   argv[argc > 2 ? 2 : 1], usage);
         return EXIT_USAGE;
     }
     Errors errors = {0};

@@ -1,7 +1,8 @@
 #include "commands/arguments.h"
 
-#include <stdio.h>
 #include <string.h>
+
+#include "runtime/text.h"
 
 // `word` is "--name" or "--name=value".
 static const Argument *find(const Argument *table, const char *word) {
@@ -12,7 +13,7 @@ static const Argument *find(const Argument *table, const char *word) {
 }
 
 static int refuse(const char *usage, const char *problem, const char *what) {
-    fprintf(stderr, "train_gpt: %s%s\nusage: train_gpt %s\n", what, problem, usage);
+    text_print(stderr, "train_gpt: %s%s\nusage: train_gpt %s\n", what, problem, usage);
     return 0;
 }
 

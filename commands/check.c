@@ -30,12 +30,12 @@ int command_check(int argc, char **argv) {
         double limit = run_gemm_rate(run.kernels, run.compute);
         double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
         double tokens = (double)(run.steps * run_step_tokens(&run));
-        printf("%s", text_string(&text));
+        text_print(stdout, "%s", text_string(&text));
         printf("time    about %s at %.0f%% of this machine's %.0f GFLOP/s, evaluation apart\n",
                text_duration(duration, tokens * flops / (EXPECTED_SHARE * limit)), 100 * EXPECTED_SHARE, limit * 1e-9);
-        printf("run     %s%s\nThe configuration is good; start it with: train_gpt train%s\n", run.dir,
-               run_directory_used(&run) ? ": there is a run in it, which --resume would continue" : "",
-               text_string(&command));
+        text_print(stdout, "run     %s%s\nThe configuration is good; start it with: train_gpt train%s\n", run.dir,
+                   run_directory_used(&run) ? ": there is a run in it, which --resume would continue" : "",
+                   text_string(&command));
         text_close(&command);
     }
     run_close(&run);

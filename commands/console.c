@@ -66,7 +66,7 @@ void console_note(const char *format, ...) {
     text_vprintf(&text, format, arguments);
     va_end(arguments);
     bool ended = text.size > 0 && text.data[text.size - 1] == '\n';
-    fprintf(stderr, "%s%s", text_string(&text), ended ? "" : "\n");
+    text_print(stderr, "%s%s", text_string(&text), ended ? "" : "\n");
     text_close(&text);
     fflush(stderr);
 }

@@ -18,7 +18,7 @@ typedef enum { GOOD, WARN, MISSING } Verdict;
 
 static void tell(Verdict verdict, const char *what, const char *found, const char *fix) {
     static const char *const words[] = {"ok", "warn", "missing"};
-    printf("%-8s %-12s %s%s%s\n", words[verdict], what, found, *fix ? "; " : "", fix);
+    text_print(stdout, "%-8s %-12s %s%s%s\n", words[verdict], what, found, *fix ? "; " : "", fix);
 }
 
 // ---- processor and memory ----
@@ -142,7 +142,7 @@ static void look_at_locale(void) {
 
 int command_doctor(int argc, char **argv) {
     if (argc > 1) {
-        fprintf(stderr, "train_gpt: %s is not an option here\nusage: train_gpt doctor\n", argv[1]);
+        text_print(stderr, "train_gpt: %s is not an option here\nusage: train_gpt doctor\n", argv[1]);
         return EXIT_USAGE;
     }
     printf("%s\n", version_string());

@@ -45,8 +45,8 @@ static bool read_iterate(const char *name, Iterate *iterate) {
         *iterate = iterates[i].iterate;
         if (strcmp(name, iterates[i].name) == 0) return true;
     }
-    fprintf(stderr, "train_gpt: --weights %s: expected x, y, z, ema, or shown, which is what the checkpoint's model "
-            "holds\n", name);
+    text_print(stderr, "train_gpt: --weights %s: expected x, y, z, ema, or shown, which is what the checkpoint's model "
+               "holds\n", name);
     return false;
 }
 

@@ -54,7 +54,7 @@ int command_help(int argc, char **argv) {
         add_overview(&text);
     for (int i = 1; i < argc; i++) {
         if (add_topic(argv[i], &text)) continue;
-        fprintf(stderr, "train_gpt: \"%s\" is no command, section or key; `train_gpt help` lists them\n", argv[i]);
+        text_print(stderr, "train_gpt: \"%s\" is no command, section or key; `train_gpt help` lists them\n", argv[i]);
         known = false;
     }
     fputs(text_string(&text), stdout);

@@ -28,7 +28,7 @@ static const char *const number_names[NUMBERS] = {"--val-fraction", "--shard-tok
 // ---- arguments ----
 
 static int refuse(const char *usage, const char *problem) {
-    fprintf(stderr, "train_gpt: %s\nusage: train_gpt %s\n", problem, usage);
+    text_print(stderr, "train_gpt: %s\nusage: train_gpt %s\n", problem, usage);
     return EXIT_USAGE;
 }
 
@@ -93,7 +93,7 @@ static void print_summary(const PrepareOptions *options, const Tokenizer *tokeni
         text_add_shell(&next, text_string(&key));
         text_close(&key);
     }
-    printf("next            ./train_gpt train CONFIG.json%s\n", text_string(&next));
+    text_print(stdout, "next            ./train_gpt train CONFIG.json%s\n", text_string(&next));
     text_close(&next);
 }
 

@@ -12,29 +12,12 @@ static _Noreturn void leave(int exit_code) {
     exit(exit_code);
 }
 
-// Escaped, because names of files and tensors come from strangers. A message that memory for this ran out is our own.
-static void print(const char *format, va_list arguments) {
-    static _Thread_local bool printing;
-    if (printing) {
-        vfprintf(stderr, format, arguments);
-        return;
-    }
-    printing = true;
-    Text raw = {0}, safe = {0};
-    text_vprintf(&raw, format, arguments);
-    text_escape(&safe, raw.data, raw.size);
-    fputs(text_string(&safe), stderr);
-    text_close(&raw);
-    text_close(&safe);
-    printing = false;
-}
-
 void error_die(int exit_code, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     fflush(stdout);
     fputs("train_gpt: ", stderr);
-    print(format, arguments);
+    text_vprint(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
     leave(exit_code);
@@ -45,7 +28,7 @@ void error_require(const char *file, int line, const char *condition, const char
     va_start(arguments, format);
     fflush(stdout);
     fprintf(stderr, "train_gpt: internal error at %s:%d: (%s) does not hold: ", file, line, condition);
-    print(format, arguments);
+    text_vprint(stderr, format, arguments);
     fputs("\nThis is a defect of the program; please report it with the command and the configuration.\n", stderr);
     va_end(arguments);
     leave(EXIT_INTERNAL);
@@ -54,13 +37,15 @@ void error_require(const char *file, int line, const char *condition, const char
 bool errors_add(Errors *errors, int exit_code, const char *format, ...) {
     va_list arguments;
     Text raw = {0};
+    if (errors->count++ == 0) errors->exit_code = exit_code;
+    if (errors->count == ERRORS_TOLD + 1) text_add(&errors->text, "there are more mistakes; these come first\n");
+    if (errors->count > ERRORS_TOLD) return false;
     va_start(arguments, format);
     text_vprintf(&raw, format, arguments);
     va_end(arguments);
     text_escape(&errors->text, raw.data, raw.size);
     text_add(&errors->text, "\n");
     text_close(&raw);
-    if (errors->count++ == 0) errors->exit_code = exit_code;
     return false;
 }
 

@@ -38,7 +38,8 @@ _Noreturn void error_require(const char *file, int line, const char *condition, 
 
 #define DIE(exit_code, ...) error_die(exit_code, __VA_ARGS__)
 
-// Collected messages, one line each. The first one decides the exit code.
+// Collected messages, one line each; those beyond ERRORS_TOLD are only counted. The first one decides the exit code.
+enum { ERRORS_TOLD = 100 };
 typedef struct {
     Text text;
     int count;

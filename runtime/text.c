@@ -226,13 +226,21 @@ bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset) {
     return true;
 }
 
-void text_escape(Text *out, const void *bytes, size_t size) {
+// Code points that a terminal obeys: controls, and those that turn the direction of what follows.
+static bool is_command(const unsigned char *s, size_t size) {
+    if (size == 1) return s[0] < 0x20 || s[0] == 0x7F;
+    if (size == 2) return s[0] == 0xC2 && s[1] < 0xA0;
+    bool turns = s[1] == 0x80 ? s[2] >= 0xAA && s[2] <= 0xAE : s[1] == 0x81 && s[2] >= 0xA6 && s[2] <= 0xA9;
+    return size == 3 && s[0] == 0xE2 && turns;
+}
+
+// With `kept`: control characters that stay.
+static void escape(Text *out, const void *bytes, size_t size, const char *kept) {
     const unsigned char *s = bytes;
     for (size_t i = 0; i < size;) {
         size_t step = sequence_size(s + i, size - i);
-        bool control = step == 1 && (s[i] < 0x20 || s[i] == 0x7F) && s[i] != '\n' && s[i] != '\t';
-        bool c1 = step == 2 && s[i] == 0xC2 && s[i + 1] < 0xA0; // terminals obey these too
-        if (step == 0 || control || c1) {
+        bool stays = step == 1 && s[i] && strchr(kept, s[i]);
+        if (step == 0 || (is_command(s + i, step) && !stays)) {
             text_printf(out, "\\x%02x", s[i]);
             i++;
         } else {
@@ -240,6 +248,40 @@ void text_escape(Text *out, const void *bytes, size_t size) {
             i += step;
         }
     }
+}
+
+void text_escape(Text *out, const void *bytes, size_t size) { escape(out, bytes, size, "\n\t"); }
+
+void text_excerpt(Text *out, const char *word) {
+    enum { LONGEST = 80 };
+    size_t size = strlen(word), shown = size < LONGEST ? size : LONGEST;
+    while (shown < size && shown > LONGEST - 3 && ((unsigned char)word[shown] & 0xC0) == 0x80) shown--;
+    escape(out, word, shown, "");
+    if (shown < size) text_add(out, "...");
+}
+
+// A message that memory for this ran out is our own, and goes out as it is.
+void text_vprint(FILE *out, const char *format, va_list arguments) {
+    static _Thread_local bool printing;
+    if (printing) {
+        vfprintf(out, format, arguments);
+        return;
+    }
+    printing = true;
+    Text raw = {0}, safe = {0};
+    text_vprintf(&raw, format, arguments);
+    text_escape(&safe, raw.data, raw.size);
+    fputs(text_string(&safe), out);
+    text_close(&raw);
+    text_close(&safe);
+    printing = false;
+}
+
+void text_print(FILE *out, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    text_vprint(out, format, arguments);
+    va_end(arguments);
 }
 
 void text_add_shell(Text *text, const char *word) {

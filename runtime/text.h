@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 typedef struct {
     char *data;  // NULL while empty; read it through text_string
@@ -16,7 +17,7 @@ typedef struct {
 void text_append(Text *text, const void *bytes, size_t size);
 void text_add(Text *text, const char *string);
 void text_printf(Text *text, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void text_vprintf(Text *text, const char *format, va_list arguments);
+void text_vprintf(Text *text, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 void text_clear(Text *text);
 void text_close(Text *text);
 const char *text_string(const Text *text); // "" when empty, never NULL
@@ -52,9 +53,15 @@ const char *text_read_number(const char *text, double *value);
 // reverse); NULL when none is near. `candidates` holds `count` strings.
 const char *text_nearest(const char *word, const char *const *candidates, int64_t count);
 
-// Bytes from strangers for a terminal: control characters and invalid UTF-8 become \xNN; tabs and newlines stay, and
-// what was escaped before is not changed.
+// Bytes from strangers for a terminal: control characters, those that turn the direction of text and invalid UTF-8
+// become \xNN; tabs and newlines stay, and what was escaped before is not changed.
 void text_escape(Text *out, const void *bytes, size_t size);
+// The beginning of a stranger's word for a message, at most 80 bytes of whole characters, with ... where it goes on. It
+// stays on its line: newlines and tabs are escaped too.
+void text_excerpt(Text *out, const char *word);
+// printf through text_escape: for whatever may hold names or texts from strangers.
+void text_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void text_vprint(FILE *out, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
 // A word as a shell reads it back, in quotes only where it needs them.
 void text_add_shell(Text *text, const char *word);
 bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);

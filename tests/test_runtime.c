@@ -170,6 +170,10 @@ TEST(text_escape_keeps_text_and_shows_the_rest) {
     Text out = {0};
     text_escape(&out, bytes, sizeof bytes - 1);
     assert_string_equal(text_string(&out), "a\tb\n\\x1b[2J\\xff\xc3\xa9\\xc2\\x9b\\xe2\\x82");
+    text_clear(&out);
+    text_escape(&out, "\xe2\x80\xa9\xe2\x80\xaa\xe2\x80\xae\xe2\x80\xaf\xe2\x81\xa5\xe2\x81\xa6\xe2\x81\xa9\0", 22);
+    assert_string_equal(text_string(&out), "\xe2\x80\xa9\\xe2\\x80\\xaa\\xe2\\x80\\xae\xe2\x80\xaf\xe2\x81\xa5"
+                                           "\\xe2\\x81\\xa6\\xe2\\x81\\xa9\\x00");
     Text again = {0};
     text_escape(&again, out.data, out.size);
     assert_string_equal(text_string(&again), text_string(&out));
@@ -180,6 +184,36 @@ TEST(text_escape_keeps_text_and_shows_the_rest) {
     assert_int_equal(bad, 2);
     assert_false(text_is_utf8("\xc0\x80", 2, &bad)); // overlong
     assert_true(text_is_utf8("\xf4\x8f\xbf\xbf", 4, &bad));
+}
+
+TEST(an_excerpt_is_short_and_stays_on_its_line) {
+    Text out = {0}, word = {0};
+    text_excerpt(&out, "a\tb\nc\x1b\xff\xc3\xa9");
+    assert_string_equal(text_string(&out), "a\\x09b\\x0ac\\x1b\\xff\xc3\xa9");
+    for (int begin = 76; begin <= 80; begin++) { // a character that would be cut is left out
+        text_clear(&out);
+        text_clear(&word);
+        for (int i = 0; i < begin; i++) text_add(&word, "x");
+        text_add(&word, "\xf0\x9f\x99\x82yyyy");
+        text_excerpt(&out, text_string(&word));
+        int kept = begin == 76 ? 80 : begin;
+        assert_int_equal(out.size, kept + 3);
+        assert_memory_equal(out.data, word.data, (size_t)kept);
+        assert_string_equal(out.data + kept, "...");
+    }
+    text_close(&out);
+    text_close(&word);
+}
+
+TEST(what_is_printed_is_safe) {
+    char bytes[64] = {0};
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    text_print(file, "%s is %d\n", "\x1b[2J\r", 7);
+    rewind(file);
+    assert_int_equal(fread(bytes, 1, sizeof bytes, file), 17);
+    assert_string_equal(bytes, "\\x1b[2J\\x0d is 7\n");
+    fclose(file);
 }
 
 TEST(words_for_a_shell) {
@@ -201,6 +235,17 @@ TEST(errors_keep_the_first_exit_code) {
     assert_int_equal(errors.count, 2);
     assert_string_equal(text_string(&errors.text), "one 1\ntwo\n");
     errors_close(&errors);
+}
+
+TEST(errors_beyond_a_hundred_are_counted) {
+    Errors errors = {0}, all = {0};
+    for (int i = 1; i <= 1000; i++) errors_add(&errors, EXIT_DATA, "number %d.", i);
+    assert_int_equal(errors.count, 1000);
+    assert_non_null(strstr(text_string(&errors.text), "number 100.\nthere are more mistakes; these come first\n"));
+    assert_null(strstr(text_string(&errors.text), "number 101."));
+    errors_move(&all, &errors);
+    assert_int_equal(all.count, 1000);
+    errors_close(&all);
 }
 
 TEST(messages_cannot_command_a_terminal) {
