@@ -12,7 +12,6 @@ enum {
     DEPTH_LIMIT = 64,
     NUMBER_LIMIT = 62,     // bytes; cJSON reads at most 63 of a number
     EXCERPT_COLUMNS = 72,  // of the offending line, around the caret
-    KEY_COLUMNS = 80,      // of a key in a message
     VALUE_LIMIT = 1 << 22, // in a document; a tree of as many takes about 400 MB
 };
 
@@ -296,14 +295,11 @@ static void find_duplicate(Duplicate *found, const cJSON *node) {
 
 static bool refuse_duplicate(const Duplicate *found, int exit_code, Errors *errors) {
     Text message = {0}, first = {0};
-    size_t size = strlen(found->key), shown = size < KEY_COLUMNS ? size : KEY_COLUMNS;
-    while (shown < size && is_continuation(found->key[shown])) shown--;
     add_place(found->json, found->second, &message);
     add_place(found->json, found->first, &first);
     text_add(&message, ": the key \"");
-    text_escape(&message, found->key, shown);
-    text_printf(&message, "%s\" stands here a second time; first at %s", shown < size ? "..." : "",
-                text_string(&first));
+    text_excerpt(&message, found->key);
+    text_printf(&message, "\" stands here a second time; first at %s", text_string(&first));
     add_caret(&message, &found->json->bytes, found->second);
     errors_add(errors, exit_code, "%s", text_string(&message));
     text_close(&message);
@@ -384,7 +380,7 @@ const cJSON *json_member(const cJSON *object, const char *key) {
 bool json_is_integer(const cJSON *node, int64_t *value) {
     if (!cJSON_IsNumber(node)) return false;
     double number = node->valuedouble;
-    if (number != floor(number) || fabs(number) > 0x1p53) return false;
+    if (number != floor(number) || fabs(number) >= 0x1p53) return false; // from there on another may have been written
     *value = (int64_t)number;
     return true;
 }
@@ -401,16 +397,18 @@ static void add_quoted_utf8(Text *out, const char *bytes, size_t size) {
     static const char escapes[32] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
     size_t plain = 0; // bytes before it are written
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
-        if (byte >= 0x20 && byte != '"' && byte != '\\') continue;
+        unsigned char byte = (unsigned char)bytes[i], next = i + 1 < size ? (unsigned char)bytes[i + 1] : 0xFF;
+        bool c1 = byte == 0xC2 && next < 0xA0, quoted = byte == '"' || byte == '\\';
+        if (byte >= 0x20 && byte != 0x7F && !quoted && !c1) continue;
         text_append(out, bytes + plain, i - plain);
-        plain = i + 1;
-        if (byte >= 0x20)
+        if (quoted)
             text_printf(out, "\\%c", byte);
-        else if (escapes[byte])
+        else if (byte < 0x20 && escapes[byte])
             text_printf(out, "\\%c", escapes[byte]);
         else
-            text_printf(out, "\\u%04x", byte);
+            text_printf(out, "\\u%04x", c1 ? next : byte);
+        i += c1;
+        plain = i + 1;
     }
     text_append(out, bytes + plain, size - plain);
 }

@@ -25,9 +25,11 @@ void json_position(const Json *json, const cJSON *node, Text *out);
 
 // Members of an object, case-sensitive; NULL when absent.
 const cJSON *json_member(const cJSON *object, const char *key);
-bool json_is_integer(const cJSON *node, int64_t *value); // integral and at most 2^53 in size
+// Integral and below 2^53 in size, so that it is what was written.
+bool json_is_integer(const cJSON *node, int64_t *value);
 
-// Writing. The writer puts commas, quotes and escapes; nesting is by begin and end. `key` is NULL inside arrays.
+// Writing. The writer puts commas, quotes and escapes, of all control characters, so that a terminal can show the text;
+// nesting is by begin and end. `key` is NULL inside arrays.
 // With `indent` > 0 objects are broken over lines, arrays are not.
 typedef struct {
     Text *out;

@@ -94,11 +94,9 @@ static void suggest_choice(const OptionRow *row, const char *value, Text *out) {
 }
 
 bool option_refuse(const OptionRow *row, const char *value, const char *reason, Text *problem) {
-    enum { LONGEST = 80 };
-    size_t size = strlen(value);
     text_add(problem, "\"");
-    text_escape(problem, value, size < LONGEST ? size : LONGEST);
-    text_printf(problem, "%s\" is %s; expected ", size < LONGEST ? "" : "...", reason);
+    text_excerpt(problem, value);
+    text_printf(problem, "\" is %s; expected ", reason);
     option_expected(row, problem);
     if (row->type == OPTION_CHOICE) suggest_choice(row, value, problem);
     text_printf(problem, " (%s)", row->help);
@@ -126,7 +124,7 @@ static bool read_number(const Kind *kind, const char *text, double *value) {
     if (!kind->integral) return true;
     double exact = *value;
     *value = rint(exact);
-    return fabs(*value - exact) <= 2 * DBL_EPSILON * fabs(exact) && fabs(*value) <= 0x1p53;
+    return fabs(*value - exact) <= 2 * DBL_EPSILON * fabs(exact) && fabs(*value) < 0x1p53;
 }
 
 static bool set_number(const OptionRow *row, void *place, const char *value, Text *problem) {

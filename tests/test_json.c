@@ -1,6 +1,10 @@
 // Strict JSON: what cJSON would let through is refused with its place, and what is written reads back.
+#include <locale.h>
 #include <math.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include "runtime/file.h"
 #include "runtime/json.h"
 #include "runtime/philox.h"
 #include "tests/test.h"
@@ -39,6 +43,82 @@ TEST(what_is_not_json_is_refused_with_its_place) {
             fail_msg("%s is not in: %s", rows[i].place, text_string(&errors.text));
         errors_close(&errors);
     }
+}
+
+// What scripts/oracles/make_bad_files.py writes, all of it, and where each file is refused with which words.
+static const struct {
+    const char *file, *says;
+} bad_files[] = {
+    {"duplicate_key", ":2:7: the key \"a\" stands here a second time; first at tests/bad/json/duplicate_key.json:1:7"},
+    {"duplicate_key_by_escape", ":1:20: the key \"a\" stands here a second time"},
+    {"comment_line", ":1:10: expected nothing more after the value"},
+    {"comment_block", ":1:2: expected a key in double quotes"},
+    {"comment_hash", ":1:1: JSON has no comments"},
+    {"trailing_comma", ":1:9: a comma must not stand before the end"},
+    {"trailing_comma_in_list", ":1:10: a comma must not stand before the end"},
+    {"single_quotes", ":1:2: expected a key in double quotes"},
+    {"bare_key", ":1:2: expected a key in double quotes"},
+    {"nan", ":1:7: expected a value"},
+    {"infinity", ":1:8: expected a digit"},
+    {"hexadecimal", ":1:8: expected \",\" or \"}\""},
+    {"plus", ":1:7: expected a value"},
+    {"no_leading_digit", ":1:7: expected a value"},
+    {"no_exponent", ":1:9: expected a digit in the exponent"},
+    {"no_fraction", ":1:9: expected a digit after the decimal point"},
+    {"leading_zeros", ":1:7: a number must not begin with 0"},
+    {"decimal_comma", ":1:9: expected a key in double quotes"},
+    {"text_behind", ":1:10: expected nothing more after the value"},
+    {"zero_behind", ":1:9: expected nothing more after the value"},
+    {"too_large", ":1:7: the number is too large"},
+    {"byte_order_mark", ":1:1: the text begins with a byte-order mark"},
+    {"utf16", ":1:1: this byte is not valid UTF-8"},
+    {"raw_control", ":1:9: a control character must be escaped"},
+    {"raw_new_line", ":1:7: the string that begins here must end on its line"},
+    {"raw_tab", ":1:9: a control character must be escaped"},
+    {"not_utf8", ":1:8: this byte is not valid UTF-8"},
+    {"overlong_utf8", ":1:8: this byte is not valid UTF-8"},
+    {"surrogate_utf8", ":1:8: this byte is not valid UTF-8"},
+    {"half_a_pair", ":1:8: half of a surrogate pair"},
+    {"pair_turned", ":1:8: half of a surrogate pair"},
+    {"zero_escape", ":1:9: \\u0000 is not allowed in a string"},
+    {"zero_escape_in_key", ":1:4: \\u0000 is not allowed in a string"},
+    {"unknown_escape", ":1:8: unknown escape"},
+    {"short_escape", ":1:8: expected four hexadecimal digits"},
+    {"nested_65_deep", ":1:65: nested deeper than 64 levels"},
+    {"not_closed", ":1:12: expected \",\" or \"]\""},
+    {"string_not_closed", ":1:7: the string that begins here has no end"},
+    {"words_run_on", ":1:11: expected \",\" or \"}\""},
+    {"capital_word", ":1:7: expected a value"},
+    {"two_values", ":1:9: expected \",\" or \"}\""},
+    {"long_number", ":1:7: a number must not be longer than 62 characters"},
+    {"empty", ":1:1: there is nothing here"},
+    {"spaces_only", ":1:1: there is nothing here"},
+};
+enum { BAD_FILES = sizeof bad_files / sizeof bad_files[0] };
+
+TEST(every_bad_file_is_refused_in_its_own_words) {
+    TextList names = {0};
+    Errors errors = {0};
+    assert_true(directory_list(&names, "tests/bad/json", &errors));
+    assert_int_equal(names.count, BAD_FILES);
+    for (int i = 0; i < BAD_FILES; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "tests/bad/json/%s.json", bad_files[i].file);
+        assert_null(json_open(path, 4096, EXIT_USAGE, &errors));
+        assert_int_equal(errors.exit_code, EXIT_USAGE);
+        const char *text = text_string(&errors.text), *found = strstr(text, bad_files[i].says);
+        if (!found || found != text + strlen(path)) fail_msg("%s is not in: %s", bad_files[i].says, text);
+        assert_null(strchr(text, 0x1b));
+        errors_close(&errors);
+    }
+    text_list_close(&names);
+}
+
+TEST(a_file_larger_than_its_limit_is_not_read) {
+    Errors errors = {0};
+    assert_null(json_open("tests/bad/json/duplicate_key.json", 10, EXIT_USAGE, &errors));
+    assert_non_null(strstr(text_string(&errors.text), "duplicate_key.json: 17 bytes are more than the 10"));
+    errors_close(&errors);
 }
 
 TEST(nesting_is_bounded) {
@@ -121,7 +201,8 @@ TEST(integers_are_exact_or_none) {
     static const struct {
         const char *text;
         bool integer;
-    } rows[] = {{"[1]", true}, {"[-0]", true}, {"[1.0]", true}, {"[1.5]", false}, {"[9007199254740992]", true},
+    } rows[] = {{"[1]", true}, {"[-0]", true}, {"[1.0]", true}, {"[1.5]", false}, {"[9007199254740991]", true},
+                {"[9007199254740993]", false}, {"[9007199254740992]", false}, {"[-9007199254740993]", false},
                 {"[1e300]", false}, {"[\"1\"]", false}, {"[true]", false}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Errors errors = {0};
@@ -143,7 +224,7 @@ TEST(what_is_written_reads_back) {
     json_string(&w, "s", "quote \" slash \\ line \n tab \t bell \a \xc3\xa9");
     json_bool(&w, "t", true);
     json_number(&w, "nan", NAN);
-    json_integer(&w, "i", -9007199254740992);
+    json_integer(&w, "i", -9007199254740991);
     json_begin(&w, "v", '[');
     for (uint64_t i = 0; i < COUNT; i++) {
         uint64_t bits = philox_u64(1, STREAM_TEST, 11, i);
@@ -160,9 +241,82 @@ TEST(what_is_written_reads_back) {
     assert_true(cJSON_IsTrue(json_member(root, "t")));
     assert_true(cJSON_IsNull(json_member(root, "nan")));
     int64_t integer;
-    assert_true(json_is_integer(json_member(root, "i"), &integer) && integer == -9007199254740992);
+    assert_true(json_is_integer(json_member(root, "i"), &integer) && integer == -9007199254740991);
     const cJSON *item = json_member(root, "v")->child;
     for (int i = 0; i < COUNT; i++, item = item->next) assert_true(item->valuedouble == values[i]);
     json_close(json);
     text_close(&text);
+}
+
+TEST(what_is_written_can_be_shown) {
+    Text text = {0};
+    Errors errors = {0};
+    JsonWriter w = {.out = &text};
+    json_begin(&w, NULL, '[');
+    json_string(&w, NULL, "\x1b[2J\x7f\xc2\x9b\xc2\xa0\xff\r");
+    json_end(&w, ']');
+    assert_string_equal(text_string(&text), "[\"\\u001b[2J\\u007f\\u009b\xc2\xa0\\ufffd\\r\"]");
+    Json *json = parse(text.data, text.size, &errors);
+    assert_string_equal(json_root(json)->child->valuestring, "\x1b[2J\x7f\xc2\x9b\xc2\xa0\xef\xbf\xbd\r");
+    json_close(json);
+    text_close(&text);
+}
+
+TEST(numbers_are_written_in_the_shortest_way) {
+    static const struct {
+        double value;
+        const char *text;
+    } rows[] = {{0.1, "0.1"},         {-0.0, "-0"},           {1e23, "1e+23"}, {9007199254740992, "9007199254740992"},
+                {5e-324, "5e-324"},   {1.0 / 3, "0.3333333333333333"}, {0.1 + 0.2, "0.30000000000000004"},
+                {1e300 * 1e10, "null"}, {1024, "1024"},        {-2.5, "-2.5"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Text text = {0};
+        JsonWriter w = {.out = &text};
+        json_number(&w, NULL, rows[i].value);
+        assert_string_equal(text_string(&text), rows[i].text);
+        text_close(&text);
+    }
+}
+
+// ---- locales ----
+
+// A locale with a decimal comma: the system's, or one compiled here from its source.
+static bool take_comma_locale(void) {
+    if (setlocale(LC_ALL, "de_DE.UTF-8")) return true;
+    char path[4096];
+    path_join(path, test_folder("locales"), "de_DE.UTF-8");
+    pid_t child = fork();
+    if (child == 0) {
+        if (!freopen("/dev/null", "w", stderr)) _exit(1);
+        execlp("localedef", "localedef", "-i", "de_DE", "-f", "UTF-8", path, (char *)NULL);
+        _exit(1);
+    }
+    waitpid(child, NULL, 0);
+    setenv("LOCPATH", "build/tmp/locales", 1);
+    return setlocale(LC_ALL, "de_DE.UTF-8") != NULL;
+}
+
+TEST(no_locale_matters) {
+    if (!take_comma_locale()) skip();
+    char number[32];
+    snprintf(number, sizeof number, "%.1f", 0.5);
+    assert_string_equal(number, "0,5"); // so the locale is one that would do harm
+    static const char text[] = "[0.5,-1.25e-3,1e3]";
+    Errors errors = {0};
+    Json *json = parse(text, sizeof text - 1, &errors);
+    if (!json) fail_msg("%s", text_string(&errors.text));
+    assert_true(json_root(json)->child->valuedouble == 0.5);
+    assert_true(json_root(json)->child->next->valuedouble == -1.25e-3);
+    Text out = {0};
+    JsonWriter w = {.out = &out};
+    json_node(&w, NULL, json_root(json));
+    assert_string_equal(text_string(&out), "[0.5,-0.00125,1000]");
+    double value;
+    assert_non_null(text_read_number("0.5", &value));
+    assert_true(value == 0.5);
+    assert_null(parse("[0,5.]", 6, &errors));
+    setlocale(LC_ALL, "C");
+    errors_close(&errors);
+    text_close(&out);
+    json_close(json);
 }
