@@ -36,6 +36,7 @@ struct Safetensors {
     File file;
     size_t data; // offset of the data
     Entry *entries;
+    const Entry **by_name; // sorted
     int64_t count;
     int exit_code;
 };
@@ -78,8 +79,22 @@ static bool size_agrees(const Entry *entry) {
     return bits % 8 == 0 && bits / 8 == (uint64_t)(entry->end - entry->begin);
 }
 
+static bool is_name(const char *name) {
+    size_t size = 0;
+    while (size < TENSOR_NAME && name[size] >= ' ' && name[size] <= '~') size++;
+    return size > 0 && size < TENSOR_NAME && !name[size];
+}
+
 static bool read_entry(Safetensors *st, const cJSON *node, Errors *errors) {
-    if (strlen(node->string) >= TENSOR_NAME) return refuse(st, NULL, "a tensor's name is too long", errors);
+    if (!is_name(node->string)) {
+        Text problem = {0};
+        text_add(&problem, "the tensor \"");
+        text_excerpt(&problem, node->string);
+        text_add(&problem, "\": a name has 1 to 159 printable ASCII characters");
+        refuse(st, NULL, text_string(&problem), errors);
+        text_close(&problem);
+        return false;
+    }
     Entry *entry = &st->entries[st->count++];
     strcpy(entry->name, node->string);
     if (!cJSON_IsObject(node) || cJSON_GetArraySize(node) != 3)
@@ -105,6 +120,17 @@ static int by_offset(const void *a, const void *b) {
     const Entry *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     return (x->end > y->end) - (x->end < y->end);
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp((*(const Entry *const *)a)->name, (*(const Entry *const *)b)->name);
+}
+
+static void index_names(Safetensors *st) {
+    st->by_name = calloc((size_t)st->count + 1, sizeof *st->by_name);
+    if (!st->by_name) DIE(EXIT_INTERNAL, "out of memory: %ld tensors", st->count);
+    for (int64_t i = 0; i < st->count; i++) st->by_name[i] = &st->entries[i];
+    qsort(st->by_name, (size_t)st->count, sizeof *st->by_name, by_name);
 }
 
 // No holes, no overlaps, and the data ends where the file does.
@@ -133,7 +159,9 @@ static bool read_header(Safetensors *st, const cJSON *root, Errors *errors) {
         bool metadata = strcmp(node->string, "__metadata__") == 0;
         if (!(metadata ? check_metadata(st, node, errors) : read_entry(st, node, errors))) return false;
     }
-    return check_layout(st, errors);
+    if (!check_layout(st, errors)) return false;
+    index_names(st);
+    return true;
 }
 
 static bool validate(Safetensors *st, Errors *errors) {
@@ -164,6 +192,7 @@ Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors) {
 void safetensors_close(Safetensors *st) {
     if (!st) return;
     if (st->file.bytes) file_close(&st->file);
+    free(st->by_name);
     free(st->entries);
     free(st->path);
     free(st);
@@ -177,10 +206,13 @@ void safetensors_span(const Safetensors *st, int64_t index, uint64_t *begin, uin
     *end = st->data + (uint64_t)st->entries[index].end;
 }
 
+static int compare_name(const void *name, const void *entry) {
+    return strcmp(name, (*(const Entry *const *)entry)->name);
+}
+
 static const Entry *find(const Safetensors *st, const char *name) {
-    for (int64_t i = 0; i < st->count; i++)
-        if (strcmp(st->entries[i].name, name) == 0) return &st->entries[i];
-    return NULL;
+    const Entry *const *found = bsearch(name, st->by_name, (size_t)st->count, sizeof *st->by_name, compare_name);
+    return found ? *found : NULL;
 }
 
 // Absent for shapes and dtypes that a Tensor cannot have.
@@ -221,8 +253,7 @@ static bool shape_fits(const Entry *entry, Tensor expected) {
            memcmp(entry->shape, expected.shape, sizeof *entry->shape * (size_t)entry->rank) == 0;
 }
 
-static void check_wanted(const Safetensors *st, const NamedTensor *wanted, Errors *errors) {
-    const Entry *entry = find(st, wanted->name);
+static void check_wanted(const Safetensors *st, const Entry *entry, const NamedTensor *wanted, Errors *errors) {
     Tensor expected = file_shape(wanted);
     Text text = {0};
     if (!entry) {
@@ -239,16 +270,27 @@ static void check_wanted(const Safetensors *st, const NamedTensor *wanted, Error
     text_close(&text);
 }
 
-static bool is_wanted(const char *name, const NamedTensor *tensors, int64_t count) {
-    for (int64_t i = 0; i < count; i++)
-        if (strcmp(tensors[i].name, name) == 0) return true;
-    return false;
-}
-
 static void *take(size_t bytes) {
     void *memory = malloc(bytes);
     if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to read or write a tensor", bytes);
     return memory;
+}
+
+// Whether the tensors of the file are those of the list, no more and no less.
+static bool check_all(const Safetensors *st, const NamedTensor *tensors, int64_t count, Errors *errors) {
+    int before = errors->count;
+    bool *wanted = take((size_t)st->count + 1);
+    memset(wanted, 0, (size_t)st->count + 1);
+    for (int64_t i = 0; i < count; i++) {
+        const Entry *entry = find(st, tensors[i].name);
+        check_wanted(st, entry, &tensors[i], errors);
+        if (entry) wanted[entry - st->entries] = true;
+    }
+    for (int64_t i = 0; i < st->count; i++)
+        if (!wanted[i])
+            errors_add(errors, st->exit_code, "%s: nothing here is called %s", st->path, st->entries[i].name);
+    free(wanted);
+    return errors->count == before;
 }
 
 static void fill_straight(const Kernels *kernels, Tensor out, Tensor in) {
@@ -276,12 +318,7 @@ static void fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
 
 bool safetensors_read(const Safetensors *st, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
                       Errors *errors) {
-    int before = errors->count;
-    for (int64_t i = 0; i < count; i++) check_wanted(st, &tensors[i], errors);
-    for (int64_t i = 0; i < st->count; i++)
-        if (!is_wanted(st->entries[i].name, tensors, count))
-            errors_add(errors, st->exit_code, "%s: nothing here is called %s", st->path, st->entries[i].name);
-    if (errors->count > before) return false;
+    if (!check_all(st, tensors, count, errors)) return false;
     for (int64_t i = 0; i < count; i++) {
         Tensor in = safetensors_find(st, tensors[i].name), out = tensors[i].tensor;
         if (tensors[i].zero) continue;

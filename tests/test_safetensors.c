@@ -94,6 +94,121 @@ TEST(every_rule_refuses) {
     }
 }
 
+// What scripts/oracles/make_bad_files.py writes, all of it; a file's number is that of the rule it breaks. NULL: good.
+static const struct {
+    const char *file, *says;
+} bad_files[] = {
+    {"00_good", NULL},
+    {"01_seven_bytes", "shorter than the 8 bytes"},
+    {"02_header_above_100_mb", "length is over 100 MB"},
+    {"02_header_of_2_to_the_64", "length is over 100 MB"},
+    {"03_header_beyond_the_file", "the header is longer than the file"},
+    {"04_not_utf8", ":1:3: this byte is not valid UTF-8"},
+    {"04_overlong_utf8", ":1:3: this byte is not valid UTF-8"},
+    {"05_begins_with_space", "must begin with {"},
+    {"05_begins_with_bracket", "must begin with {"},
+    {"05_empty_header", "must begin with {"},
+    {"05_text_behind", "expected nothing more after the value"},
+    {"05_zero_behind", "expected nothing more after the value"},
+    {"05_no_end", "expected \",\" or \"}\""},
+    {"05_name_twice", "the key \"t\" stands here a second time"},
+    {"05_key_twice", "the key \"shape\" stands here a second time"},
+    {"05_metadata_key_twice", "the key \"a\" stands here a second time"},
+    {"05_nested_65_deep", "nested deeper than 64 levels"},
+    {"06_entry_is_a_number", "t: expected exactly dtype, shape and data_offsets"},
+    {"06_no_offsets", "t: expected exactly"},
+    {"06_one_member_more", "t: expected exactly"},
+    {"06_another_member", "t: data_offsets must be two ascending integers"},
+    {"06_unknown_dtype", "t: unknown dtype"},
+    {"06_dtype_is_a_number", "t: unknown dtype"},
+    {"06_shape_is_a_number", "t: shape must be at most 8 non-negative integers"},
+    {"06_size_is_a_string", "t: shape must be"},
+    {"06_three_offsets", "t: data_offsets must be"},
+    {"06_metadata_is_a_list", "__metadata__: must map strings to strings"},
+    {"06_metadata_holds_a_number", "__metadata__: must map"},
+    {"06_metadata_holds_an_object", "__metadata__: must map"},
+    {"07_hole_first", "t: data_offsets leave a hole or overlap"},
+    {"07_hole_between", "b: data_offsets leave a hole or overlap"},
+    {"07_overlap", "b: data_offsets leave a hole or overlap"},
+    {"07_same_bytes_twice", ": data_offsets leave a hole or overlap"},
+    {"07_end_before_begin", "t: data_offsets must be two ascending integers"},
+    {"08_product_overflows", "t: dtype and shape do not agree with data_offsets"},
+    {"08_bits_overflow", "t: dtype and shape do not agree"},
+    {"08_size_disagrees", "t: dtype and shape do not agree"},
+    {"08_half_a_byte", "t: dtype and shape do not agree"},
+    {"08_six_bits", "t: dtype and shape do not agree"},
+    {"09_cut_short", "1 bytes of data, the file has 0; it was cut short"},
+    {"09_a_byte_more", "1 bytes of data, the file has 2"},
+    {"09_no_tensors_but_data", "0 bytes of data, the file has 1"},
+    {"10_name_with_zero", "\\u0000 is not allowed"},
+    {"10_name_with_escape", "the tensor \"\\x1b]0;gone\\x07\\x1b[2Jt\": a name has 1 to 159 printable"},
+    {"10_name_with_new_line", "the tensor \"t\\x0aall is well\": a name has"},
+    {"10_name_with_c1", "the tensor \"\\xc2\\x9b2Jt\": a name has"},
+    {"10_name_turned_around", "\\xe2\\x80\\xaet\": a name has 1 to 159 printable"},
+    {"10_name_empty", "the tensor \"\": a name has"},
+    {"10_name_of_160", "t...\": a name has"},
+    {"10_nine_dimensions", "t: shape must be at most 8"},
+    {"11_above_2_to_the_53", "t: shape must be"},
+    {"11_at_2_to_the_53", "t: shape must be"},
+    {"11_negative_size", "t: shape must be"},
+    {"11_negative_offset", "t: data_offsets must be"},
+    {"11_fraction", "t: shape must be"},
+    {"11_offset_is_a_fraction", "t: data_offsets must be"},
+    {"11_infinite", "the number is too large"},
+    {"11_huge", "t: shape must be"},
+};
+enum { BAD_FILES = sizeof bad_files / sizeof bad_files[0] };
+
+TEST(every_bad_file_is_refused_in_its_own_words) {
+    TextList names = {0};
+    Errors errors = {0};
+    assert_true(directory_list(&names, "tests/bad/safetensors", &errors));
+    assert_int_equal(names.count, BAD_FILES);
+    for (int i = 0; i < BAD_FILES; i++) {
+        char path[4096];
+        snprintf(path, sizeof path, "tests/bad/safetensors/%s.safetensors", bad_files[i].file);
+        Safetensors *st = safetensors_open(path, EXIT_CHECKPOINT, &errors);
+        const char *text = text_string(&errors.text);
+        if (!st != (bad_files[i].says != NULL)) fail_msg("%s: %s", path, st ? "was believed" : text);
+        if (!st) assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+        if (!st && (!strstr(text, bad_files[i].says) || !strstr(text, path))) fail_msg("%s says: %s", path, text);
+        for (const char *c = text; *c; c++) assert_true((unsigned char)*c >= ' ' || *c == '\n');
+        errors_close(&errors);
+        safetensors_close(st);
+    }
+    text_list_close(&names);
+}
+
+// As many tensors as a file may have are found by name, one more is refused; nothing takes the square of their count.
+TEST(tensors_are_counted) {
+    enum { MOST = 65536 };
+    char path[4096];
+    path_of(path, "many");
+    for (int count = MOST; count <= MOST + 1; count++) {
+        Text header = {0};
+        Errors errors = {0};
+        for (int i = 0; i < count; i++)
+            text_printf(&header, "%c\"t%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                        i ? ',' : '{', i);
+        text_add(&header, "}");
+        write_file(path, text_string(&header), 0);
+        text_close(&header);
+        Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+        assert_true((st != NULL) == (count == MOST));
+        if (!st) assert_non_null(strstr(text_string(&errors.text), "more than 65536 tensors"));
+        if (st) {
+            assert_int_equal(safetensors_count(st), MOST);
+            assert_false(safetensors_read(st, &reference_kernels, NULL, 0, &errors));
+            assert_int_equal(errors.count, MOST);
+            assert_true(errors.text.size < (1 << 16)); // not all of them are told
+            assert_non_null(strstr(text_string(&errors.text), "nothing here is called t0\n"));
+            assert_non_null(strstr(text_string(&errors.text), "there are more mistakes"));
+        }
+        safetensors_close(st);
+        errors_close(&errors);
+    }
+}
+
 TEST(lengths_that_lie_are_refused) {
     static const uint64_t lengths[] = {0, 1, 100, 100000001, UINT64_MAX, UINT64_MAX - 7};
     char path[4096], bytes[24] = {0};
