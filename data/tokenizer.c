@@ -192,8 +192,8 @@ bool tokenizer_complete(Tokenizer *tokenizer, Errors *errors) {
         char c = (char)byte;
         tokenizer->byte_ids[byte] = token_table_find(&tokenizer->tokens, &c, 1);
         if (tokenizer->byte_ids[byte] < 0)
-            return errors_add(errors, EXIT_DATA, "the tokenizer has no token for byte %d; a byte-level one has all 256",
-                              byte);
+            return errors_add(errors, EXIT_DATA, "%s: has no token for byte %d; a byte-level tokenizer has all 256",
+                              tokenizer->path ? tokenizer->path : "the tokenizer", byte);
     }
     find_hash(tokenizer);
     tokenizer->name = "bpe";

@@ -48,10 +48,11 @@ static bool read_merge(Tokenizer *tokenizer, const char *line, size_t size) {
     Text joined = {0};
     int32_t pair[2] = {merge.left, merge.right};
     tokenizer_decode(tokenizer, pair, 2, &joined);
-    token_table_add(&tokenizer->tokens, joined.data, joined.size);
+    bool good = joined.size <= TOKEN_BYTES;
+    if (good) token_table_add(&tokenizer->tokens, joined.data, joined.size);
+    if (good) tokenizer_add_merge(tokenizer, merge);
     text_close(&joined);
-    tokenizer_add_merge(tokenizer, merge);
-    return true;
+    return good;
 }
 
 static bool read_merges(Tokenizer *tokenizer, const char *path, const File *file, Errors *errors) {
@@ -63,6 +64,9 @@ static bool read_merges(Tokenizer *tokenizer, const char *path, const File *file
         if (stop > line && stop[-1] == '\r') stop--;
         bool version = ++line_number == 1 && stop - line >= 8 && memcmp(line, "#version", 8) == 0;
         if (version || stop == line) continue;
+        if (tokenizer->merge_count == GPT2_MERGES)
+            return errors_add(errors, EXIT_DATA, "%s:%ld: expected %d merges and no more; %s again", path, line_number,
+                              GPT2_MERGES, fetch);
         if (!read_merge(tokenizer, line, (size_t)(stop - line)))
             return errors_add(errors, EXIT_DATA, "%s:%ld: expected two tokens known by then and one space; %s again",
                               path, line_number, fetch);

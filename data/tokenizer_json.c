@@ -6,7 +6,7 @@
 #include "data/tokenizer_rows.h"
 #include "runtime/json.h"
 
-enum { FILE_LIMIT = 64 << 20, VOCAB_LIMIT = 1 << 20 };
+enum { FILE_LIMIT = 64 << 20 };
 
 // Of an added token, bit by bit; what is not there is false, but for special.
 static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
@@ -186,26 +186,37 @@ typedef struct {
     bool added;
 } Entry;
 
+// By id. No file fills more of them than it has names for tokens.
+typedef struct {
+    Entry *items;
+    int64_t count;
+} Entries;
+
 static bool refuse_name(const Reader *reader, const cJSON *node, const char *name, const char *expected) {
     Text text = {0};
-    text_printf(&text, "the token \"%s\" %s", name, expected);
+    text_add(&text, "the token \"");
+    text_excerpt(&text, name);
+    text_printf(&text, "\" %s", expected);
     refuse(reader, node, text_string(&text));
     text_close(&text);
     return false;
 }
 
-static bool note(const Reader *reader, Entry *entries, const cJSON *id_node, Entry entry) {
+static bool note(const Reader *reader, const Entries *entries, const cJSON *id_node, Entry entry) {
     int64_t id;
     if (!json_is_integer(id_node, &id) || id < 0 || id >= VOCAB_LIMIT)
         return refuse(reader, id_node ? id_node : entry.node, "an id from 0 to 1048575");
-    Entry *known = &entries[id];
+    if (strlen(entry.text) > TOKEN_BYTES)
+        return refuse_name(reader, entry.node, entry.text, "to have at most 1024 bytes");
+    if (id >= entries->count) return refuse(reader, id_node, "ids without gaps from 0");
+    Entry *known = &entries->items[id];
     bool again = known->added && !entry.added && strcmp(known->text, entry.text) == 0;
     if (known->node && !again) return refuse(reader, id_node, "each id once");
     if (!known->node) *known = entry;
     return true;
 }
 
-static bool note_added(const Reader *reader, const cJSON *token, Entry *entries) {
+static bool note_added(const Reader *reader, const cJSON *token, const Entries *entries) {
     const cJSON *content = json_member(token, "content");
     if (!cJSON_IsString(content) || !*content->valuestring)
         return refuse(reader, token, "an added token with content and id");
@@ -216,7 +227,7 @@ static bool note_added(const Reader *reader, const cJSON *token, Entry *entries)
 }
 
 // The added tokens, then the vocabulary; a token may stand in both.
-static bool note_all(const Reader *reader, const cJSON *root, const cJSON *vocab, Entry *entries) {
+static bool note_all(const Reader *reader, const cJSON *root, const cJSON *vocab, const Entries *entries) {
     const cJSON *added = json_member(root, "added_tokens");
     bool found = false;
     for (const cJSON *token = added ? added->child : NULL; token; token = token->next) {
@@ -252,20 +263,21 @@ static bool add_token(const Reader *reader, const Entry *entry, Text *bytes) {
     return true;
 }
 
-static bool add_tokens(const Reader *reader, const cJSON *vocab, const Entry *entries) {
+static bool add_tokens(const Reader *reader, const cJSON *vocab, const Entries *entries) {
     TokenTable texts = {0};
     Text bytes = {0};
     int64_t count = 0, last = -1;
-    for (int64_t id = 0; id < VOCAB_LIMIT; id++)
-        if (entries[id].node) count++, last = id;
+    for (int64_t id = 0; id < entries->count; id++)
+        if (entries->items[id].node) count++, last = id;
     if (count != last + 1) return refuse(reader, vocab, "ids without gaps from 0");
     bool good = true;
     for (int64_t id = 0; id < count && good; id++) {
-        size_t size = strlen(entries[id].text);
-        good = token_table_find(&texts, entries[id].text, size) < 0
-                   ? add_token(reader, &entries[id], &bytes)
-                   : refuse_name(reader, entries[id].node, entries[id].text, "to have one id");
-        token_table_add(&texts, entries[id].text, size);
+        const Entry *entry = &entries->items[id];
+        size_t size = strlen(entry->text);
+        good = token_table_find(&texts, entry->text, size) < 0 ? add_token(reader, entry, &bytes)
+                                                               : refuse_name(reader, entry->node, entry->text,
+                                                                             "to have one id");
+        token_table_add(&texts, entry->text, size);
     }
     text_close(&bytes);
     token_table_close(&texts);
@@ -306,7 +318,9 @@ static bool add_merge(const Reader *reader, const cJSON *node, Text *joined) {
 static bool add_merges(const Reader *reader, const cJSON *merges) {
     Text joined = {0};
     bool good = true;
-    for (const cJSON *node = merges->child; node && good; node = node->next) good = add_merge(reader, node, &joined);
+    for (const cJSON *node = merges->child; node && good; node = node->next)
+        good = reader->tokenizer->merge_count < VOCAB_LIMIT ? add_merge(reader, node, &joined)
+                                                            : refuse(reader, node, "at most 1048576 merges");
     text_close(&joined);
     return good;
 }
@@ -317,10 +331,12 @@ static bool read_root(const Reader *reader, const cJSON *root) {
     const cJSON *model = json_member(root, "model");
     const cJSON *vocab = json_member(model, "vocab"), *merges = json_member(model, "merges");
     if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges)) return refuse(reader, model, "a model with vocab and merges");
-    Entry *entries = calloc(VOCAB_LIMIT, sizeof *entries);
-    if (!entries) DIE(EXIT_INTERNAL, "out of memory for a vocabulary");
-    bool good = note_all(reader, root, vocab, entries) && add_tokens(reader, vocab, entries);
-    free(entries);
+    Entries entries = {.count = cJSON_GetArraySize(vocab)};
+    entries.count += cJSON_GetArraySize(json_member(root, "added_tokens"));
+    entries.items = calloc((size_t)entries.count + 1, sizeof *entries.items);
+    if (!entries.items) DIE(EXIT_INTERNAL, "out of memory for a vocabulary");
+    bool good = note_all(reader, root, vocab, &entries) && add_tokens(reader, vocab, &entries);
+    free(entries.items);
     return good && add_merges(reader, merges) && tokenizer_complete(reader->tokenizer, reader->errors);
 }
 

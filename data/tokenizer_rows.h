@@ -5,6 +5,7 @@
 #include "data/tokenizer.h"
 
 #define SEPARATOR_TEXT "<|endoftext|>"
+enum { TOKEN_BYTES = 1024, VOCAB_LIMIT = 1 << 20 }; // of a token as it is written; of a vocabulary and of its merges
 
 // Token strings by id, and ids by string. Ids are given out in order of adding.
 typedef struct {
