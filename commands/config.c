@@ -46,16 +46,16 @@ void config_key_name(const ConfigKey *key, Text *out) {
 }
 
 int64_t config_key_find(const char *name) {
-    int64_t found = -1;
-    Text text = {0};
-    for (int64_t i = 0; found < 0 && i < config_key_count(); i++) {
-        ConfigKey key = config_key(i);
-        text_clear(&text);
-        config_key_name(&key, &text);
-        if (strcmp(text_string(&text), name) == 0) found = i;
+    int64_t first = 0; // of the section
+    for (const ConfigSection *s = config_sections; s < config_sections + config_section_count; s++) {
+        size_t size = strlen(s->prefix);
+        const char *last = size == 0 ? name : "";
+        if (size > 0 && strncmp(name, s->prefix, size) == 0 && name[size] == '.') last = name + size + 1;
+        for (int i = 0; i < s->rows->count; i++)
+            if (strcmp(s->rows->rows[i].name, last) == 0) return first + i;
+        first += s->rows->count;
     }
-    text_close(&text);
-    return found;
+    return -1;
 }
 
 bool config_is_section(const char *name) {

@@ -10,7 +10,7 @@
 #include "runtime/file.h"
 #include "runtime/json.h"
 
-enum { SIZE_LIMIT = 4 << 20, EXTENDS_LIMIT = 8 };
+enum { SIZE_LIMIT = 4 << 20, EXTENDS_LIMIT = 8, FILES_LIMIT = 64 };
 
 // A file being read, and the file that extends it.
 typedef struct Chain {
@@ -39,10 +39,13 @@ static void complain(Reader *reader, const cJSON *node, const char *key, const c
     Text message = {0};
     json_position(reader->json, node, &message);
     text_add(&message, ": ");
-    text_escape(&message, key, strlen(key));
+    text_excerpt(&message, key);
     errors_add(reader->errors, EXIT_USAGE, "%s%s%s", text_string(&message), *key ? ": " : "", problem);
     text_close(&message);
 }
+
+// A place costs a walk through the document, so mistakes that nobody will be told are not looked for.
+static bool enough(const Reader *reader) { return reader->errors->count > ERRORS_TOLD; }
 
 // Names that users of other programs look for, and what there is instead.
 static const struct {
@@ -180,6 +183,7 @@ static bool is_directive(const char *key) {
 static void read_object(Reader *reader, const cJSON *object, const char *prefix) {
     const cJSON *node;
     cJSON_ArrayForEach(node, object) {
+        if (enough(reader)) return;
         if (!*prefix && is_directive(node->string)) continue;
         Text key = {0}, problem = {0};
         text_printf(&key, "%s%s%s", prefix, *prefix ? "." : "", node->string);
@@ -208,10 +212,10 @@ static void read_extended(Reader *reader, const char *name, const cJSON *node) {
     char path[PATH_MAX], real[PATH_MAX];
     const char *slash = strrchr(name, '/');
     int folder = *node->valuestring == '/' || !slash ? 0 : (int)(slash + 1 - name);
-    snprintf(path, sizeof path, "%.*s%s", folder, name, node->valuestring);
-    if (!realpath(path, real)) {
+    int size = snprintf(path, sizeof path, "%.*s%s", folder, name, node->valuestring);
+    if (size >= (int)sizeof path || !realpath(path, real)) {
         Text problem = {0};
-        text_add(&problem, path);
+        text_excerpt(&problem, path);
         text_add(&problem, ": there is no such file");
         complain(reader, node, "extends", text_string(&problem));
         text_close(&problem);
@@ -226,6 +230,10 @@ static void read_extended(Reader *reader, const char *name, const cJSON *node) {
         complain(reader, node, "extends", "more than 8 files extend each other in a row");
         return;
     }
+    if (reader->config->sources->files >= FILES_LIMIT) {
+        complain(reader, node, "extends", "more than 64 files in all");
+        return;
+    }
     read_file(reader->config, path, reader->chain, reader->errors);
 }
 
@@ -238,6 +246,7 @@ static void read_extends(Reader *reader, const char *name, const cJSON *root) {
         read_extended(reader, name, node);
     } else if (cJSON_IsArray(node)) {
         cJSON_ArrayForEach(item, node) {
+            if (enough(reader)) return;
             if (cJSON_IsString(item))
                 read_extended(reader, name, item);
             else
@@ -295,7 +304,7 @@ static void read_override(Config *config, int index, const char *text, Errors *e
         if (strcmp(equals + 1, "auto") != 0) displace_others(config, number, 0);
     } else {
         Text shown = {0};
-        text_escape(&shown, text_string(&name), name.size);
+        text_excerpt(&shown, text_string(&name));
         errors_add(errors, EXIT_USAGE, "override %d: %s: %s", index + 1, text_string(&shown), text_string(&problem));
         text_close(&shown);
     }
