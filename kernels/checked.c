@@ -147,7 +147,7 @@ static void check_dtypes(const Call *call, const int64_t size[]) {
 }
 
 static void begin_call(Call *call) {
-    int64_t size[128] = {['1'] = 1, ['2'] = 2, ['S'] = STATUS_COUNT};
+    int64_t size[128] = {['1'] = 1, ['2'] = 2, ['S'] = STATUS_COUNT, ['W'] = WINDOW_SIZE};
     for (int i = 0; i < call->count; i++) {
         const Role *role = &call->roles[i];
         if (role->optional && !tensor_present(role->tensor)) continue;
@@ -461,9 +461,9 @@ static void checked_sum_squares(Tensor out, Tensor values, Segments segments) {
     CALL(sum_squares, (out, values, segments), OUT(out, "1", F64), IN(values, "E", WIDE));
 }
 
-static void checked_step_decide(Tensor status, const StepScalars *scalars) {
+static void checked_step_decide(Tensor status, Tensor window, const StepScalars *scalars) {
     REQUIRE(scalars, "step_decide: scalars are missing");
-    CALL(step_decide, (status, scalars), OUT(status, "S", F64));
+    CALL(step_decide, (status, window, scalars), OUT(status, "S", F64), UPDATED(window, "W", F64));
 }
 
 // ---- the optimizer ----
@@ -481,7 +481,6 @@ static Update readable(const Update *update) {
     copy.segments.items = items;
     return copy;
 }
-
 
 static void checked_update(const Update *u) {
     Update host = readable(u);

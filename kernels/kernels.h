@@ -230,7 +230,9 @@ typedef struct {
                                                                                                                        \
     /* the step: squares of the flat gradient, then norm, clip factor and skip flag, then the update */                \
     K(void, sum_squares, (Tensor out, Tensor values, Segments segments)) /* out (1) f64; values (E) wide */            \
-    K(void, step_decide, (Tensor status, const StepScalars *scalars))                                                  \
+    /* held, not finite, a spike where it is asked for and half the window is filled, else accepted into the window   \
+       (WINDOW_SIZE) f64: see step_scalars.h */                                                                        \
+    K(void, step_decide, (Tensor status, Tensor window, const StepScalars *scalars))                                   \
     /* every segment by its direction, in one pass; a skipped step only writes weights = z + b_next gap */             \
     K(void, update, (const Update *update))                                                                            \
     /* norms (segments) f64 = |u| of DIRECTION_MARS, 0 of the others */                                                \

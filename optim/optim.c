@@ -167,6 +167,7 @@ static void place(Optim *optim, int64_t state, DType compute) {
     if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
     optim->table = arena_take(&optim->arena, "segments", (size_t)optim->piece_count * 2 * sizeof(Segment));
     optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
+    optim->window = arena_tensor(&optim->arena, "window", tensor_1d(NULL, DTYPE_F64, WINDOW_SIZE));
     place_rooms(optim, compute);
 }
 
@@ -256,6 +257,7 @@ static double readout_weight(const Optim *optim, int64_t t) {
 
 void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
     scalars->t = t;
+    scalars->seen = t - 1;
     scalars->clip = optim->clip;
     scalars->readout = readout_weight(optim, t);
     for (int i = 0; i < RECIPE_ROUTES; i++) route_scalars(&optim->routes[i], t, &scalars->recipe[i]);
@@ -315,7 +317,7 @@ void optim_step(Optim *optim) {
     const Kernels *k = optim->kernels;
     Update all = update_of(optim, 0, optim->piece_count);
     k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, all.segments);
-    k->step_decide(optim->status, optim->scalars);
+    k->step_decide(optim->status, optim->window, optim->scalars);
     optim->orthogonalised = 0;
     for (int i = 0; i < optim->group_count; i++) {
         const Group *group = &optim->groups[i];
@@ -349,6 +351,7 @@ void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
 }
 
 void optim_begin(Optim *optim) {
+    optim->kernels->fill_zero(optim->window);
     if (tensor_present(optim->average)) optim->kernels->copy(optim->average, optim->z);
     optim_load_weights(optim, ITERATE_Y, 0);
 }

@@ -65,6 +65,7 @@ typedef struct {
     Tensor average;  // e, of the readout; or none
     Segment *table;  // on the device: every piece in memory order, then again group by group
     Tensor norms;    // (pieces) f64
+    Tensor window;   // (WINDOW_SIZE) f64: of accepted steps, what spikes are judged by
     Arena arena;
     void *memory;
     int64_t orthogonalised; // in the last step
@@ -85,7 +86,9 @@ bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors);
 void optim_close(Optim *optim);
 void optim_print(const Optim *optim, Text *out); // a few lines for people
 
-void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars); // t, clip, readout, recipes; not the loss weight
+// t, clip, readout and recipes; and `seen`, as if the host had looked at all steps before. Not the loss weight, and no
+// spikes. In any order of t: bit for bit the same.
+void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars);
 void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients stay
 
 // What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a
@@ -94,7 +97,7 @@ void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients s
 typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
 bool optim_has(const Optim *optim, Iterate iterate);
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);
-void optim_begin(Optim *optim); // z was filled: weights and readout follow
+void optim_begin(Optim *optim); // z was filled: weights and readout follow, and nothing was accepted yet
 
 // z, gap, slots and readout by parameter name, parts apart, without padding: "z.h.0.qkv_w.q".
 void optim_state(const Optim *optim, NamedTensors *out);

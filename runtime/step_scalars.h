@@ -27,9 +27,11 @@ typedef struct {
 
 typedef struct {
     int64_t t;             // attempted step, from 1
+    int64_t seen;          // the last one whose result the host had looked at when it queued this one
     double inverse_weight; // 1 / total weight of the step's tokens, over all ranks
     double clip;           // largest global gradient norm; 0: no clipping
     double readout;        // e += readout (x - e)
+    double spike_sigma;    // deviations above the mean of the window that make a spike; 0: none is looked for
     RecipeScalars recipe[RECIPE_ROUTES];
 } StepScalars;
 
@@ -44,6 +46,28 @@ enum {
     STATUS_GRAD_SQUARES, // sum of squares of the gradient
     STATUS_GRAD_NORM,
     STATUS_CLIP_FACTOR, // gradient multiplier, <= 1
-    STATUS_SKIP,        // 1: loss or norm is not finite, or the norm beyond GRAD_NORM_LIMIT; nothing may be updated
+    STATUS_SKIP,        // a Skip: but for SKIP_NONE nothing may be updated
     STATUS_COUNT
 };
+
+// Why a step moves nothing.
+typedef enum {
+    SKIP_NONE,
+    SKIP_NOT_FINITE, // loss or norm is not finite, or the clipped norm beyond GRAD_NORM_LIMIT
+    SKIP_SPIKE,      // loss or norm lies far above those of the window
+    SKIP_HELD,       // a step before it was bad and the host had not seen that yet: it is to be done again
+} Skip;
+
+// What a spike is judged by, on the device, as f64: rings of the last accepted losses and norms. Those of skipped steps
+// never come in, so that neither a NaN nor a spike blinds it.
+enum { SPIKE_WINDOW = 128 };
+enum {
+    WINDOW_COUNT,  // accepted so far; the next one goes to place count % SPIKE_WINDOW
+    WINDOW_BAD,    // the attempted step that was skipped last and not held; 0: none
+    WINDOW_LOSSES, // loss sum / weight sum
+    WINDOW_NORMS = WINDOW_LOSSES + SPIKE_WINDOW,
+    WINDOW_SIZE = WINDOW_NORMS + SPIKE_WINDOW
+};
+
+// A deviation is taken for no less than this part of the mean: numbers that hardly move have spikes at every move.
+#define SPIKE_FLOOR 1e-3

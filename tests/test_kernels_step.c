@@ -141,19 +141,34 @@ static const struct {
     {1e40, 1, 1, 1e20, 1e-20, 0},
 };
 
+// A window of `count` accepted steps, the last bad one of which was `bad`: losses of 0.1 and norms of 2, or a little
+// more, by turns. What was never filled is NaN.
+static Twin window_twin(int64_t count, int64_t bad) {
+    Twin window = twin("window", POISON, STATUS, WINDOW_SIZE, 0, 0);
+    twin_set(window, WINDOW_COUNT, (double)count);
+    twin_set(window, WINDOW_BAD, (double)bad);
+    for (int64_t i = 0; i < count && i < SPIKE_WINDOW; i++) {
+        twin_set(window, WINDOW_LOSSES + i, 0.1 + 0.01 * (double)(i % 2));
+        twin_set(window, WINDOW_NORMS + i, 2 + 0.2 * (double)(i % 2));
+    }
+    return window;
+}
+
 static void step_decide(const Sizes *s) {
-    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0);
+    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0), window = window_twin(0, 0);
     twin_set(status, STATUS_GRAD_SQUARES, decisions[s->variant].squares);
     twin_set(status, STATUS_LOSS_SUM, decisions[s->variant].loss);
-    Twin scalars = scalars_twin(&(StepScalars){.clip = decisions[s->variant].clip});
+    Twin scalars = scalars_twin(&(StepScalars){.t = 1, .clip = decisions[s->variant].clip, .spike_sigma = 1});
     BOTH(k, i) {
-        k->step_decide(status.on[i], scalars.on[i].data);
+        k->step_decide(status.on[i], window.on[i], scalars.on[i].data);
         const double expected[] = {decisions[s->variant].norm, decisions[s->variant].factor,
                                    decisions[s->variant].skip};
         for (int j = 0; j < 3; j++) {
             double got = twin_get(status, i, STATUS_GRAD_NORM + j);
             if (!isnan(expected[j]) || !isnan(got)) CHECK_CLOSE(got, expected[j], isinf(expected[j]) ? 0 : 1e-15);
         }
+        CHECK_CLOSE(twin_get(window, i, WINDOW_BAD), decisions[s->variant].skip, 0); // t is 1
+        CHECK_CLOSE(twin_get(window, i, WINDOW_COUNT), 1 - decisions[s->variant].skip, 0);
     }
 }
 
@@ -162,10 +177,105 @@ TEST(step_decides) {
         compare_backends(step_decide, &(Sizes){.variant = i}, 0);
 }
 
+// Step 1000 with a window: mean and deviation are 0.105 and 0.005 of losses, 2.1 and 0.1 of norms.
+static const struct {
+    double loss, norm, sigma;  // given; loss is the mean
+    int64_t count, bad, seen;
+    Skip skip;                 // expected
+} judgements[] = {
+    {0.1, 2, 6, 1000, 0, 999, SKIP_NONE},
+    {0.134, 2.69, 6, 1000, 0, 999, SKIP_NONE},
+    {0.136, 2, 6, 1000, 0, 999, SKIP_SPIKE},
+    {0.1, 2.71, 6, 1000, 0, 999, SKIP_SPIKE},
+    {0.1, 2.71, 6, 64, 0, 999, SKIP_SPIKE},
+    {0.1, 2.71, 6, 63, 0, 999, SKIP_NONE}, // not half a window
+    {0.1, 2.71, 6.2, 1000, 0, 999, SKIP_NONE},
+    {100, 1e6, 0, 1000, 0, 999, SKIP_NONE}, // not looked for
+    {-100, 0, 6, 1000, 0, 999, SKIP_NONE},  // below is no spike
+    {NAN, 2, 6, 1000, 0, 999, SKIP_NOT_FINITE},
+    {100, INFINITY, 6, 1000, 0, 999, SKIP_NOT_FINITE},
+    {0.1, 2, 6, 1000, 999, 998, SKIP_HELD},
+    {NAN, 2, 6, 1000, 999, 998, SKIP_HELD},
+    {100, 2, 6, 1000, 999, 998, SKIP_HELD},
+    {0.1, 2, 6, 1000, 999, 999, SKIP_NONE},
+    {NAN, 2, 6, 1000, 998, 998, SKIP_NOT_FINITE},
+};
+
+static void step_judge(const Sizes *s) {
+    int i = s->variant;
+    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0);
+    Twin window = window_twin(judgements[i].count, judgements[i].bad);
+    twin_set(status, STATUS_GRAD_SQUARES, judgements[i].norm * judgements[i].norm);
+    twin_set(status, STATUS_LOSS_SUM, judgements[i].loss * 10); // TEN is the weight
+    Twin scalars = scalars_twin(&(StepScalars){.t = 1000, .seen = judgements[i].seen,
+                                               .spike_sigma = judgements[i].sigma});
+    BOTH(k, side) {
+        bool accepted = judgements[i].skip == SKIP_NONE, held = judgements[i].skip == SKIP_HELD;
+        int64_t place = WINDOW_NORMS + judgements[i].count % SPIKE_WINDOW;
+        double before = twin_get(window, side, place);
+        k->step_decide(status.on[side], window.on[side], scalars.on[side].data);
+        CHECK_CLOSE(twin_get(status, side, STATUS_SKIP), judgements[i].skip, 0);
+        CHECK_CLOSE(twin_get(window, side, WINDOW_COUNT), (double)(judgements[i].count + accepted), 0);
+        CHECK_CLOSE(twin_get(window, side, WINDOW_BAD), accepted || held ? (double)judgements[i].bad : 1000, 0);
+        double after = twin_get(window, side, place);
+        if (accepted) CHECK_CLOSE(after, judgements[i].norm, 1e-12);
+        else assert_true(after == before || (isnan(after) && isnan(before)));
+    }
+}
+
+TEST(steps_are_judged_by_the_window) {
+    for (int i = 0; i < (int)(sizeof judgements / sizeof judgements[0]); i++)
+        compare_backends(step_judge, &(Sizes){.variant = i}, 0);
+}
+
+// Losses that never change, where every move would be one of any number of deviations.
+static void step_of_constants(const Sizes *s) {
+    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0), window = window_twin(1000, 0);
+    for (int64_t i = 0; i < SPIKE_WINDOW; i++) twin_set(window, WINDOW_LOSSES + i, 0.1);
+    twin_set(status, STATUS_GRAD_SQUARES, 4);
+    twin_set(status, STATUS_LOSS_SUM, s->variant ? 1.007 : 1.005);
+    Twin scalars = scalars_twin(&(StepScalars){.t = 1000, .seen = 999, .spike_sigma = 6});
+    BOTH(k, i) {
+        k->step_decide(status.on[i], window.on[i], scalars.on[i].data);
+        CHECK_CLOSE(twin_get(status, i, STATUS_SKIP), s->variant ? SKIP_SPIKE : SKIP_NONE, 0);
+    }
+}
+
+TEST(a_deviation_is_no_less_than_a_part_of_the_mean) {
+    for (int variant = 0; variant < 2; variant++)
+        compare_backends(step_of_constants, &(Sizes){.variant = variant}, 0);
+}
+
+// 400 steps, three times round the ring: bad ones at once and late, a spike before it is looked for, and two behind.
+static void step_decide_often(const Sizes *s) {
+    Twin status = twin("status", TEN, STATUS, STATUS_COUNT, 0, 0), window = window_twin(0, 0);
+    Twin scalars = scalars_twin(&(StepScalars){0});
+    int64_t skipped = 0;
+    for (int64_t t = 1; t <= 400; t++) {
+        bool bad = t == 1 || t == 3 || t == 200, spike = t == 150 || t == 390, early = t == 40;
+        StepScalars now = {.t = t, .seen = t - 1, .spike_sigma = 6};
+        twin_set(status, STATUS_GRAD_SQUARES, t == 3 ? NAN : spike || early ? 1e6 : 4 + (double)(t * 7 % 5));
+        twin_set(status, STATUS_LOSS_SUM, t != 3 && bad ? INFINITY : 30 - (double)t / 100 + (double)(t * 3 % 4));
+        skipped += bad || spike;
+        BOTH(k, i) {
+            k->upload(scalars.on[i], &now);
+            k->step_decide(status.on[i], window.on[i], scalars.on[i].data);
+            CHECK_CLOSE(twin_get(status, i, STATUS_SKIP), bad ? SKIP_NOT_FINITE : spike ? SKIP_SPIKE : SKIP_NONE, 0);
+            CHECK_CLOSE(twin_get(window, i, WINDOW_COUNT), (double)(t - skipped), 0);
+        }
+    }
+    BOTH(k, i)
+        for (int64_t place = 0; place < WINDOW_SIZE; place++) assert_true(isfinite(twin_get(window, i, place)));
+    (void)s;
+}
+
+TEST(the_window_goes_round_and_keeps_nothing_bad) { compare_backends(step_decide_often, &(Sizes){0}, 0); }
+
 // Every operation on status, given one in fp32.
 static void status_in_fp32(const void *operation) {
     float room[STATUS_COUNT] = {0}, numbers[1] = {0};
     int32_t target[1] = {0};
+    double window[WINDOW_SIZE] = {0};
     Tensor status = tensor_1d(room, DTYPE_F32, STATUS_COUNT), one = tensor_1d(numbers, DTYPE_F32, 1);
     Tensor matrix = tensor_3d(numbers, DTYPE_F32, 1, 1, 1);
     StepScalars scalars = {0};
@@ -175,7 +285,7 @@ static void status_in_fp32(const void *operation) {
     switch (*(const int *)operation) {
     case 0: cpu_kernels.loss_add(status, one, tensor_1d(target, DTYPE_I32, 1), one); break;
     case 1: cpu_kernels.sum_squares(tensor_slice(status, 0, 0, 1), one, none); break;
-    case 2: cpu_kernels.step_decide(status, &scalars); break;
+    case 2: cpu_kernels.step_decide(status, tensor_1d(window, DTYPE_F64, WINDOW_SIZE), &scalars); break;
     case 3: cpu_kernels.update(&update); break;
     case 4: cpu_kernels.readout_add(one, &update); break;
     case 5: cpu_kernels.momentum_mix(matrix, &update); break;

@@ -48,13 +48,40 @@ void cpu_sum_squares(Tensor out, Tensor values, Segments segments) {
     *cpu_doubles(out) = sum;
 }
 
-void cpu_step_decide(Tensor status_tensor, const StepScalars *scalars) {
-    double *status = cpu_doubles(status_tensor), norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip;
-    double factor = clip > 0 && norm > clip ? clip / norm : 1;
-    bool usable = isfinite(norm) && norm * factor <= GRAD_NORM_LIMIT && isfinite(status[STATUS_LOSS_SUM]);
+// Whether `value` lies far above those of a ring. In two passes: a variance is never negative.
+static bool is_spike(double value, const double *ring, double accepted, double sigma) {
+    int64_t count = accepted < SPIKE_WINDOW ? (int64_t)accepted : SPIKE_WINDOW;
+    double sum = 0, squares = 0;
+    for (int64_t i = 0; i < count; i++) sum += ring[i];
+    double mean = sum / (double)count;
+    for (int64_t i = 0; i < count; i++) squares += (ring[i] - mean) * (ring[i] - mean);
+    return value > mean + sigma * fmax(sqrt(squares / (double)count), SPIKE_FLOOR * fabs(mean));
+}
+
+static Skip judge(const double *status, const double *window, double loss, const StepScalars *scalars) {
+    double norm = status[STATUS_GRAD_NORM], count = window[WINDOW_COUNT], sigma = scalars->spike_sigma;
+    if (window[WINDOW_BAD] > (double)scalars->seen) return SKIP_HELD;
+    bool usable = isfinite(norm) && norm * status[STATUS_CLIP_FACTOR] <= GRAD_NORM_LIMIT && isfinite(loss);
+    if (!usable) return SKIP_NOT_FINITE;
+    bool spike = sigma > 0 && count >= SPIKE_WINDOW / 2 && (is_spike(loss, window + WINDOW_LOSSES, count, sigma) ||
+                                                            is_spike(norm, window + WINDOW_NORMS, count, sigma));
+    return spike ? SKIP_SPIKE : SKIP_NONE;
+}
+
+void cpu_step_decide(Tensor status_tensor, Tensor window_tensor, const StepScalars *scalars) {
+    double *status = cpu_doubles(status_tensor), *window = cpu_doubles(window_tensor);
+    double norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip, weight = status[STATUS_WEIGHT_SUM];
+    double loss = weight > 0 ? status[STATUS_LOSS_SUM] / weight : status[STATUS_LOSS_SUM];
     status[STATUS_GRAD_NORM] = norm;
-    status[STATUS_CLIP_FACTOR] = factor;
-    status[STATUS_SKIP] = usable ? 0 : 1;
+    status[STATUS_CLIP_FACTOR] = clip > 0 && norm > clip ? clip / norm : 1;
+    Skip skip = judge(status, window, loss, scalars);
+    status[STATUS_SKIP] = skip;
+    if (skip == SKIP_NOT_FINITE || skip == SKIP_SPIKE) window[WINDOW_BAD] = (double)scalars->t;
+    if (skip != SKIP_NONE) return;
+    int64_t place = (int64_t)window[WINDOW_COUNT] % SPIKE_WINDOW;
+    window[WINDOW_LOSSES + place] = loss;
+    window[WINDOW_NORMS + place] = norm;
+    window[WINDOW_COUNT]++;
 }
 
 static double corrected_squares(const DirectionPiece *piece, DirectionScalars s) {

@@ -55,17 +55,46 @@ void cuda_sum_squares(Tensor out, Tensor values, Segments segments) {
 
 __device__ __forceinline__ bool is_finite(double x) { return x - x == 0; }
 
-__global__ void decide(double *status, const StepScalars *scalars) {
-    double norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip;
-    double factor = clip > 0 && norm > clip ? clip / norm : 1;
-    bool usable = is_finite(norm) && norm * factor <= GRAD_NORM_LIMIT && is_finite(status[STATUS_LOSS_SUM]);
-    status[STATUS_GRAD_NORM] = norm;
-    status[STATUS_CLIP_FACTOR] = factor;
-    status[STATUS_SKIP] = usable ? 0 : 1;
+// Whether `value` lies far above those of a ring. In two passes: a variance is never negative.
+__device__ bool is_spike(double value, const double *ring, double accepted, double sigma) {
+    int count = accepted < SPIKE_WINDOW ? int(accepted) : SPIKE_WINDOW;
+    double sum = 0, squares = 0;
+#pragma unroll 16
+    for (int i = 0; i < count; i++) sum += ring[i];
+    double mean = sum / count;
+#pragma unroll 16
+    for (int i = 0; i < count; i++) squares = fma(ring[i] - mean, ring[i] - mean, squares);
+    return value > mean + sigma * fmax(sqrt(squares / count), SPIKE_FLOOR * fabs(mean));
 }
 
-void cuda_step_decide(Tensor status, const StepScalars *scalars) {
-    QUEUE(decide, 1, 1, 0, elements<double>(status), scalars);
+__device__ __forceinline__ Skip judge(const double *status, const double *window, double loss,
+                                      const StepScalars *scalars) {
+    double norm = status[STATUS_GRAD_NORM], count = window[WINDOW_COUNT], sigma = scalars->spike_sigma;
+    if (window[WINDOW_BAD] > double(scalars->seen)) return SKIP_HELD;
+    bool usable = is_finite(norm) && norm * status[STATUS_CLIP_FACTOR] <= GRAD_NORM_LIMIT && is_finite(loss);
+    if (!usable) return SKIP_NOT_FINITE;
+    bool spike = sigma > 0 && count >= SPIKE_WINDOW / 2 && (is_spike(loss, window + WINDOW_LOSSES, count, sigma) ||
+                                                            is_spike(norm, window + WINDOW_NORMS, count, sigma));
+    return spike ? SKIP_SPIKE : SKIP_NONE;
+}
+
+__global__ void decide(double *status, double *window, const StepScalars *scalars) {
+    double norm = sqrt(status[STATUS_GRAD_SQUARES]), clip = scalars->clip, weight = status[STATUS_WEIGHT_SUM];
+    double loss = weight > 0 ? status[STATUS_LOSS_SUM] / weight : status[STATUS_LOSS_SUM];
+    status[STATUS_GRAD_NORM] = norm;
+    status[STATUS_CLIP_FACTOR] = clip > 0 && norm > clip ? clip / norm : 1;
+    Skip skip = judge(status, window, loss, scalars);
+    status[STATUS_SKIP] = skip;
+    if (skip == SKIP_NOT_FINITE || skip == SKIP_SPIKE) window[WINDOW_BAD] = double(scalars->t);
+    if (skip != SKIP_NONE) return;
+    int place = static_cast<int64_t>(window[WINDOW_COUNT]) % SPIKE_WINDOW;
+    window[WINDOW_LOSSES + place] = loss;
+    window[WINDOW_NORMS + place] = norm;
+    window[WINDOW_COUNT]++;
+}
+
+void cuda_step_decide(Tensor status, Tensor window, const StepScalars *scalars) {
+    QUEUE(decide, 1, 1, 0, elements<double>(status), elements<double>(window), scalars);
 }
 
 // ---- corrected norms ----

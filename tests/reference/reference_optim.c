@@ -11,13 +11,39 @@ void reference_sum_squares(Tensor out, Tensor values, Segments segments) {
     set(out, AT(0), sum);
 }
 
-void reference_step_decide(Tensor status, const StepScalars *scalars) {
-    double norm = sqrt(get(status, AT(STATUS_GRAD_SQUARES)));
+static double far_above(Tensor window, int64_t ring, double sigma) {
+    int64_t accepted = (int64_t)get(window, AT(WINDOW_COUNT)), count = accepted < 128 ? accepted : 128;
+    double mean = 0, variance = 0;
+    for (int64_t i = 0; i < count; i++) mean += get(window, AT(ring + i)) / (double)count;
+    for (int64_t i = 0; i < count; i++) variance += pow(get(window, AT(ring + i)) - mean, 2) / (double)count;
+    double deviation = sqrt(variance), least = fabs(mean) / 1000;
+    return mean + sigma * (deviation > least ? deviation : least);
+}
+
+static bool is_spike(Tensor window, double loss, double norm, double sigma) {
+    if (sigma == 0 || get(window, AT(WINDOW_COUNT)) < 64) return false;
+    return loss > far_above(window, WINDOW_LOSSES, sigma) || norm > far_above(window, WINDOW_NORMS, sigma);
+}
+
+void reference_step_decide(Tensor status, Tensor window, const StepScalars *scalars) {
+    double norm = sqrt(get(status, AT(STATUS_GRAD_SQUARES))), count = get(window, AT(WINDOW_COUNT));
     double factor = scalars->clip > 0 && norm > scalars->clip ? scalars->clip / norm : 1;
-    bool finite = isfinite(norm) && isfinite(get(status, AT(STATUS_LOSS_SUM)));
+    double loss = get(status, AT(STATUS_LOSS_SUM)), weight = get(status, AT(STATUS_WEIGHT_SUM));
+    if (weight > 0) loss /= weight;
+    bool usable = isfinite(norm) && isfinite(loss) && norm * factor <= GRAD_NORM_LIMIT;
+    bool spike = usable && is_spike(window, loss, norm, scalars->spike_sigma);
+    bool held = get(window, AT(WINDOW_BAD)) > (double)scalars->seen;
     set(status, AT(STATUS_GRAD_NORM), norm);
     set(status, AT(STATUS_CLIP_FACTOR), factor);
-    set(status, AT(STATUS_SKIP), !finite || norm * factor > GRAD_NORM_LIMIT);
+    set(status, AT(STATUS_SKIP), held ? SKIP_HELD : !usable ? SKIP_NOT_FINITE : spike ? SKIP_SPIKE : SKIP_NONE);
+    if (held) return;
+    if (!usable || spike) {
+        set(window, AT(WINDOW_BAD), (double)scalars->t);
+        return;
+    }
+    set(window, AT(WINDOW_LOSSES + (int64_t)count % 128), loss);
+    set(window, AT(WINDOW_NORMS + (int64_t)count % 128), norm);
+    set(window, AT(WINDOW_COUNT), count + 1);
 }
 
 static bool skipped(const Update *u) { return get(u->status, AT(STATUS_SKIP)) != 0; }
