@@ -46,13 +46,27 @@ wait_for_lines() { # FILE LINES
 }
 
 # Everything that must be equal: the tensors of the newest checkpoint, and the metrics without their times.
-checkpoint_of() { ls -d "$1"/checkpoints/step_* | grep -v '\.' | tail -n 1; }
+checkpoint_of() {
+    local path newest=
+    for path in "$1"/checkpoints/step_*; do [[ ${path##*/} == *.* || ! -e $path ]] || newest=$path; done
+    echo "$newest"
+}
 tensors_of() { (cd "$(checkpoint_of "$1")" && sha256sum ./*.safetensors); }
 metrics_of() { sed -E 's/"(tokens_per_second|seconds)":[^,}]*,?//g' "$1/metrics.jsonl"; }
 same_run() { # a b
-    local a b
-    a=$(basename "$(checkpoint_of "$1")") b=$(basename "$(checkpoint_of "$2")")
-    [ "$a" = "$b" ] || fail "$1 ends with $a, $2 with $b"
-    diff <(tensors_of "$1") <(tensors_of "$2") || fail "$1 and $2 differ in their tensors"
+    local a b file
+    a=$(checkpoint_of "$1") b=$(checkpoint_of "$2")
+    [ "${a##*/}" = "${b##*/}" ] || fail "$1 ends with $a, $2 with $b"
+    for file in "$a"/*.safetensors; do cmp "$file" "$b/${file##*/}" || fail "$1 and $2 differ in their tensors"; done
     diff <(metrics_of "$1") <(metrics_of "$2") || fail "$1 and $2 differ in their metrics"
+}
+
+# in_pairs FUNCTION ARGUMENT...: for every argument, two at a time; ends the test where one fails.
+in_pairs() {
+    local function=$1 first pids=() pid; shift
+    for first in 1 2; do
+        for ((i = first; i <= $#; i += 2)); do "$function" "${!i}"; done &
+        pids+=($!)
+    done
+    for pid in "${pids[@]}"; do wait "$pid" || exit 1; done
 }
