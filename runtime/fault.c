@@ -11,14 +11,14 @@
 
 #include "runtime/error.h"
 
-typedef enum { FAULT_NONE, FAULT_ERROR, FAULT_SHORT, FAULT_TORN, FAULT_KILL } FaultKind;
+typedef enum { FAULT_NONE, FAULT_ERROR, FAULT_SHORT, FAULT_TORN, FAULT_KILL, FAULT_TELL } FaultKind;
 
 static struct {
     FaultKind kind;
     int64_t operation; // that it strikes
     bool lasting;      // and those after it
-    bool told;         // on standard error
     int error;
+    bool told; // on standard error
 } rule;
 static _Atomic int64_t counted;
 static pthread_once_t environment_read = PTHREAD_ONCE_INIT;
@@ -36,7 +36,7 @@ static void parse(const char *text) {
     static const struct {
         const char *name;
         FaultKind kind;
-    } kinds[] = {{":short", FAULT_SHORT}, {":torn", FAULT_TORN}, {":kill", FAULT_KILL}};
+    } kinds[] = {{":short", FAULT_SHORT}, {":torn", FAULT_TORN}, {":kill", FAULT_KILL}, {":tell", FAULT_TELL}};
     memset(&rule, 0, sizeof rule);
     if (!text || !*text) return;
     char *kind;
@@ -45,11 +45,11 @@ static void parse(const char *text) {
     if (rule.lasting) kind++;
     rule.error = *kind == ':' ? error_number(kind + 1) : 0;
     if (rule.error) rule.kind = FAULT_ERROR;
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && !rule.lasting; i++)
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (strcmp(kind, kinds[i].name) == 0) rule.kind = kinds[i].kind;
     if (rule.kind == FAULT_NONE || rule.operation < 1)
-        DIE(EXIT_USAGE, "THALWEG_FAULT=%s: expected n:ERRNO, n+:ERRNO, n:short, n:torn or n:kill with n >= 1, such as "
-            "3:ENOSPC", text);
+        DIE(EXIT_USAGE, "THALWEG_FAULT=%s: expected n:KIND or n+:KIND with n >= 1, KIND an ERRNO, short, torn, kill or "
+            "tell, such as 3:ENOSPC", text);
 }
 
 static void read_environment(void) {
@@ -58,8 +58,7 @@ static void read_environment(void) {
 }
 
 static void tell(int64_t operation, bool writes) {
-    if (rule.told && operation == rule.operation)
-        fprintf(stderr, "THALWEG_FAULT: strikes operation %ld%s\n", operation, writes ? ", a write" : "");
+    if (rule.told) fprintf(stderr, "THALWEG_FAULT: operation %ld%s\n", operation, writes ? ", a write" : "");
 }
 
 // What strikes the operation that begins now.

@@ -1,13 +1,13 @@
 // Faults on purpose: the n-th operation that changes files fails, so that tests see what every failure leaves behind.
 // THALWEG_FAULT in the environment gives the rule:
 //   n:ERRNO   operation n fails with that error, such as 3:ENOSPC
-//   n+:ERRNO  and so does every one after it
 //   n:short   operation n, if it is a write, writes half the bytes
 //   n:torn    the same, and the process ends with SIGKILL behind it: half of what was to be written is in the file
 //   n:kill    SIGKILL instead of operation n
-// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link,
-// mkdir, truncation, removal. The first strike is told on standard error, so that a test knows when n is beyond the
-// last one.
+//   n:tell    nothing happens
+//   n+:...    operation n and all after it
+// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link, mkdir,
+// truncation, removal. Every strike is told on standard error; 1+:tell lists the operations of a run.
 #pragma once
 
 #include <stdbool.h>
