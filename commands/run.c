@@ -213,7 +213,7 @@ bool run_plan(Run *run, int parts, Errors *errors) {
     if (!good || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
-    if (parts & RUN_TRAINING) run_plan_copies(run);
+    if (parts & RUN_TRAINING && parts & RUN_DATA) run_plan_copies(run);
     return run_check_memory(run, errors);
 }
 

@@ -6,8 +6,8 @@
 //   n:kill    SIGKILL instead of operation n
 //   n:tell    nothing happens
 //   n+:...    operation n and all after it
-// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link, mkdir,
-// truncation, removal. Every strike is told on standard error; 1+:tell lists the operations of a run.
+// Operations are counted from 1: every open for writing, write, reservation of space, fsync, close, rename, link,
+// mkdir, truncation, removal. Every strike is told on standard error; 1+:tell lists the operations of a run.
 #pragma once
 
 #include <stdbool.h>
