@@ -1,4 +1,5 @@
-// check: a dry run. Everything that `train` would refuse is refused here; the rest is planned and estimated.
+// check: a dry run of a configuration. Everything that `train` would refuse is refused here; the rest is planned and
+// estimated. A run or checkpoint is verified: commands/check_run.c.
 #include <stdio.h>
 
 #include "commands/arguments.h"
@@ -10,8 +11,13 @@ static const double EXPECTED_SHARE = 0.8;
 
 int command_check(int argc, char **argv) {
     const Argument none[] = {{0}};
-    argc = arguments_take(argc, argv, none, 1, "check CONFIG.json [key=value ...]");
+    argc = arguments_take(argc, argv, none, 1, "check CONFIG.json|RUN_OR_CHECKPOINT [key=value ...]");
     if (argc == 0) return EXIT_USAGE;
+    if (path_is_directory(argv[1])) {
+        if (argc == 2) return check_run(argv[1]);
+        fprintf(stderr, "train_gpt: %s: key=value changes nothing in a run; leave it out\n", argv[2]);
+        return EXIT_USAGE;
+    }
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text text = {0};

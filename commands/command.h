@@ -15,6 +15,7 @@ int command_eval(int argc, char **argv);
 int command_sample(int argc, char **argv);
 int command_prepare(int argc, char **argv);
 int command_check(int argc, char **argv);
+int check_run(const char *run_or_checkpoint); // what command_check does with a directory
 int command_config(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_analyze(int argc, char **argv);

@@ -20,6 +20,10 @@ expect 2 'broken.json:1:' "$program" train broken.json
 printf '{"model": {"depth": 2, "depth": 3}, "optim": {"lr": -1}, "trian": {}}' >several.json
 expect 2 'several.json:1:' "$program" train several.json
 expect 2 'model.kv_heads' run model.kv_heads=3
+for steps in 0 -5 5,,6 5, 1K 1e3 5.5 later 1000000000000000; do
+    expect 2 "checkpoint.milestones: \"$steps\" is not a list of steps" run checkpoint.milestones=$steps
+done
+expect 2 'checkpoint.milestones: "x"' run checkpoint.milestones='["5","x"]'
 
 echo "== data"
 expect 66 'data.train' "$program" train "$tiny" train.steps=2
@@ -60,6 +64,7 @@ for file in model.safetensors state-00001-of-00001.safetensors run.json config.j
     rm -rf damaged && cp -r good damaged
     truncate -s -1 "damaged/checkpoints/step_00000020/$file"
     expect 74 "$file" "$program" eval damaged
+    grep -q 'are missing' out.log || fail "what is missing is not told"
     grep -q 'the one before it is damaged/checkpoints/step_00000010' out.log || fail "the older checkpoint is not named"
 done
 
@@ -81,6 +86,11 @@ kill -TERM "$started"
 status=0; wait "$started" || status=$?
 [ $status -eq 75 ] || { cat start.log; fail "exit $status after SIGTERM"; }
 
+echo "== check of what is not a run"
+mkdir nothing
+expect 66 'nothing: neither a checkpoint nor a run' "$program" check nothing
+expect 2 'leave it out' "$program" check good train.steps=5
+
 echo "== nowhere to write"
 [ "$(id -u)" -eq 0 ] || { mkdir readonly && chmod a-w readonly && expect 73 'readonly' run run.dir=readonly/run; }
 expect 73 '/dev/null.*not a directory' run run.dir=/dev/null/run
@@ -92,3 +102,20 @@ for operation in 3 6 9 12; do # somewhere inside a checkpoint: the run says so, 
     [ $status -eq 0 ] || [ $status -eq 73 ] || { cat full.log; fail "exit $status with a full disk"; }
     "$program" resume full train.steps=22 >resume.log 2>&1 || { cat resume.log; fail "the run was lost"; }
 done
+
+echo "== a small disk: older checkpoints make room, and where they may not the run says so"
+mkdir disk
+if mount -t tmpfs -o size=10m tmpfs disk 2>/dev/null; then
+    trap 'umount -l "$work/disk"' EXIT
+    train run.dir=disk/run checkpoint.every=2 checkpoint.keep=1 checkpoint.keep_models=0
+    expect 0 'Nothing is damaged.*goes on from step_00000020' "$program" check disk/run
+    rm -r disk/run
+    expect 73 'a checkpoint needs .* are free; free some space, lower checkpoint.keep' run run.dir=disk/run \
+        checkpoint.every=4 checkpoint.keep=0
+    expect 0 'Nothing is damaged' "$program" check disk/run
+    expect 0 'finished: 20 steps' "$program" resume disk/run checkpoint.keep=1 checkpoint.keep_models=0
+    umount disk
+    trap - EXIT
+else
+    echo "   skipped: no disk can be made here"
+fi

@@ -28,7 +28,8 @@ echo "== from an older checkpoint: later ones are kept aside, and nothing of the
 mkdir older
 train run.dir=half_again checkpoint.every=5 checkpoint.keep=0
 cp -r half_again older
-"$program" resume older/half_again/checkpoints/step_00000010 checkpoint.keep=1 >resume.log 2>&1 || fail "resume"
+"$program" resume older/half_again/checkpoints/step_00000010 checkpoint.keep=1 checkpoint.keep_models=0 \
+    >resume.log 2>&1 || fail "resume"
 same_run whole older/half_again
 ls older/half_again/checkpoints | tr '\n' ' ' >names
 grep -qx 'step_00000015.orphan-1 step_00000020 step_00000020.orphan-1 ' names ||
@@ -40,6 +41,40 @@ cp -r half_again/checkpoints/step_00000010 copied
 expect 2 'copied: a checkpoint outside a run' "$program" resume copied
 expect 2 'run.dir=else: a run is continued in its own directory' "$program" resume whole run.dir=else
 [ ! -e else ] || fail "a refused resume made a directory"
+
+echo "== older checkpoints become models, but for milestones"
+train run.dir=models checkpoint.every=5 checkpoint.keep=1 checkpoint.milestones=10
+expect 0 'step_00000005 +model only .* ok' "$program" check models
+[ "$(grep -c ' full ' out.log)" -eq 2 ] || { cat out.log; fail "step 10 and 20 should be whole"; }
+expect 0 'loss' "$program" eval models/checkpoints/step_00000005
+expect 0 '' "$program" sample models/checkpoints/step_00000015 --tokens 4
+expect 66 'step_00000005: a model alone.*step_00000020' "$program" resume models/checkpoints/step_00000005
+expect 66 'step_00000005: a model alone' "$program" resume models/checkpoints/step_00000005 --into models_branch
+expect 66 'step_00000005: a model alone' "$program" eval models/checkpoints/step_00000005 --weights z
+"$program" resume models/checkpoints/step_00000010 >resume.log 2>&1 || fail "resume from a milestone"
+same_run whole models
+
+echo "== a damaged checkpoint is passed over, loudly"
+for file in state-00001-of-00001.safetensors manifest.json run.json; do
+    rm -rf again && cp -r halves again
+    printf 'X' | dd of="again/checkpoints/step_00000020/$file" bs=1 seek=40 conv=notrunc 2>/dev/null
+    expect 74 "$file" "$program" check again
+    rm -rf branched
+    expect 0 'step_00000020: damaged; left as it is' "$program" resume again --into branched
+    same_tensors whole branched
+    expect 0 'step_00000020: damaged; kept as step_00000020.damaged-1' "$program" resume again
+    grep -q 'goes on from it and does the 10 steps up to 20 again' out.log || { cat out.log; fail "what is repeated"; }
+    grep -q "$file" out.log || fail "$file is not named"
+    same_run whole again
+    expect 0 'step_00000020.damaged-1' "$program" check again
+done
+rm -rf again && cp -r halves again && rm again/checkpoints/step_00000020/manifest.json
+expect 0 'the manifest is missing' "$program" train "$tiny" "${data[@]}" run.dir=again checkpoint.keep=0 --resume
+same_run whole again
+truncate -s 1000 again/checkpoints/step_000000[12]0/run.json
+expect 74 '2 damaged checkpoints, and none to go on from' "$program" resume again
+expect 74 '2 damaged checkpoints, and none to go on from' "$program" train "$tiny" "${data[@]}" run.dir=again --resume
+expect 74 'Nothing whole is left' "$program" check again
 
 echo "== the batch does not follow the micro-batch"
 rm -r again && cp -r halves again && rm -r again/checkpoints/step_00000020
