@@ -25,7 +25,9 @@ static const char *advice(int error) {
                 {ENOTDIR, "a part of the path is not a directory"},
                 {ENOENT, "check the path"},
                 {EISDIR, "name a file in it"},
-                {ELOOP, "a link stands there; remove it"}};
+                {ELOOP, "a link stands there; remove it"},
+                {EEXIST, "something else took the name; remove it"},
+                {ENXIO, "no file stands there; remove what does"}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (rows[i].error == error) return rows[i].text;
     return "check the disk";
@@ -186,6 +188,18 @@ static int open_for_writing(const char *path, int flags) {
     return open(path, flags | O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 }
 
+// A new file takes the name. One that stands there loses it and is not written over: it may have another name elsewhere.
+// Links are refused, pipes are not waited for; devices such as /dev/full are opened as they are.
+static int open_new(const char *path) {
+    struct stat info;
+    bool there = lstat(path, &info) == 0;
+    if (there && S_ISREG(info.st_mode)) {
+        if (fault_next() || unlink(path) != 0) return -1;
+        there = false;
+    }
+    return open_for_writing(path, O_NOFOLLOW | O_NONBLOCK | (there ? 0 : O_EXCL));
+}
+
 static bool synced(int descriptor) { return !fault_next() && fsync(descriptor) == 0; }
 
 // EINTR leaves the descriptor closed, so it is never tried twice.
@@ -210,7 +224,7 @@ bool file_create(FileWriter *writer, const char *path, Errors *errors) {
         return cannot_write(path, "opening", errors);
     }
     strcpy(writer->path, path);
-    writer->descriptor = open_for_writing(path, O_TRUNC | O_NOFOLLOW);
+    writer->descriptor = open_new(path);
     if (writer->descriptor < 0) return cannot_write(path, "opening", errors);
     writer->buffer = malloc(FILE_BLOCK);
     writer->hash = XXH3_createState();

@@ -43,7 +43,7 @@ typedef struct {
     Text *blocks; // NULL after file_create; set before the first byte, it gets the hashes of the blocks
 } FileWriter;
 
-bool file_create(FileWriter *writer, const char *path, Errors *errors); // truncates; exit code 73
+bool file_create(FileWriter *writer, const char *path, Errors *errors); // a new file in any case; exit code 73
 void file_reserve(FileWriter *writer, uint64_t size); // of the whole file: a full disk is found before the data
 void file_write(FileWriter *writer, const void *bytes, size_t size);
 bool file_finish(FileWriter *writer, char hash_hex[HASH_HEX], Errors *errors); // flush, fsync, close; hash or NULL

@@ -1,5 +1,6 @@
 // Files: replaced whole or not at all, failures named, faults struck where the rule says.
 #include <errno.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "runtime/fault.h"
@@ -53,6 +54,48 @@ TEST(a_full_device_is_reported_by_name) {
     assert_int_equal(errors.exit_code, EXIT_CANNOT_WRITE);
     assert_non_null(strstr(text_string(&errors.text), "/dev/full"));
     assert_non_null(strstr(text_string(&errors.text), "No space left"));
+    errors_close(&errors);
+}
+
+static bool create(const char *path, Errors *errors) {
+    FileWriter writer;
+    if (!file_create(&writer, path, errors)) return false;
+    file_write(&writer, "new", 3);
+    return file_finish(&writer, NULL, errors);
+}
+
+TEST(what_stands_under_a_name_is_not_written_through) {
+    char kept[4096], name[4096];
+    struct stat info;
+    Errors errors = {0};
+    const char *folder = test_folder("file_names");
+    path_join(kept, folder, "kept");
+    path_join(name, folder, "name");
+    assert_true(file_replace(kept, "old", 3, &errors));
+
+    assert_int_equal(link(kept, name), 0);
+    mode_t before = umask(027);
+    assert_true(create(name, &errors));
+    umask(before);
+    assert_true(holds(kept, "old") && holds(name, "new"));
+    assert_int_equal(stat(name, &info), 0);
+    assert_int_equal(info.st_mode & 0777, 0640);
+
+    unlink(name);
+    assert_int_equal(symlink("kept", name), 0);
+    assert_false(create(name, &errors));
+    assert_true(holds(kept, "old"));
+    assert_non_null(strstr(text_string(&errors.text), "name: opening failed"));
+    assert_non_null(strstr(text_string(&errors.text), "a link stands there; remove it"));
+    char partial[4200];
+    snprintf(partial, sizeof partial, "%s.partial", kept);
+    assert_int_equal(rename(name, partial), 0);
+    assert_false(file_replace(kept, "new", 3, &errors));
+    assert_true(holds(kept, "old"));
+
+    assert_int_equal(mkfifo(name, 0600), 0); // does not wait for a reader
+    assert_false(create(name, &errors));
+    assert_int_equal(errors.exit_code, EXIT_CANNOT_WRITE);
     errors_close(&errors);
 }
 
