@@ -1,16 +1,16 @@
 # Thalweg. `make` builds ./train_gpt and installs nothing; `make demo` and `make test` set up a Debian machine first.
 #
-# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1]. What is not named is chosen by what is there;
-# what is asked for and missing stops the build. Each set of features has its own folder under build/;
+# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1] [FUZZ=0|1]. What is not named is chosen by what is
+# there; what is asked for and missing stops the build. Each set of features has its own folder under build/;
 # ./train_gpt is the default one.
-CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CC     := $(if $(filter default,$(origin CC)),$(if $(filter 1,$(FUZZ)),clang,gcc),$(CC))
 MARCH  ?= native
 CFLAGS ?= -O3 -g
 
 # ---- features ----
 
 switch = $(if $(filter-out 0 1,$($1)),$(error $1=$($1): it is 0 or 1))
-known := CC MARCH CFLAGS ASAN CUDA SIM RACE ARCHS NVCC BUILD V DATA
+known := CC MARCH CFLAGS ASAN CUDA SIM RACE FUZZ ARCHS NVCC BUILD V DATA
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(known) MAKEFLAGS,$(name)),,\
     $(error $(name)=...: make knows no such name here, only $(known)))))
 
@@ -22,20 +22,23 @@ gpus := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/
 ASAN ?= 0
 SIM  ?= 0
 RACE ?= 0
+FUZZ ?= 0
 chosen := $(if $(NVCC),$(if $(gpus),cuda,cpu),cpu)
-CUDA ?= $(if $(filter cuda,$(chosen)),$(if $(filter 1,$(SIM)),0,1),0)
+CUDA ?= $(if $(filter cuda,$(chosen)),$(if $(filter 1,$(SIM) $(FUZZ)),0,1),0)
 ARCHS ?= $(or $(patsubst 90,90a,$(gpus)),80 89 90a)
-$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)
+$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)$(call switch,FUZZ)
 $(if $(filter 11,$(CUDA)$(SIM)),$(error CUDA=1 SIM=1: one stands for the other; choose one))
 $(if $(filter 10,$(RACE)$(SIM)),$(error RACE=1: races are looked for in the simulator; add SIM=1))
 $(if $(filter 11,$(RACE)$(ASAN)),$(error RACE=1 ASAN=1: choose one))
+$(if $(and $(filter 1,$(FUZZ)),$(filter 1,$(CUDA) $(SIM) $(ASAN))),\
+    $(error FUZZ=1: stands alone, with sanitizers of its own))
 ifeq ($(CUDA)$(shell command -v $(or $(NVCC),nvcc)),1)
 $(error CUDA=1: nvcc was not found; install the CUDA toolkit, add its bin/ to PATH, or name it: NVCC=/path/to/nvcc)
 endif
 
 VARIANT := $(if $(filter 1,$(SIM)),sim,$(if $(filter 1,$(CUDA)),cuda,cpu))$(if $(filter 1,$(ASAN)),-asan)$(if \
     $(filter 1,$(RACE)),-race)
-VARIANT := $(patsubst cpu-asan,asan,$(VARIANT))
+VARIANT := $(if $(filter 1,$(FUZZ)),fuzz,$(patsubst cpu-asan,asan,$(VARIANT)))
 BUILD   ?= build/$(VARIANT)
 
 # ---- compiler and libraries ----
@@ -46,14 +49,25 @@ blas    := /usr/lib/$(triple)/openblas-openmp
 include := -I. -isystem /usr/include/$(triple)/openblas-openmp
 headers := openblas_config.h cjson/cJSON.h xxhash.h pcre2.h
 
-warnings := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
+warnings := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wformat=2 -Werror
 compile   = $(CC) -std=c17 -D_GNU_SOURCE $(CFLAGS) -march=$(MARCH) -fopenmp -fPIE $(warnings) $(guards) $(include)
-link      = $(CC) -fopenmp -pie -Wl,-z,relro,-z,now $(guards)
+link      = $(CC) -fopenmp -pie -Wl,-z,relro,-z,now,-z,noexecstack $(guards)
 libraries = -L$(blas) -Wl,-rpath,$(blas) -lopenblas -lcjson -lxxhash -lpcre2-8 -lm -lpthread
+# What makes a defect of memory harder to use; scripts/check_hardening.sh looks for it in the program.
+hardening := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
+    $(if $(filter x86_64%,$(triple)),-fcf-protection)
 ifeq ($(ASAN),1)
 guards   := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 else
-guards   := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong
+guards   := $(hardening)
+endif
+
+# Fuzz targets, by clang: what reads files, without kernels and OpenMP.
+ifeq ($(FUZZ),1)
+guards   := -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+compile   = $(CC) -std=c17 -D_GNU_SOURCE -O1 -g -Wall -Wextra -Wno-unknown-pragmas -Werror \
+    -fsanitize=fuzzer-no-link $(guards) $(include)
+link      = $(CC) -fsanitize=fuzzer $(guards)
 endif
 
 # The CUDA backend: its sources by nvcc, or by g++ for the simulator, where kernels run on fibers of the CPU.
@@ -63,7 +77,7 @@ include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=0
 libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
 gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
 nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -DTHALWEG_SIMULATED=0 -I. \
-    -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter
+    -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter $(hardening:%=-Xcompiler %)
 endif
 ifeq ($(SIM),1)
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
@@ -84,6 +98,10 @@ endif
 
 sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
 kernels  := $(wildcard kernels/cuda/*.cu)
+ifeq ($(FUZZ),1)
+sources  := $(wildcard runtime/*.c data/*.c) model/model_options.c optim/optim_options.c \
+    $(addprefix commands/,config.c config_load.c config_print.c run_options.c)
+endif
 ifneq ($(CUDA)$(SIM),00)
 sources  += kernels/cuda/cuda.c
 objects  := $(kernels:%.cu=$(BUILD)/%.o)
@@ -98,8 +116,9 @@ ifeq ($(SIM),1)
 tests    += $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/test_*.cu))
 endif
 programs := $(BUILD)/train_gpt $(tests)
+targets  := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
-.PHONY: all demo test test-long unit-tests clean help FORCE
+.PHONY: all demo test test-long unit-tests fuzz clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-builtin-rules
@@ -108,6 +127,7 @@ hash  := \#
 
 all: $(BUILD)/train_gpt
 unit-tests: $(programs)
+fuzz: $(targets)
 
 # Another name for the default build, or for the one with CUDA where that is asked for; replaced as a whole so that a
 # running one goes on.
@@ -134,6 +154,7 @@ help:
 	@echo 'make test         set up, build, run every test; the last line counts them'
 	@echo 'make test-long    the same, and what takes longer than minutes'
 	@echo 'make unit-tests   build the test programs, $(BUILD)/tests/test_*'
+	@echo 'make FUZZ=1 fuzz  build the fuzz targets, build/fuzz/fuzz_* (scripts/fuzz.sh runs them)'
 	@echo 'make clean        remove build/ and ./train_gpt'
 
 # ---- what is here, told once a make ----
@@ -212,4 +233,8 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
 	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
 
--include $(objects:.o=.d) $(support:.o=.d) $(programs:=.d)
+$(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libthalweg.a
+	$(if $(quiet),@echo "  ld $@")
+	$(quiet)$(link) -o $@ $^ $(libraries)
+
+-include $(objects:.o=.d) $(support:.o=.d) $(programs:=.d) $(targets:$(BUILD)/%=$(BUILD)/tests/fuzz/%.d)

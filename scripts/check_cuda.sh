@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The real compiler: the CUDA backend compiles for every architecture we name, no kernel of attention, norms, loss and
-# update spills registers on sm_80, 89 and 90a, and the program starts as a CPU program where no driver answers. Skipped
-# (77) where there is no nvcc.
+# update spills registers on sm_80, 89 and 90a, the program is linked as safely as the CPU program, and starts as one
+# where no driver answers. Skipped (77) where there is no nvcc.
 #   scripts/check_cuda.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,6 +30,8 @@ chmod +x "$fake/nvidia-smi"
 told=$(PATH=$fake:$PATH make -n NVCC="$nvcc" 2>/dev/null)
 grep -q 'cuda: on (sm 90a).* -> build/cuda$' <<<"$told" ||
     { echo "make does not build for a GPU that is there"; exit 1; }
+
+TRAIN_GPT=$build/train_gpt scripts/check_hardening.sh
 
 kernels >$build/kernels.txt
 count=$(wc -l <$build/kernels.txt)
