@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Budgets of the tree: files of 600 lines (train_gpt.c 800), functions of 70 (120 for forward, backward and the training
-# loop), lines of 120 columns, no tabs in C, unique basenames, no marks of unfinished work, no paths of one machine.
+# loop), lines of 120 columns, no tabs in C, unique basenames, no marks of unfinished work, no paths of one machine, no
+# shell run by the program.
 #   scripts/check_style.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -9,7 +10,8 @@ export LC_ALL=C.UTF-8 # columns are characters
 files_named() { # GLOB...
     local names=() glob
     for glob; do names+=(-o -name "$glob"); done
-    find . \( -name .git -o -name build -o -name runs \) -prune -o -type f \( "${names[@]:1}" \) -print |
+    local beside=(-name .git -o -name build -o -name runs -o -path ./tests/fuzz/corpus)
+    find . \( "${beside[@]}" \) -prune -o -type f \( "${names[@]:1}" \) -print |
         sed 's|^\./||' | sort
 }
 
@@ -49,7 +51,9 @@ problems() {
         sed -E 's/^([^:]*:[0-9]*):.*/\1: more than 120 columns/'
     grep -nHP '\t' "${sources[@]}" | sed -E 's/^([^:]*:[0-9]*):.*/\1: a tab/'
     printf '%s\n' "${sources[@]}" "${scripts[@]}" | sed 's|.*/||' | sort | uniq -d | sed 's/$/: two files of this name/'
-    grep -rnHIE "$marks" . --exclude-dir={.git,build,runs,fixtures} | sed 's|^\./||; s/$/   <- not here/'
+    grep -rnHIE "$marks" . --exclude-dir={.git,build,runs,fixtures,corpus} | sed 's|^\./||; s/$/   <- not here/'
+    grep -nHE '\b(system|popen)[[:space:]]*\(' "${sources[@]}" | grep -v '^tests/' |
+        sed -E 's/^([^:]*:[0-9]*):.*/\1: runs a shell/'
     long_functions "${sources[@]}"
 }
 

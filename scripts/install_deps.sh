@@ -2,9 +2,12 @@
 # The Debian packages that building and testing need. As root the missing ones are installed; anybody else gets the one
 # line that installs them, and exit status 1. With nothing missing it is silent and quick.
 #   scripts/install_deps.sh [--line]      --line only prints that line
+#   scripts/install_deps.sh --fuzz        what the fuzz targets need besides; tests skip them without
 set -euo pipefail
 
 packages=(gcc g++ libc6-dev make git libopenblas-openmp-dev libcjson-dev libxxhash-dev libpcre2-dev libcmocka-dev)
+
+[ "${1:-}" != --fuzz ] || packages=(clang libclang-rt-14-dev)
 
 command -v dpkg-query apt-get >/dev/null || {
     echo "this is no Debian system: install what these packages hold: ${packages[*]}" >&2

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # Every test: unit tests of the default and of the sanitized build, the CUDA backend on the simulator, plain, sanitized
-# and with the race check, end-to-end scripts, checks of the tree. One line each, what they print under
-# build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as one, and so does a script. Exit
-# status 77 of a script means skipped.
+# and with the race check, end-to-end scripts, fuzz targets, checks of the tree. One line each, what they print under
+# build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as one, and so do a script and a
+# fuzz target. Exit status 77 of a script means skipped.
 #   scripts/test.sh [--long]     --long: also every end-to-end script with the sanitized program
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 logs=build/test-logs
-unit_seconds=900 script_seconds=900
+unit_seconds=900 script_seconds=900 fuzz_seconds=15
 passed=0 failed=0 skipped=0
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1
 unset MAKEFLAGS MFLAGS MAKELEVEL BUILD
@@ -78,6 +78,23 @@ end_to_end() { # BUILD SCRIPT
     script "$1-$(basename "$2" .sh)" env TRAIN_GPT="build/$1/train_gpt" bash "$2"
 }
 
+# Each target a test, by the lines that scripts/fuzz.sh prints.
+fuzz() {
+    local word name remark count=0
+    [ "$(id -u)" -ne 0 ] || run install-fuzz 1800 scripts/install_deps.sh --fuzz
+    run fuzz $script_seconds scripts/fuzz.sh $fuzz_seconds
+    [ $status -ne 77 ] || { report fuzz $seconds 0 0 1 "$(tail -n 1 "$logs/fuzz.log")"; return; }
+    while read -r word name remark; do
+        count=$((count + 1))
+        cp "build/fuzz/logs/$name.log" "$logs/$name.log"
+        case $word in
+        ok) report "$name" $fuzz_seconds 1 0 0 "$remark" ;;
+        *) report "$name" $fuzz_seconds 0 1 0 "$remark" ;;
+        esac
+    done < <(grep -E '^(ok|FAIL) ' "$logs/fuzz.log")
+    [ $count -gt 0 ] || report fuzz $seconds 0 1 0 "$how"
+}
+
 # ---- all of them ----
 
 mkdir -p "$logs"
@@ -115,7 +132,10 @@ for source in tests/e2e/*.sh; do
     end_to_end cpu "$source"
 done
 
-for check in layers style docs cuda; do
+fuzz
+
+for check in layers style docs hardening cuda; do
     script "check_$check" env TRAIN_GPT=build/cpu/train_gpt "scripts/check_$check.sh"
 done
+script sim-check_hardening env TRAIN_GPT=build/sim/train_gpt scripts/check_hardening.sh
 finish
