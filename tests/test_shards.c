@@ -165,11 +165,23 @@ TEST(damaged_files) {
         {20240520, 1, -4, 1016, SHARD_HEADER, EXIT_DATA, "shorter than the header"},
         {20240520, 1, -1, 1032, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts -1 tokens"},
         {20240520, 1, 0, 1024, SHARD_HEADER, EXIT_DATA, "holds no tokens"},
+        {20240520, 1, 4, 1024, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts 4 tokens"},
+        {20240520, 1, INT32_MIN, 1032, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts -2147483648 tokens"},
+        {20240520, 1, INT32_MAX, 1022, SHARD_HEADER, EXIT_DATA, "shorter than the header"},
+        {20240520, 1, INT32_MAX, 1032, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts 2147483647 tokens"},
+        {20240801, 7, INT32_MAX, 1032, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts 2147483647 tokens"},
+        {20240801, 7, 1 << 30, 1024, SHARD_HEADER, EXIT_DATA, "byte 8: the header counts 1073741824 tokens"}, // 2^32
+        {20240801, 7, -1, 1020, SHARD_HEADER, EXIT_DATA, "shorter than the header"},
+        {20240801, 7, 0, 1024, SHARD_HEADER, EXIT_DATA, "holds no tokens"},
+        {20240522, 1, 4, 1032, SHARD_HEADER, EXIT_DATA, "byte 0: expected the shard mark"}, // of an evaluation set
         {20240520, 1, 4, 1032, SHARD_RAW_U16, EXIT_DATA, "the shard has a header; set data.format=header"},
         {5, 1, 4, 7, SHARD_RAW_U16, EXIT_DATA, "7 bytes are no whole number of 2-byte ids"},
         {5, 1, 4, 10, SHARD_RAW_U32, EXIT_DATA, "10 bytes are no whole number of 4-byte ids"},
         {5, 1, 4, 0, SHARD_RAW_U16, EXIT_DATA, "holds no tokens"},
+        {5, 1, 4, 0, SHARD_RAW_U32, EXIT_DATA, "holds no tokens"},
+        {20240801, 7, 2, 1032, SHARD_RAW_U32, EXIT_DATA, "the shard has a header; set data.format=header"},
         {0x4D554E93, 0x00015950, 4, 1032, SHARD_RAW_U16, EXIT_DATA, "a NumPy file"},
+        {0x4D554E93, 0x00015950, 4, 6, SHARD_RAW_U16, EXIT_DATA, "a NumPy file"},
         {0x4D554E93, 0x00015950, 4, 1032, SHARD_HEADER, EXIT_DATA, "a NumPy file"},
     };
     char path[4096];
