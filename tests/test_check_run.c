@@ -65,6 +65,10 @@ TEST(every_checkpoint_has_a_line) {
     path_join(path, run, "checkpoints/step_00000002");
     check_of(path, &code);
     assert_int_equal(code, 0);
+    test_checkpoint_must_save(run, 5);
+    printed = check_of(run, &code);
+    assert_int_equal(code, EXIT_CHECKPOINT);
+    must_tell(printed, "goes on from step_00000005; what is damaged is older");
 }
 
 TEST(numbers_that_are_not_finite_are_counted) {
