@@ -99,7 +99,7 @@ static bool read_choices(Run *run, const char *checkpoint, Errors *errors) {
     char path[4096];
     File file;
     path_join(path, checkpoint, TUNING_FILE);
-    if (!path_exists(path)) return true;
+    if (!checkpoint_lists(checkpoint, TUNING_FILE)) return true;
     if (!file_read(&file, path, RUN_JSON_LIMIT, EXIT_CHECKPOINT, errors)) return false;
     bool good = run->kernels->read_choices(file.bytes, errors);
     file_close(&file);
@@ -197,7 +197,7 @@ bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
     if (!check_overrides(request, errors)) return false;
     if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
     path_join(path, checkpoint, "tokenizer.json");
-    if (path_exists(path)) {
+    if (checkpoint_lists(checkpoint, "tokenizer.json")) {
         run->tokenizer = tokenizer_open(path, errors);
         if (!run->tokenizer) return false;
     }

@@ -76,6 +76,9 @@ bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *e
 bool checkpoint_check(const char *path, Errors *errors);
 bool checkpoint_verify(const char *path, Errors *errors);
 
+// Whether the manifest lists a file: no other was verified, and none is to be read.
+bool checkpoint_lists(const char *path, const char *file);
+
 // Whether it holds what a resume needs; the second one says where there is one that does (66).
 bool checkpoint_holds_state(const char *path);
 bool checkpoint_check_state(const char *path, Errors *errors);

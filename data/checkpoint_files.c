@@ -122,3 +122,14 @@ bool checkpoint_holds_state(const char *path) {
     errors_close(&ignored);
     return holds;
 }
+
+bool checkpoint_lists(const char *path, const char *file) {
+    Manifest manifest;
+    Errors ignored = {0};
+    bool found = false;
+    manifest_open(&manifest, path, &ignored);
+    for (int64_t i = 0; i < manifest.count; i++) found = found || strcmp(manifest.files[i].name, file) == 0;
+    manifest_close(&manifest);
+    errors_close(&ignored);
+    return found;
+}

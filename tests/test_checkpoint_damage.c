@@ -361,3 +361,15 @@ TEST(a_manifest_belongs_to_its_directory) {
     assert_true(path_rename(other, path, &errors));
     assert_true(checkpoint_check(path, &errors));
 }
+
+TEST(what_a_manifest_does_not_list_is_not_read) {
+    const char *run = test_folder("manifest_lists");
+    char path[4096], added[4096];
+    Errors errors = {0};
+    assert_true(test_checkpoint_save(run, 10, path, &errors));
+    path_join(added, path, "tokenizer.json");
+    assert_true(file_replace(added, "{}", 2, &errors));
+    assert_true(checkpoint_check(path, &errors));
+    assert_true(checkpoint_lists(path, "run.json"));
+    assert_false(checkpoint_lists(path, "tokenizer.json"));
+}
