@@ -1,6 +1,7 @@
 #include "runtime/fault.h"
 
 #include <errno.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "runtime/error.h"
+#include "runtime/text.h"
 
 typedef enum { FAULT_NONE, FAULT_ERROR, FAULT_SHORT, FAULT_TORN, FAULT_KILL, FAULT_TELL } FaultKind;
 
@@ -52,9 +54,71 @@ static void parse(const char *text) {
             "tell, such as 3:ENOSPC", text);
 }
 
+// ---- plants ----
+
+enum { PLANTS = 16 };
+
+typedef struct {
+    int64_t step, micro, element;
+    double value;
+    bool once, struck;
+} Plant;
+
+static Plant plants[PLANTS];
+static int plant_count;
+
+// Decimal digits and no more.
+static bool parse_count(const char *text, int64_t *count) {
+    size_t digits = strspn(text, "0123456789");
+    *count = strtoll(text, NULL, 10);
+    return digits > 0 && digits <= 18 && !text[digits];
+}
+
+static bool parse_value(const char *text, double *value) {
+    static const struct {
+        const char *name;
+        double value;
+    } names[] = {{"nan", NAN}, {"inf", INFINITY}, {"-inf", -INFINITY}};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        *value = names[i].value;
+        if (strcmp(text, names[i].name) == 0) return true;
+    }
+    const char *end = text_read_number(text, value);
+    return end && !*end;
+}
+
+// Destroys the text.
+static bool parse_plant(char *text, Plant *plant) {
+    const char *fields[5] = {"", "", "", "", "once"};
+    int count = 0;
+    for (char *field; (field = strsep(&text, ":")); count++)
+        if (count < 5) fields[count] = field;
+    plant->once = count == 5;
+    return (count == 4 || count == 5) && strcmp(fields[4], "once") == 0 && parse_count(fields[0], &plant->step) &&
+           plant->step > 0 && parse_count(fields[1], &plant->micro) && parse_count(fields[2], &plant->element) &&
+           parse_value(fields[3], &plant->value);
+}
+
+static void parse_plants(const char *text) {
+    plant_count = 0;
+    memset(plants, 0, sizeof plants);
+    if (!text || !*text) return;
+    char *copy = strdup(text), *rest = copy;
+    bool good = copy;
+    for (char *one; good && (one = strsep(&rest, ",")); plant_count++)
+        good = plant_count < PLANTS && parse_plant(one, &plants[plant_count]);
+    free(copy);
+    if (!good)
+        DIE(EXIT_USAGE, "THALWEG_PLANT=%s: expected STEP:MICRO:ELEMENT:VALUE or STEP:MICRO:ELEMENT:VALUE:once, such as "
+            "3:0:17:nan, STEP from 1, or up to %d of them with commas between", text, PLANTS);
+}
+
+// ---- both ----
+
 static void read_environment(void) {
     parse(getenv("THALWEG_FAULT"));
     rule.told = true;
+    parse_plants(getenv("THALWEG_PLANT"));
 }
 
 static void tell(int64_t operation, bool writes) {
@@ -83,6 +147,18 @@ ssize_t fault_write(int descriptor, const void *bytes, size_t size) {
     ssize_t wrote = write(descriptor, bytes, half ? (size + 1) / 2 : size);
     if (kind == FAULT_TORN) raise(SIGKILL);
     return wrote;
+}
+
+bool fault_plant(int64_t step, int64_t micro, int64_t *element, double *value) {
+    pthread_once(&environment_read, read_environment);
+    for (Plant *plant = plants; plant < plants + plant_count; plant++) {
+        if (plant->step != step || plant->micro != micro || (plant->once && plant->struck)) continue;
+        plant->struck = true;
+        *element = plant->element;
+        *value = plant->value;
+        return true;
+    }
+    return false;
 }
 
 void fault_set(const char *text) {
