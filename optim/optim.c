@@ -160,12 +160,14 @@ static void place_rooms(Optim *optim, DType compute) {
     }
 }
 
+static int64_t table_size(const Optim *optim) { return optim->piece_count * 2 + 1; }
+
 static void place(Optim *optim, int64_t state, DType compute) {
     Tensor flat = tensor_1d(NULL, wide_of(optim), optim->params.elements);
     if (!is_shared(optim, compute)) optim->z = arena_tensor(&optim->arena, "z", flat);
     if (state > 0) optim->state = arena_tensor(&optim->arena, "gap and slots", tensor_1d(NULL, wide_of(optim), state));
     if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
-    optim->table = arena_take(&optim->arena, "segments", (size_t)optim->piece_count * 2 * sizeof(Segment));
+    optim->table = arena_take(&optim->arena, "segments", (size_t)table_size(optim) * sizeof(Segment));
     optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
     optim->window = arena_tensor(&optim->arena, "window", tensor_1d(NULL, DTYPE_F64, WINDOW_SIZE));
     place_rooms(optim, compute);
@@ -206,15 +208,16 @@ bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, D
     return true;
 }
 
-// Every piece in memory order, then again group by group.
 static void upload_table(Optim *optim) {
-    Segment *host = take((size_t)optim->piece_count * 2, sizeof *host);
+    int64_t size = table_size(optim);
+    Segment *host = take((size_t)size, sizeof *host);
     int64_t filled[OPTIM_GROUPS] = {0};
     for (int64_t i = 0; i < optim->piece_count; i++) {
         Group *group = group_of(optim, &optim->pieces[i]);
         host[i] = host[group->first + filled[group - optim->groups]++] = optim->pieces[i].segment;
     }
-    int64_t bytes = optim->piece_count * 2 * (int64_t)sizeof *host;
+    host[size - 1].count = tensor_count(optim->state);
+    int64_t bytes = size * (int64_t)sizeof *host;
     optim->kernels->upload(tensor_1d(optim->table, DTYPE_I64, bytes / (int64_t)sizeof(int64_t)), host);
     free(host);
 }
@@ -309,14 +312,34 @@ static void move_soap(Optim *optim, const Group *group) {
     }
 }
 
+// Room for one sum is where norms are taken.
+static double sum_of_squares(Optim *optim, Tensor values, Segments segments) {
+    Tensor room = tensor_slice(optim->norms, 0, 0, 1);
+    double sum = 0;
+    if (!tensor_present(values)) return 0;
+    optim->kernels->sum_squares(room, values, segments);
+    optim->kernels->download(&sum, room);
+    return sum;
+}
+
+bool optim_is_finite(Optim *optim) {
+    Segments pieces = {optim->table, optim->piece_count}, state = {optim->table + table_size(optim) - 1, 1};
+    return isfinite(sum_of_squares(optim, optim->z, pieces)) && isfinite(sum_of_squares(optim, optim->state, state)) &&
+           isfinite(sum_of_squares(optim, optim->average, pieces));
+}
+
+void optim_measure(Optim *optim) {
+    Segments pieces = {optim->table, optim->piece_count};
+    optim->kernels->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, pieces);
+}
+
 void optim_step(Optim *optim) {
     static void (*const moves[])(Optim *, const Group *) = {[MOVE_ELEMENTS] = move_elements,
                                                             [MOVE_NORMED] = move_elements,
                                                             [MOVE_ORTHOGONAL] = move_orthogonal,
                                                             [MOVE_SOAP] = move_soap};
     const Kernels *k = optim->kernels;
-    Update all = update_of(optim, 0, optim->piece_count);
-    k->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, all.segments);
+    optim_measure(optim);
     k->step_decide(optim->status, optim->window, optim->scalars);
     optim->orthogonalised = 0;
     for (int i = 0; i < optim->group_count; i++) {
@@ -325,6 +348,7 @@ void optim_step(Optim *optim) {
     }
     REQUIRE(optim->orthogonalised == optim->matrices, "%ld of %ld matrices were orthogonalised",
             (long)optim->orthogonalised, (long)optim->matrices);
+    Update all = update_of(optim, 0, optim->piece_count);
     if (tensor_present(optim->average)) k->readout_add(optim->average, &all);
 }
 
@@ -358,14 +382,14 @@ void optim_begin(Optim *optim) {
 
 // ---- state ----
 
-// A vector, or a matrix (rows, columns), at `offset` of a flat tensor, under "PREFIX.NAME".
+// A vector, or a matrix (rows, columns), at `offset` of a flat tensor, under "PREFIX.NAME", or "NAME" without a prefix.
 static void add_state(NamedTensors *out, const char *prefix, const Piece *piece, Tensor flat, int64_t offset,
                       const int64_t shape[2]) {
     Text name = {0};
     piece_name(piece, &name);
     Tensor view = tensor_slice(flat, 0, offset, shape[0] * shape[1]);
     if (piece->param->kind != PARAM_VECTOR && shape[1] > 1) view = tensor_reshape(view, shape[0], shape[1], 0, 0);
-    named_tensors_add(out, view, "%s.%s", prefix, text_string(&name));
+    named_tensors_add(out, view, "%s%s%s", prefix, *prefix ? "." : "", text_string(&name));
     text_close(&name);
 }
 
@@ -387,6 +411,13 @@ void optim_state(const Optim *optim, NamedTensors *out) {
         for (int slot = 0; slot < slot_count(route_of(optim, piece)); slot++) add_slot(out, optim, piece, slot);
         if (tensor_present(optim->average))
             add_state(out, "readout", piece, optim->average, piece->segment.offset, whole);
+    }
+}
+
+void optim_gradients(const Optim *optim, NamedTensors *out) {
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        const Piece *piece = &optim->pieces[i];
+        add_state(out, "", piece, optim->grads, piece->segment.offset, (const int64_t[]){piece->rows, piece->columns});
     }
 }
 

@@ -31,7 +31,7 @@ typedef struct {
 // Pieces that are moved by the same calls: all that move by element; matrices of one shape that are orthogonalised.
 typedef struct {
     const Route *route; // NULL: of every route that moves by element
-    int64_t first, count; // in the second half of Optim.table
+    int64_t first, count; // in Optim.table
     int64_t rows, columns, chunk; // of matrices, and how many at a time
     NewtonSchulz room;
     SoapRoom soap;
@@ -63,7 +63,7 @@ typedef struct {
     Tensor z; // `weights` itself where the dtypes agree and nothing is averaged
     Tensor state;
     Tensor average;  // e, of the readout; or none
-    Segment *table;  // on the device: every piece in memory order, then again group by group
+    Segment *table;  // on the device: every piece in memory order, again group by group, and one that is all of `state`
     Tensor norms;    // (pieces) f64
     Tensor window;   // (WINDOW_SIZE) f64: of accepted steps, what spikes are judged by
     Arena arena;
@@ -89,7 +89,11 @@ void optim_print(const Optim *optim, Text *out); // a few lines for people
 // t, clip, readout and recipes; and `seen`, as if the host had looked at all steps before. Not the loss weight, and no
 // spikes. In any order of t: bit for bit the same.
 void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars);
-void optim_step(Optim *optim); // norm, clip, skip decision, update; gradients stay
+void optim_step(Optim *optim);    // norm, clip, skip decision, update; gradients stay
+void optim_measure(Optim *optim); // the first part of it: squares of the gradient, to status
+
+// Whether z, gap, slots and readout hold finite numbers alone: one pass on the device, then a wait for all queued work.
+bool optim_is_finite(Optim *optim);
 
 // What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a
 // checkpoint holds as its model: the readout where there is one, else x. All of them are rebuilt from what is stored,
@@ -101,3 +105,4 @@ void optim_begin(Optim *optim); // z was filled: weights and readout follow, and
 
 // z, gap, slots and readout by parameter name, parts apart, without padding: "z.h.0.qkv_w.q".
 void optim_state(const Optim *optim, NamedTensors *out);
+void optim_gradients(const Optim *optim, NamedTensors *out); // the same of gradients: "h.0.qkv_w.q"

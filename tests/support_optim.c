@@ -233,11 +233,12 @@ StepScalars optim_run_step(OptimRun *run, const double *gradients) {
     StepScalars scalars = {.inverse_weight = 1};
     const double status[STATUS_COUNT] = {[STATUS_LOSS_SUM] = run->bad_loss ? NAN : 1, [STATUS_WEIGHT_SUM] = 1};
     optim_scalars(&run->optim, ++run->t, &scalars);
+    scalars.seen -= run->ahead;
     run->kernels->upload(tensor_1d(run->scalars, DTYPE_I64, sizeof scalars / sizeof(int64_t)), &scalars);
     run->kernels->upload(run->status, status);
     upload(run, run->grads, gradients, PADDING);
     optim_step(&run->optim);
-    run->bad_loss = false;
+    run->bad_loss = run->ahead = false;
     return scalars;
 }
 

@@ -41,6 +41,7 @@ typedef struct {
     void *memory;
     int64_t t;      // attempted steps
     bool bad_loss;  // of the next step
+    bool ahead;     // the next step is queued before the result of the last was seen
 } OptimRun;
 
 // On a backend in its own precision: the CPU's fp32, the reference's fp64; calls are checked against kernels.h.

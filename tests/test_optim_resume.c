@@ -4,6 +4,7 @@
 
 #include "kernels/checked.h"
 #include "tests/reference/reference.h"
+#include "tests/support_model.h"
 #include "tests/support_optim.h"
 #include "tests/test.h"
 
@@ -195,6 +196,74 @@ TEST(a_skipped_step_leaves_the_state_alone) {
                 forget(&before);
                 forget(&after);
             }
+            subject_close(&s);
+        }
+    }
+}
+
+static void check_weights(Subject *s, int64_t steps, const double *expected) {
+    s->run.t = steps;
+    double *seen = optim_run_load(&s->run, ITERATE_Y);
+    assert_memory_equal(seen, expected, (size_t)s->run.elements * sizeof *seen);
+    free(seen);
+}
+
+// Behind a bad step that was not seen yet: then both are gone back over, whose weights come back.
+TEST(a_step_that_is_held_changes_nothing) {
+    for (int n = 0; n < BACKENDS * READOUTS; n++) {
+        for (int i = 0; recipe_at(i); i++) {
+            Subject one, two;
+            subject_open(&one, backends[n % BACKENDS], recipe_at(i)->name, readouts[n / BACKENDS]);
+            subject_open(&two, backends[n % BACKENDS], recipe_at(i)->name, readouts[n / BACKENDS]);
+            begin(&one);
+            begin(&two);
+            for (int64_t t = 0; t < 2 * WARMUP; t += 3) {
+                go(&one, t, NONE);
+                go(&two, t, NONE);
+                double *before = optim_run_weights(&two.run), *gradients = optim_run_gradients(&two.run);
+                one.run.bad_loss = two.run.bad_loss = true;
+                optim_run_step(&one.run, gradients);
+                optim_run_step(&two.run, gradients);
+                double *behind = optim_run_weights(&one.run);
+                two.run.ahead = true;
+                optim_run_step(&two.run, gradients);
+                check_weights(&two, t, before);
+                check_weights(&two, t + 1, behind);
+                check_same(&one, &two, "held");
+                free(before);
+                free(behind);
+                free(gradients);
+            }
+            go(&one, 3 * WARMUP, NONE);
+            go(&two, 3 * WARMUP, NONE);
+            check_same(&one, &two, "behind it");
+            subject_close(&one);
+            subject_close(&two);
+        }
+    }
+}
+
+// A number that is not finite is seen wherever it is.
+TEST(a_state_is_finite_or_not) {
+    for (int n = 0; n < BACKENDS * READOUTS; n++) {
+        for (int i = 0; recipe_at(i); i++) {
+            Subject s;
+            NamedTensors list = {0};
+            subject_open(&s, backends[n % BACKENDS], recipe_at(i)->name, readouts[n / BACKENDS]);
+            begin(&s);
+            go(&s, WARMUP, SOME);
+            optim_state(&s.run.optim, &list);
+            for (int64_t j = 0; j < list.count; j++) {
+                Tensor tensor = list.items[j].tensor, flat = tensor_reshape(tensor, tensor_count(tensor), 0, 0, 0);
+                Tensor last = tensor_slice(flat, 0, tensor_count(tensor) - 1, 1);
+                double *was = tensor_download(s.run.kernels, last), bad = j % 2 ? NAN : -INFINITY;
+                tensor_upload(s.run.kernels, last, &bad);
+                if (optim_is_finite(&s.run.optim)) fail_msg("%s: %s", recipe_at(i)->name, list.items[j].name);
+                tensor_upload(s.run.kernels, last, was);
+                assert_true(optim_is_finite(&s.run.optim));
+                free(was);
+            }
+            named_tensors_close(&list);
             subject_close(&s);
         }
     }
