@@ -67,6 +67,9 @@ bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *err
 // checkpoint. False and a message: all that have a state are damaged (74; their names stay), or none has one (66).
 bool checkpoint_find_valid(const char *run_dir, bool own, char path[4096], Errors *damage, Errors *errors);
 
+// Whether a run has a checkpoint of this very step, complete or damaged; its path.
+bool checkpoint_at(const char *run_dir, int64_t step, char path[4096]);
+
 // The run directory of a path: RUN for the checkpoint RUN/checkpoints/step_N, the path itself for anything that is
 // not a checkpoint. False and a message (2) for a checkpoint that stands elsewhere.
 bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *errors);

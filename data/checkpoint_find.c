@@ -118,6 +118,13 @@ bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *err
     return good;
 }
 
+bool checkpoint_at(const char *run_dir, int64_t step, char path[4096]) {
+    char checkpoints[4096];
+    checkpoint_folder(checkpoints, run_dir);
+    checkpoint_step_path(path, checkpoints, step, "");
+    return path_exists(path);
+}
+
 // Cuts the last part off a path and returns where it begins; NULL when nothing would be left.
 static const char *cut_last(char *path) {
     char *slash = strrchr(path, '/');

@@ -20,7 +20,7 @@ static void orphan_path(char out[4096], const char *run_dir, int64_t step) {
 }
 
 // What stands behind `keep` goes to a file of its own, then is cut off.
-static bool set_aside(const char *run_dir, Metrics *metrics, int64_t keep, int64_t step, Errors *errors) {
+bool metrics_go_back(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors) {
     File file;
     char path[4096];
     if (!file_map(&file, metrics->path, EXIT_DATA, errors)) return false;
@@ -36,6 +36,7 @@ static bool set_aside(const char *run_dir, Metrics *metrics, int64_t keep, int64
     file_close(&file);
     if (good && size > keep) good = file_cut(metrics->descriptor, metrics->path, (uint64_t)keep, errors);
     metrics->size = size < keep ? size : keep;
+    metrics->torn = metrics->torn && !good;
     return good;
 }
 
@@ -43,7 +44,7 @@ bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t s
     path_join(metrics->path, run_dir, "metrics.jsonl");
     metrics->descriptor = file_open_append(metrics->path, errors);
     if (metrics->descriptor < 0) return false;
-    if (set_aside(run_dir, metrics, keep, step, errors)) return true;
+    if (metrics_go_back(metrics, run_dir, keep, step, errors)) return true;
     metrics_close(metrics);
     return false;
 }
