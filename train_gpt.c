@@ -10,7 +10,7 @@
 #include "commands/arguments.h"
 #include "commands/command.h"
 #include "commands/console.h"
-#include "commands/run.h"
+#include "commands/trouble.h"
 #include "runtime/json.h"
 #include "runtime/process.h"
 #include "runtime/version.h"
@@ -40,66 +40,11 @@ static void catch_signals(void) {
     } // nohup stays what it is
 }
 
-// ---- one step ----
-
-typedef struct {
-    double loss, grad_norm, lr, seconds;
-    bool skipped;
-} StepResult;
-
-// Steps are queued one by one, and the next may be queued before the results of the last are there.
-typedef struct {
-    int64_t queued;            // steps, of which state.step are finished
-    double lr[STATUS_SLOTS];   // of the queued ones
-    double begun;              // when the device began the oldest of them
-} Pipeline;
-
-// False and a message where the data is damaged: then nothing of this step moves anything.
-static bool queue_step(Run *run, Pipeline *pipeline, Errors *errors) {
-    StepScalars scalars;
-    if (pipeline->queued == run->state.step) pipeline->begun = clock_seconds();
-    run_begin_step(run, &scalars, pipeline->queued + 1); // what changes from step to step
-    for (int64_t micro = 0; micro < run->micro_steps; micro++) {
-        const Batch *batch = loader_next(run->loader, errors); // a pure function of (seed, step)
-        if (!batch) return false;
-        run_micro_step(run, batch); // forward and backward
-    }
-    run_end_step(run); // norm, clip, skip decision, update
-    pipeline->lr[pipeline->queued++ % STATUS_SLOTS] = scalars.recipe[RECIPE_MATRIX].eta;
-    return true;
-}
-
-// Waits for the oldest step and counts it.
-static StepResult finish_step(Run *run, Pipeline *pipeline) {
-    RunState *state = &run->state;
-    const double *status = run_wait_step(run);
-    double now = clock_seconds();
-    StepResult result = {.loss = status[STATUS_LOSS_SUM] / status[STATUS_WEIGHT_SUM],
-                         .grad_norm = status[STATUS_GRAD_NORM],
-                         .lr = pipeline->lr[state->step % STATUS_SLOTS],
-                         .seconds = now - pipeline->begun,
-                         .skipped = status[STATUS_SKIP] != 0};
-    pipeline->begun = now;
-    state->step++;
-    state->evaluated = false;
-    state->seconds += result.seconds;
-    state->skipped += result.skipped;
-    state->bad_steps = result.skipped ? state->bad_steps + 1 : 0;
-    return result;
-}
-
-// ---- what is told about it ----
+// ---- what is told ----
 
 static void complain(Errors *errors) {
     if (errors->count) console_note("%s", text_string(&errors->text));
     errors_close(errors);
-}
-
-static void write_metrics(Run *run, Text *line) {
-    Errors errors = {0};
-    metrics_write(&run->metrics, text_string(line), &errors);
-    complain(&errors);
-    text_close(line);
 }
 
 static void log_step(Run *run, const StepResult *result, const Console *console) {
@@ -115,9 +60,9 @@ static void log_step(Run *run, const StepResult *result, const Console *console)
     json_number(&w, "tokens_per_second", console->tokens_per_second);
     json_number(&w, "seconds", run->state.seconds);
     json_end(&w, '}');
-    write_metrics(run, &line);
+    steps_write_metrics(run, &line);
     console_step(console, &(ConsoleStep){run->state.step, run->steps, result->loss, result->lr, result->grad_norm,
-                                         result->skipped});
+                                         result->skip != SKIP_NONE});
 }
 
 // A stop in the middle leaves no trace, nor does damaged data, whose exit code is returned: a resume evaluates again.
@@ -144,7 +89,7 @@ static int evaluate(Run *run) {
     if (!isnan(result.bits_per_byte)) json_number(&w, "val_bits_per_byte", result.bits_per_byte);
     json_number(&w, "seconds", run->state.seconds);
     json_end(&w, '}');
-    write_metrics(run, &line);
+    steps_write_metrics(run, &line);
     console_note("step %ld: validation loss %.4f over %ld tokens%s", run->state.step, result.loss, result.tokens,
                  console_bits(&(ConsoleBits){{0}}, result.bits_per_byte));
     return 0;
@@ -263,19 +208,34 @@ static void tell_finished(const Run *run) {
 }
 
 static int tell_diverged(const Run *run) {
-    console_note("stopped: loss or gradient was not finite in %ld consecutive steps; continue from a checkpoint before "
-                 "them (%s/checkpoints) with a lower optim.lr, or start again with more optim.warmup_steps",
-                 run->state.bad_steps, run->dir);
+    console_note("stopped: loss or gradient was not finite, or a spike, in %ld consecutive steps; continue from a "
+                 "checkpoint before them (%s/checkpoints) with a lower optim.lr, or start again with more "
+                 "optim.warmup_steps", run->state.bad_steps, run->dir);
     return EXIT_DIVERGED;
 }
 
-// Damaged data: what was trained so far is kept.
+// What was trained so far is kept.
+static int end_early(Run *run, Pace *pace, int exit_code) {
+    end_save(run, pace);
+    if (run->state.step > pace->saved_step && trouble_state_is_good(run))
+        save(run, pace, exit_code == EXIT_DIVERGED, true);
+    return exit_code;
+}
+
+// Damaged data.
 static int give_up(Run *run, Pace *pace, Errors *errors) {
     int exit_code = errors->exit_code;
     complain(errors);
+    return end_early(run, pace, exit_code);
+}
+
+// The checkpoint on its way may be the one to go back to.
+static Trouble meet(Run *run, const StepResult *result, Pace *pace) {
     end_save(run, pace);
-    if (run->state.step > pace->saved_step) save(run, pace, false, true);
-    return exit_code;
+    Trouble trouble = trouble_meet(run, result);
+    if (pace->saved_step > run->state.step) pace->saved_step = run->state.step;
+    if (pace->saved_best > run->state.step) pace->saved_best = run->state.best_step;
+    return trouble;
 }
 
 static bool save_due(const Run *run, int64_t step) {
@@ -300,17 +260,27 @@ static int train(Run *run) {
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
     set_deadline(run, &pace);
-    loader_seek(run->loader, run->state.step);
+    steps_seek(run, &pipeline);
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out
     if (run->state.step >= run->steps && run->state.evaluated != evaluated_before &&
         !save(run, &pace, false, true))
         return EXIT_CANNOT_WRITE;
 
     while (run->state.step < run->steps && !(stop_signal && run->state.step == pace.saved_step)) {
-        bool queued = pipeline.queued > run->state.step || queue_step(run, &pipeline, &errors);
-        if (queued && runs_ahead(run, &pipeline)) queue_step(run, &pipeline, &errors);
+        bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
+        if (queued && runs_ahead(run, &pipeline)) steps_queue(run, &pipeline, &errors);
         if (!queued) return give_up(run, &pace, &errors);
-        StepResult result = finish_step(run, &pipeline);
+        StepResult result = steps_wait(run, &pipeline);
+        Trouble trouble = result.skip != SKIP_NONE ? meet(run, &result, &pace) : (Trouble){0};
+        if (trouble.exit_code)
+            return trouble.keep ? end_early(run, &pace, trouble.exit_code) : trouble.exit_code;
+        if (!trouble.again) steps_count(run, &result);
+        if (result.skip != SKIP_NONE) steps_seek(run, &pipeline);
+        if (trouble.again) {
+            errors_close(&errors); // of a step ahead, which comes again or is left out
+            evaluate_if_due(run, &pace);
+            continue;
+        }
         console_count(&console, result.seconds);
 
         int64_t step = run->state.step;
@@ -326,6 +296,7 @@ static int train(Run *run) {
 
         stop = stop || run_stopped(run);
         if (save_due(run, step) || last || stop || save_signal) {
+            if (!trouble_state_is_good(run)) return EXIT_DIVERGED;
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
             if (!saved && (last || stop || pace.ousted)) return EXIT_CANNOT_WRITE;
         }

@@ -94,6 +94,9 @@ static bool plan_steps(Run *run, Errors *errors) {
     if (t->steps != OPTION_AUTO && (double)t->steps * (double)batch_tokens > 0x1p53)
         errors_add(errors, EXIT_USAGE, "train.steps: %ld steps of %ld tokens are more than 2^53 tokens; lower one of "
                    "them", t->steps, batch_tokens);
+    if (t->on_spike == ON_SPIKE_ROLLBACK && run->config.checkpoint.every == 0)
+        errors_add(errors, EXIT_USAGE, "train.on_spike: rollback goes back to a checkpoint, and there is none in time; "
+                   "set checkpoint.every");
     if (t->steps != OPTION_AUTO && t->tokens != OPTION_AUTO)
         errors_add(errors, EXIT_USAGE,
                    "train.tokens: train.steps is set too; leave one of them out, or set it to auto");
@@ -265,8 +268,11 @@ void run_close(Run *run) {
 enum { PROGRAM_MICRO_STEP, PROGRAM_END_STEP };
 
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step) {
-    *scalars = (StepScalars){.inverse_weight = 1.0 / (double)run_step_tokens(run)};
+    const TrainOptions *t = &run->config.train;
+    *scalars = (StepScalars){.inverse_weight = 1.0 / (double)run_step_tokens(run),
+                             .spike_sigma = t->on_spike == ON_SPIKE_NONE ? 0 : t->spike_sigma};
     optim_scalars(&run->optim, step, scalars);
+    scalars->seen = step - 1 - (run->ended - run->looked_at);
     gpt_begin_step(&run->gpt, scalars);
 }
 
@@ -307,6 +313,22 @@ const double *run_wait_step(Run *run) {
 
 void run_show(Run *run, Iterate iterate) {
     if (run->parts & RUN_TRAINING) optim_load_weights(&run->optim, iterate, run->state.step);
+}
+
+int64_t run_data_step(const Run *run, int64_t step) {
+    for (int64_t i = 0; i < run->state.rollbacks; i++) step += run->state.skipped_data[i].steps;
+    return step;
+}
+
+int64_t run_rollback_step(const Run *run, int64_t step) {
+    const TrainOptions *t = &run->config.train;
+    const RunState *s = &run->state;
+    int64_t every = run->config.checkpoint.every, last = s->rollbacks ? s->skipped_data[s->rollbacks - 1].step : 0;
+    if (t->on_spike != ON_SPIKE_ROLLBACK || every == 0) return 0;
+    int64_t wanted = step > t->rollback_steps ? (step - t->rollback_steps) / every * every : 0;
+    if (wanted < last) wanted = last;
+    if (wanted == 0) wanted = every; // the first that there is
+    return wanted < step ? wanted : 0;
 }
 
 // ---- report ----

@@ -18,10 +18,19 @@
 
 enum { STATUS_SLOTS = 2 }; // steps whose results may be on their way
 
+// A rollback: from `step` on, the data of so many further steps is left out.
+typedef struct {
+    int64_t step, steps;
+} SkippedData;
+enum { ROLLBACKS = 64 }; // of a run, at most
+
 typedef struct {
     int64_t step;      // finished
-    int64_t skipped;   // steps whose loss or gradient could not be used (STATUS_SKIP)
+    int64_t skipped;   // steps that moved nothing: not finite, or spikes
     int64_t bad_steps; // consecutive ones, up to now
+    int64_t repeated_steps; // that a passing fault of the hardware spoilt and that were done again
+    SkippedData skipped_data[ROLLBACKS]; // none behind `step`
+    int64_t rollbacks;
     double seconds;    // spent training, over all resumes
     bool evaluated;    // at this step, where that is due
     double best_val_loss;
@@ -51,6 +60,7 @@ typedef struct {
     double *status; // (STATUS_SLOTS, STATUS_COUNT) of the last steps, host memory of the backend; only for training
     int64_t marks[STATUS_SLOTS];
     int64_t ended, looked_at; // steps that were queued, and waited for
+    int64_t repeated_here;    // of state.repeated_steps, by this process
     Loader *loader;
     Metrics metrics;
     RunState state;
@@ -87,11 +97,16 @@ void run_report_memory(const Run *run, Text *out);
 int64_t run_fitting_micro_batch(const Run *run, int64_t most); // of a planned run: most, or what halving it gives
 bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
+int64_t run_data_step(const Run *run, int64_t step); // whose data the step behind `step` gets, from 0
+// The step of the checkpoint that a rollback would want if the attempted step `step` were a spike: a multiple of
+// checkpoint.every, or where the last rollback went back to. It never falls, so that a run needs no checkpoint before
+// the one of its next step. 0: none.
+int64_t run_rollback_step(const Run *run, int64_t step);
 
 // One step in the order of the calls: run_begin_step, run_micro_step for each micro-batch, run_end_step; they only
 // queue work. Nothing of it depends on the step but what run_begin_step and the batches bring to the device.
 // run_wait_step waits for the oldest step that was not waited for; at most STATUS_SLOTS may be on their way.
-void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`
+void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`; all before it are on their way
 void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
 void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update
 const double *run_wait_step(Run *run);                             // (STATUS_COUNT), until its slot is used again
@@ -150,6 +165,7 @@ bool run_is_milestone(const Run *run, int64_t step);
 
 // Checkpoints that run_find found.
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
+bool run_load_back(Run *run, const char *checkpoint, Errors *errors);    // the same from a checkpoint of this very run
 Safetensors *run_open_state(const char *checkpoint, Errors *errors); // what run_load_state reads
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
 

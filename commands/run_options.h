@@ -55,6 +55,7 @@ typedef struct {
 extern const OptionRows machine_option_rows, run_option_rows, train_option_rows, eval_option_rows,
     checkpoint_option_rows, sample_option_rows, log_option_rows;
 
-// Values of device and precision.
+// Values of device, precision and train.on_spike.
 enum { DEVICE_CPU, DEVICE_CUDA };
 enum { PRECISION_FP32, PRECISION_BF16 };
+enum { ON_SPIKE_NONE, ON_SPIKE_SKIP, ON_SPIKE_ROLLBACK };

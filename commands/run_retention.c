@@ -66,7 +66,9 @@ static void add_step(int64_t step, void *context) {
 Retention run_retention(const Run *run) {
     StepList always = {0};
     read_milestones(&run->config, add_step, &always);
-    if (run->state.best_step > 0) add_step(run->state.best_step, &always);
+    int64_t wanted[] = {run->state.best_step, run_rollback_step(run, run->state.step + 1)}; // 0: none
+    for (int i = 0; i < 2; i++)
+        if (wanted[i] > 0) add_step(wanted[i], &always);
     return (Retention){.keep = run->config.checkpoint.keep, .keep_models = run->config.checkpoint.keep_models,
                        .always = always.steps, .always_count = always.count};
 }

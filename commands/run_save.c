@@ -23,6 +23,34 @@ static void write_options(JsonWriter *w, const Config *config) {
     text_close(&text);
 }
 
+static void write_skipped_data(JsonWriter *w, const RunState *s) {
+    json_begin(w, "skipped_data", '[');
+    for (int64_t i = 0; i < s->rollbacks; i++) {
+        json_begin(w, NULL, '{');
+        json_integer(w, "step", s->skipped_data[i].step);
+        json_integer(w, "steps", s->skipped_data[i].steps);
+        json_end(w, '}');
+    }
+    json_end(w, ']');
+}
+
+static void write_ring(JsonWriter *w, const char *key, const double *ring, double accepted) {
+    json_begin(w, key, '[');
+    for (int64_t i = 0; i < SPIKE_WINDOW && (double)i < accepted; i++) json_number(w, NULL, ring[i]);
+    json_end(w, ']');
+}
+
+// Every number reads back as it was. WINDOW_BAD is of no use once the host has seen the step.
+static void write_window(JsonWriter *w, const Run *run) {
+    double window[WINDOW_SIZE];
+    run->kernels->download(window, run->optim.window);
+    json_begin(w, "window", '{');
+    json_integer(w, "accepted", (int64_t)window[WINDOW_COUNT]);
+    write_ring(w, "losses", window + WINDOW_LOSSES, window[WINDOW_COUNT]);
+    write_ring(w, "grad_norms", window + WINDOW_NORMS, window[WINDOW_COUNT]);
+    json_end(w, '}');
+}
+
 static void write_run_json(const Run *run, Text *out) {
     const RunState *s = &run->state;
     JsonWriter w = {.out = out, .indent = 2};
@@ -33,6 +61,9 @@ static void write_run_json(const Run *run, Text *out) {
     json_integer(&w, "tokens", s->step * run_step_tokens(run));
     json_integer(&w, "skipped", s->skipped);
     json_integer(&w, "bad_steps", s->bad_steps);
+    json_integer(&w, "repeated_steps", s->repeated_steps);
+    write_skipped_data(&w, s);
+    write_window(&w, run);
     json_number(&w, "seconds", s->seconds);
     json_bool(&w, "evaluated", s->evaluated);
     json_number(&w, "best_val_loss", s->best_val_loss);

@@ -56,6 +56,52 @@ static bool read_tensors(const char *checkpoint, const char *file, const Kernels
     return read;
 }
 
+static bool wrong(const char *checkpoint, const char *key, const char *expected, Errors *errors) {
+    return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"%s\" must be %s", checkpoint, key, expected);
+}
+
+static bool is_count(const cJSON *node, int64_t *value) { return json_is_integer(node, value) && *value >= 0; }
+
+// Absent: no rollback. What it adds up to is a place that the data has.
+static bool read_skipped_data(Run *run, const char *checkpoint, const cJSON *root, Errors *errors) {
+    const cJSON *list = json_member(root, "skipped_data"), *node;
+    RunState *s = &run->state;
+    bool good = !list || cJSON_IsArray(list);
+    s->rollbacks = 0;
+    if (!good || cJSON_GetArraySize(list) > ROLLBACKS) return wrong(checkpoint, "skipped_data", "a short list", errors);
+    cJSON_ArrayForEach(node, list) {
+        SkippedData *one = &s->skipped_data[s->rollbacks++];
+        good = good && is_count(json_member(node, "step"), &one->step) &&
+               is_count(json_member(node, "steps"), &one->steps) && one->step <= s->step;
+    }
+    good = good && (double)run_data_step(run, s->step) * (double)run_step_tokens(run) <= 0x1p62;
+    return good || wrong(checkpoint, "skipped_data", "a list of {\"step\", \"steps\"}, counts", errors);
+}
+
+static bool read_ring(double *ring, const cJSON *list, int64_t accepted) {
+    const cJSON *node;
+    int64_t count = 0, expected = accepted < SPIKE_WINDOW ? accepted : SPIKE_WINDOW;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) != expected) return false;
+    cJSON_ArrayForEach(node, list) {
+        if (!cJSON_IsNumber(node)) return false;
+        ring[count++] = node->valuedouble;
+    }
+    return true;
+}
+
+// Absent: nothing was accepted yet.
+static bool read_window(Run *run, const char *checkpoint, const cJSON *root, Errors *errors) {
+    const cJSON *node = json_member(root, "window");
+    double window[WINDOW_SIZE] = {0};
+    int64_t accepted = 0;
+    bool good = !node || (is_count(json_member(node, "accepted"), &accepted) &&
+                          read_ring(window + WINDOW_LOSSES, json_member(node, "losses"), accepted) &&
+                          read_ring(window + WINDOW_NORMS, json_member(node, "grad_norms"), accepted));
+    window[WINDOW_COUNT] = (double)accepted;
+    if (good) run->kernels->upload(run->optim.window, window);
+    return good || wrong(checkpoint, "window", "{\"accepted\", \"losses\", \"grad_norms\"} of the last steps", errors);
+}
+
 static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Errors *errors) {
     const struct {
         const char *key;
@@ -66,18 +112,21 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
                     {"metrics_bytes", &run->state.metrics_bytes}};
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++) {
         const cJSON *node = json_member(root, integers[i].key);
-        if (!node || !json_is_integer(node, integers[i].value) || *integers[i].value < 0)
-            return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"%s\" must be a count", checkpoint,
-                              integers[i].key);
+        if (!node || !is_count(node, integers[i].value)) return wrong(checkpoint, integers[i].key, "a count", errors);
     }
+    const cJSON *repeated = json_member(root, "repeated_steps");
+    run->state.repeated_steps = 0;
+    if (repeated && !is_count(repeated, &run->state.repeated_steps))
+        return wrong(checkpoint, "repeated_steps", "a count", errors);
     const cJSON *seconds = json_member(root, "seconds"), *best = json_member(root, "best_val_loss");
     const cJSON *unwritten = json_member(root, "metrics_unwritten");
+    text_clear(&run->metrics.unwritten);
     if (cJSON_IsString(unwritten)) text_add(&run->metrics.unwritten, unwritten->valuestring);
     run->state.evaluated = cJSON_IsTrue(json_member(root, "evaluated"));
     run->state.seconds = cJSON_IsNumber(seconds) ? seconds->valuedouble : 0;
     run->state.best_val_loss = cJSON_IsNumber(best) ? best->valuedouble : INFINITY;
     if (!json_is_integer(json_member(root, "best_step"), &run->state.best_step)) run->state.best_step = 0;
-    return true;
+    return read_skipped_data(run, checkpoint, root, errors) && read_window(run, checkpoint, root, errors);
 }
 
 static bool read_optimizer(Run *run, const char *checkpoint, Errors *errors) {
@@ -123,6 +172,14 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
                           checkpoint);
     json_close(json);
     return good && read_choices(run, checkpoint, errors) && read_optimizer(run, checkpoint, errors);
+}
+
+bool run_load_back(Run *run, const char *checkpoint, Errors *errors) {
+    Json *json = open_run_json(checkpoint, errors);
+    bool good = json && read_state(run, checkpoint, json_root(json), errors) &&
+                read_optimizer(run, checkpoint, errors);
+    json_close(json);
+    return good;
 }
 
 Safetensors *run_open_state(const char *checkpoint, Errors *errors) {
@@ -180,10 +237,7 @@ static bool load_iterate(Run *run, const char *checkpoint, Iterate iterate, Erro
     if (!optim_has(&run->optim, iterate))
         return errors_add(errors, EXIT_USAGE, "%s: this run keeps no such average (optim.readout is none); ask "
                           "for x, y or z", checkpoint);
-    Json *json = open_run_json(checkpoint, errors);
-    bool good = json && read_state(run, checkpoint, json_root(json), errors) &&
-                read_optimizer(run, checkpoint, errors);
-    json_close(json);
+    bool good = run_load_back(run, checkpoint, errors);
     if (good) run_show(run, iterate);
     return good;
 }

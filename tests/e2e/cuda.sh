@@ -33,6 +33,19 @@ for recipe in adamw amuse; do
     same_run $recipe $recipe-resumed
 done
 
+echo "== steps behind a bad one are held by the device: as if none were queued before the result of the last is there"
+one_by_one=train.max_seconds=1d
+for plant in 3:1:0:nan 3:1:0:nan,4:0:5:inf 3:1:0:nan:once; do
+    for order in ahead apart; do
+        rm -rf bad-$order
+        THALWEG_MEASURE=0 THALWEG_PLANT=$plant train "${cuda[@]}" "${short[@]}" eval.every=0 checkpoint.every=0 \
+            optim.name=amuse run.dir=bad-$order $([ $order = ahead ] || echo $one_by_one)
+    done
+    same_run bad-ahead bad-apart
+done
+THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" eval.every=0 checkpoint.every=0 optim.name=amuse run.dir=good
+same_run good bad-ahead # the fault passed
+
 echo "== fp32: the CPU's losses"
 train "${cuda[@]}" "${short[@]}" precision=fp32 run.dir=fp32
 train device=cpu "${short[@]}" precision=fp32 run.dir=cpu
