@@ -32,31 +32,32 @@ counted run 3
 has run/metrics.jsonl '"loss":null'
 
 echo "== a NaN in one element, behind one micro-batch; in the first step"
-train run.dir=plain
-planted 5:1:13000:nan run.dir=element
+averaging=(optim.name=amuse) # whose weights are not those of the step before
+train run.dir=plain "${averaging[@]}"
+planted 5:1:13000:nan run.dir=element "${averaging[@]}"
 counted element 1
 has element/metrics.jsonl '"step":5,.*"event":"not_finite","loss":[0-9.]+,"grad_norm":null,"recomputed":"same"'
 has element/metrics.jsonl '"tensors":\["h.0.qkv_w.q: 1 of 1024"\]'
 has train.log 'step 5: .*h.0.qkv_w.q: 1 of 1024'
 finite element
-planted 1:0:0:-inf run.dir=first
+planted 1:0:0:-inf run.dir=first "${averaging[@]}"
 counted first 1
 has first/metrics.jsonl '"step":1,.*"wte: 1 of 8224"'
 finite first
 
 echo "== a fault that passes leaves no trace but a count"
-planted 5:0:7:nan:once run.dir=passing
+planted 5:0:7:nan:once run.dir=passing "${averaging[@]}"
 same_run plain passing
 has "$(checkpoint_of passing)/run.json" '"repeated_steps": 1'
 has train.log 'HARDWARE'
 expect 76 'the 3th time' env THALWEG_PLANT=3:0:7:nan:once,6:1:8:inf:once,9:0:9:nan:once \
-    "$program" train "$tiny" "${data[@]}" run.dir=thrice
+    "$program" train "$tiny" "${data[@]}" run.dir=thrice "${averaging[@]}"
 resumed thrice
 same_run plain thrice
 
 echo "== a fault that stays and is never the same"
 expect 76 'neither finite nor the same' env THALWEG_PLANT=5:0:7:nan:once,5:1:9:inf \
-    "$program" train "$tiny" "${data[@]}" run.dir=faulty
+    "$program" train "$tiny" "${data[@]}" run.dir=faulty "${averaging[@]}"
 [ "$(basename "$(checkpoint_of faulty)")" = step_00000004 ] || fail "the state before the step is not kept"
 resumed faulty
 same_run plain faulty
