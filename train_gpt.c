@@ -296,6 +296,7 @@ static int train(Run *run) {
 
         stop = stop || run_stopped(run);
         if (save_due(run, step) || last || stop || save_signal) {
+            end_save(run, &pace);
             if (!trouble_state_is_good(run)) return EXIT_DIVERGED;
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
             if (!saved && (last || stop || pace.ousted)) return EXIT_CANNOT_WRITE;
