@@ -113,7 +113,7 @@ has twice/metrics.60.orphan-2.jsonl '"step":60,.*"from":80,"skipped_data":25'
 has twice/metrics.jsonl '"step":60,.*"from":65,"skipped_data":10'
 printf x | dd of=passed/checkpoints/step_00000060/model.safetensors bs=1 seek=9000 conv=notrunc 2>dd.log
 THALWEG_PLANT=$spike resumed passed train.max_rollbacks=3
-has resume.log 'step_00000060/model.safetensors: its checksum'
+has resume.log 'step_00000060/model.safetensors: bytes .* are damaged'
 has resume.log 'goes on from passed/checkpoints/step_00000050 without the data of the next 35'
 
 echo "== killed around a rollback, and resumed"
