@@ -51,7 +51,7 @@ reduce() { # TARGET
     mkdir -p "$build/kept"
     rm -rf "$kept"
     cp -r "$corpus" "$kept"
-    "$build/fuzz_$1" -merge=1 -max_len=512 "$kept" "$build/corpus/$1" >"$logs/merge_$1.log" 2>&1
+    "$build/fuzz_$1" -merge=1 -use_counters=0 -max_len=512 "$kept" "$build/corpus/$1" >"$logs/merge_$1.log" 2>&1
     cp "$kept"/* "$corpus/"
     echo "ok $1: $(find "$corpus" -type f | wc -l) inputs, $(du -sb "$corpus" | cut -f1) bytes"
 }

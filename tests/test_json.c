@@ -315,6 +315,7 @@ TEST(no_locale_matters) {
     assert_non_null(text_read_number("0.5", &value));
     assert_true(value == 0.5);
     assert_null(parse("[0,5.]", 6, &errors));
+    assert_null(parse("[1.5e400]", 9, &errors));
     setlocale(LC_ALL, "C");
     errors_close(&errors);
     text_close(&out);

@@ -143,6 +143,7 @@ static const struct {
     {"10_name_with_zero", "\\u0000 is not allowed"},
     {"10_name_with_escape", "the tensor \"\\x1b]0;gone\\x07\\x1b[2Jt\": a name has 1 to 159 printable"},
     {"10_name_with_new_line", "the tensor \"t\\x0aall is well\": a name has"},
+    {"10_name_with_delete", "the tensor \"\\x7ft\": a name has"},
     {"10_name_with_c1", "the tensor \"\\xc2\\x9b2Jt\": a name has"},
     {"10_name_turned_around", "\\xe2\\x80\\xaet\": a name has 1 to 159 printable"},
     {"10_name_empty", "the tensor \"\": a name has"},

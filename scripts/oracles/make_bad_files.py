@@ -72,6 +72,7 @@ SAFETENSORS = {
     "10_name_with_zero": safetensors(GOOD.replace('"t"', '"t\\u0000"')),
     "10_name_with_escape": safetensors(GOOD.replace('"t"', '"\\u001b]0;gone\\u0007\\u001b[2Jt"')),
     "10_name_with_new_line": safetensors(GOOD.replace('"t"', '"t\\nall is well"')),
+    "10_name_with_delete": safetensors(GOOD.replace('"t"', '"\x7ft"')),
     "10_name_with_c1": safetensors(GOOD.replace('"t"', '"\u009b2Jt"')),
     "10_name_turned_around": safetensors(GOOD.replace('"t"', '"\u202et"')),
     "10_name_empty": safetensors(GOOD.replace('"t"', '""')),
