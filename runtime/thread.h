@@ -1,4 +1,4 @@
-// Threads beside the training thread, which signals belong to: these block them all.
+// Threads beside the training thread, which signals belong to: these block them all but SIGBUS.
 #pragma once
 
 #include <pthread.h>
