@@ -188,7 +188,7 @@ static int open_for_writing(const char *path, int flags) {
     return open(path, flags | O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
 }
 
-// A new file takes the name. One that stands there loses it and is not written over: it may have another name.
+// A new file takes the name. One that stands there loses it and is not written over, as it may have another name too.
 // Links are refused, pipes are not waited for; devices such as /dev/full are opened as they are.
 static int open_new(const char *path) {
     struct stat info;
