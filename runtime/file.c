@@ -19,6 +19,7 @@ static const char *advice(int error) {
         const char *text;
     } rows[] = {{ENOSPC, "free some space"},
                 {EDQUOT, "free some space or raise the quota"},
+                {EFBIG, "raise the limit of a file's size (ulimit -f)"},
                 {EACCES, "check its permissions"},
                 {EPERM, "check its permissions"},
                 {EROFS, "choose a place that can be written"},

@@ -29,6 +29,7 @@ void process_begin(int argc, char *const *argv) {
     for (int descriptor = 0; descriptor <= 2; descriptor++)
         if (fcntl(descriptor, F_GETFD) < 0) open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
     signal(SIGBUS, on_lost_page);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 int process_end(int exit_code) {

@@ -4,7 +4,8 @@
 #include "runtime/text.h"
 
 // Standard streams that the caller closed are filled, and a mapped file that becomes shorter or cannot be read ends the
-// process with a message and exit code 65 instead of a signal. The command line is kept as it came.
+// process with a message and exit code 65 instead of a signal; a file that may not become as large (ulimit -f) is an
+// error of that write, not a signal. The command line is kept as it came.
 void process_begin(int argc, char *const *argv);
 const TextList *process_command(void);
 
