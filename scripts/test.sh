@@ -3,12 +3,15 @@
 # and with the race check, end-to-end scripts, fuzz targets, checks of the tree. One line each, what they print under
 # build/test-logs, and at the end `N passed, N failed, N skipped`. A unit test counts as one, and so do a script and a
 # fuzz target. Exit status 77 of a script means skipped.
-#   scripts/test.sh [--long]     --long: also every end-to-end script with the sanitized program
+#   scripts/test.sh [--long]     --long: the end-to-end scripts that know it do more of the same (tests/e2e/faults.sh,
+#                                kills.sh, damage.sh), and every one of them runs with the sanitized program, too
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
+long=${1:-}
 logs=build/test-logs
 unit_seconds=900 script_seconds=900 fuzz_seconds=15
+[ "$long" != --long ] || script_seconds=3600
 passed=0 failed=0 skipped=0
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1
 unset MAKEFLAGS MFLAGS MAKELEVEL BUILD
@@ -74,8 +77,8 @@ script() { # NAME COMMAND...
     esac
 }
 
-end_to_end() { # BUILD SCRIPT
-    script "$1-$(basename "$2" .sh)" env TRAIN_GPT="build/$1/train_gpt" bash "$2"
+end_to_end() { # BUILD SCRIPT ARGUMENT...
+    script "$1-$(basename "$2" .sh)" env TRAIN_GPT="build/$1/train_gpt" bash "${@:2}"
 }
 
 # Each target a test, by the lines that scripts/fuzz.sh prints.
@@ -127,9 +130,9 @@ for source in tests/e2e/*.sh; do
     */lib.sh) continue ;;
     */cuda.sh) end_to_end sim "$source"; continue ;;
     */commands.sh | */bad_input.sh) end_to_end asan "$source" ;;
-    *) [ "${1:-}" != --long ] || end_to_end asan "$source" ;;
+    *) [ "$long" != --long ] || end_to_end asan "$source" ;;
     esac
-    end_to_end cpu "$source"
+    end_to_end cpu "$source" $long
 done
 
 fuzz

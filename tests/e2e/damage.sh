@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Damage, and files that go away, beside a run and under it: nothing damaged is believed, and the run goes on to the same
-# end, bit for bit.
+# Checkpoints that are damaged, and files that go away, also under a run: nothing damaged is believed, and the run goes
+# on to the same end, bit for bit.
 #   damage.sh [--long] [SEED]     --long: 200 bit flips and 200 truncations, else 40; the seed is printed
 . "$(dirname "$0")/lib.sh"
 count=40
@@ -72,31 +72,18 @@ same_run whole missing
 echo "== files go away while the run goes on"
 data+=(train.steps=3000 eval.every=1000 checkpoint.every=200 checkpoint.keep=2)
 train run.dir=straight
-# pulled COMMAND: is done in the run's directory while it stands still. Sets `run`.
-pulled() {
-    run=under
+pulled() { # COMMAND: in the run's directory, while the run stands still in its middle
     rm -rf under && start run.dir=under
     wait_for_lines under/metrics.jsonl 500
     kill -STOP "$started" || fail "the run was through too soon"
-    (cd under && eval "$1")
+    (cd under && eval "$1") || fail "$1"
     kill -CONT "$started"
-}
-ends_with() { # CODE
-    local status=0
-    wait "$started" || status=$?
-    started=
-    [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
-}
-resume() { "$program" resume "$1" >resume.log 2>&1 || { cat resume.log; fail "resume $1"; }; }
-ends_whole() { # CODE: and if that is not 0, a resume makes it whole
-    ends_with "$1"
-    [ "$1" -eq 0 ] || resume under
-    same_run straight under
-    expect 0 . "$program" eval under
 }
 for gone in 'rm -r checkpoints' 'rm checkpoints/*/manifest.json' 'rm checkpoints/*/*' 'rm config.json run.json'; do
     pulled "$gone"
-    ends_whole 0
+    ends_with 0
+    same_run straight under
+    expect 0 . "$program" eval under
 done
 
 echo "== the place of checkpoints is taken: the run goes on, and says so each time"

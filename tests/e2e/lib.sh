@@ -37,13 +37,22 @@ train() {
     "$program" train "$tiny" "${data[@]}" "$@" >train.log 2>&1 </dev/null || { cat train.log >&2; fail "train $*"; }
 }
 
-# The same in the background: sets `started`, its process. And until a file of it has so many lines, or it is gone.
+# The same in the background: sets `started`, its process; until a file of it has so many lines, or it is gone; until it
+# ends.
 started=
-trap '[ -z "$started" ] || kill "$started" 2>/dev/null || true' EXIT
+trap '[ -z "$started" ] || kill -KILL "$started" 2>/dev/null || true' EXIT
 start() { "$program" train "$tiny" "${data[@]}" "$@" >start.log 2>&1 </dev/null & started=$!; }
 wait_for_lines() { # FILE LINES
     while kill -0 "$started" 2>/dev/null && [ "$(cat "$1" 2>/dev/null | wc -l)" -lt "$2" ]; do sleep 0.02; done
 }
+ends_with() { # CODE
+    local status=0
+    wait "$started" || status=$?
+    started=
+    [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
+}
+
+resume() { "$program" resume "$@" >resume.log 2>&1 || { cat resume.log; fail "resume $*"; }; }
 
 # Everything that must be equal: the tensors of the newest checkpoint, and the metrics without their times.
 checkpoint_of() {

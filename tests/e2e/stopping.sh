@@ -3,13 +3,6 @@
 . "$(dirname "$0")/lib.sh"
 make_shards
 
-ends_with() { # CODE
-    local status=0
-    wait "$started" || status=$?
-    [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
-}
-resume() { "$program" resume "$@" >resume.log 2>&1 || { cat resume.log; fail "resume $*"; }; }
-
 echo "== while it evaluates: the evaluation is made by the resume"
 slow=(train.steps=6 eval.every=3 eval.tokens=6K train.micro_batch=1 train.batch_tokens=64 model.width=128 model.depth=4)
 train run.dir=straight "${slow[@]}"
