@@ -63,12 +63,16 @@ static void add_step(int64_t step, void *context) {
     list->steps[list->count++] = step;
 }
 
+// A rollback from any later step may want the regular checkpoints behind the one that the next step would want: other
+// ones, of a stop or the hour, must not oust them, or a run that was stopped would go back further.
 Retention run_retention(const Run *run) {
     StepList always = {0};
+    int64_t rollback = run_rollback_step(run, run->state.step + 1);
     read_milestones(&run->config, add_step, &always);
-    int64_t wanted[] = {run->state.best_step, run_rollback_step(run, run->state.step + 1)}; // 0: none
+    int64_t wanted[] = {run->state.best_step, rollback}; // 0: none
     for (int i = 0; i < 2; i++)
         if (wanted[i] > 0) add_step(wanted[i], &always);
     return (Retention){.keep = run->config.checkpoint.keep, .keep_models = run->config.checkpoint.keep_models,
-                       .always = always.steps, .always_count = always.count};
+                       .always = always.steps, .always_count = always.count,
+                       .every = rollback ? run->config.checkpoint.every : 0, .since = rollback};
 }

@@ -31,12 +31,12 @@ bool checkpoint_save(const char *run_dir, const Kernels *kernels, const Checkpoi
                      Errors *errors);
 
 // What becomes of older checkpoints. Full ones hold a state to resume from (files "state-..."); the last `keep` of
-// them stay whole (0: all), and so do those of the steps in `always`. The others become models, without their state, of
-// which the last `keep_models` stay (negative: all).
+// them stay whole (0: all), and so do those of the steps in `always` and of the multiples of `every` (0: none) from
+// `since` on. The others become models, without their state, of which the last `keep_models` stay (negative: all).
 typedef struct {
     int64_t keep, keep_models;
     const int64_t *always;
-    int64_t always_count;
+    int64_t always_count, every, since;
 } Retention;
 
 // Up to step `newest`. A model is made beside, with a manifest of its own, and exchanged by name: whatever happens, the

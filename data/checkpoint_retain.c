@@ -22,7 +22,7 @@ typedef struct {
 static bool is_always(const Retention *retention, int64_t step) {
     for (int64_t i = 0; i < retention->always_count; i++)
         if (retention->always[i] == step) return true;
-    return false;
+    return retention->every > 0 && step >= retention->since && step % retention->every == 0;
 }
 
 // One without a readable manifest is not ours.

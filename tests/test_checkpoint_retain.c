@@ -24,18 +24,24 @@ TEST(older_checkpoints_become_models) {
     must_retain(run, 6, (Retention){.keep = 0, .keep_models = 0});
     assert_string_equal(test_checkpoint_names(run), "step_00000001 step_00000002 step_00000003 step_00000004 "
                                                     "step_00000005 step_00000006 ");
-    must_retain(run, 5, (Retention){2, -1, always, 2});
+    must_retain(run, 5, (Retention){2, -1, always, .always_count = 2});
     assert_string_equal(test_checkpoint_names(run), "step_00000001(model) step_00000002 step_00000003(model) "
                                                     "step_00000004 step_00000005 step_00000006 ");
     for (int64_t step = 1; step <= 6; step++) {
         snprintf(path, sizeof path, "%s/checkpoints/step_%08ld", run, step);
         test_checkpoint_check(path, step, step != 1 && step != 3);
     }
-    must_retain(run, 6, (Retention){1, 2, always, 1});
+    must_retain(run, 6, (Retention){1, 2, always, .always_count = 1});
     assert_string_equal(test_checkpoint_names(run), "step_00000002 step_00000004(model) step_00000005(model) "
                                                     "step_00000006 ");
-    must_retain(run, 6, (Retention){1, 0, NULL, 0});
+    must_retain(run, 6, (Retention){.keep = 1});
     assert_string_equal(test_checkpoint_names(run), "step_00000006 ");
+}
+
+TEST(multiples_from_a_step_on_stay_whole) {
+    const char *run = run_of("retain_multiples", 9);
+    must_retain(run, 9, (Retention){.keep = 1, .every = 2, .since = 4});
+    assert_string_equal(test_checkpoint_names(run), "step_00000004 step_00000006 step_00000008 step_00000009 ");
 }
 
 TEST(what_has_no_manifest_stays) {

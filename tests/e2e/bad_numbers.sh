@@ -106,6 +106,13 @@ cp -r never passed
 THALWEG_PLANT=$spike resumed never train.max_rollbacks=3
 same_run once never
 
+echo "== checkpoints that a rollback may want stay whole, whatever checkpoint.keep says and others come between"
+planted $spike run.dir=few "${back[@]}" checkpoint.keep=1 checkpoint.milestones=[\"63,68\"]
+has train.log 'rollback 1 of 3: the run goes on from few/checkpoints/step_00000060'
+same_run once few
+planted $spike run.dir=stops "${back[@]}" checkpoint.keep=1 checkpoint.keep_models=0 checkpoint.best=true eval.every=9
+has train.log 'rollback 1 of 3: the run goes on from stops/checkpoints/step_00000060'
+
 echo "== two rollbacks, the second no further back than the first; a damaged checkpoint is passed over"
 twice=$spike,90:0:99:1e6 # what step 65 gets
 planted $twice run.dir=twice "${back[@]}"
