@@ -19,11 +19,26 @@ static void orphan_path(char out[4096], const char *run_dir, int64_t step) {
     }
 }
 
+bool metrics_restore(Metrics *metrics, Errors *errors) {
+    char opened[64];
+    File file;
+    if (path_names(metrics->path, metrics->descriptor)) return true;
+    snprintf(opened, sizeof opened, "/proc/self/fd/%d", metrics->descriptor);
+    if (!file_map(&file, opened, EXIT_CANNOT_WRITE, errors)) return false;
+    bool good = file_replace(metrics->path, file.bytes, file.size, errors);
+    int descriptor = good ? file_open_append(metrics->path, errors) : -1;
+    file_close(&file);
+    if (descriptor < 0) return false;
+    close(metrics->descriptor);
+    metrics->descriptor = descriptor;
+    return true;
+}
+
 // What stands behind `keep` goes to a file of its own, then is cut off.
 bool metrics_go_back(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors) {
     File file;
     char path[4096];
-    if (!file_map(&file, metrics->path, EXIT_DATA, errors)) return false;
+    if (!metrics_restore(metrics, errors) || !file_map(&file, metrics->path, EXIT_DATA, errors)) return false;
     int64_t size = (int64_t)file.size;
     bool good = true;
     if (size < keep)
@@ -80,21 +95,6 @@ bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors) {
         errors_add(errors, EXIT_CANNOT_WRITE, "%s: its lines wait until they can be written", metrics->path);
     errors_close(&again);
     return good;
-}
-
-bool metrics_restore(Metrics *metrics, Errors *errors) {
-    char opened[64];
-    File file;
-    if (path_names(metrics->path, metrics->descriptor)) return true;
-    snprintf(opened, sizeof opened, "/proc/self/fd/%d", metrics->descriptor);
-    if (!file_map(&file, opened, EXIT_CANNOT_WRITE, errors)) return false;
-    bool good = file_replace(metrics->path, file.bytes, file.size, errors);
-    int descriptor = good ? file_open_append(metrics->path, errors) : -1;
-    file_close(&file);
-    if (descriptor < 0) return false;
-    close(metrics->descriptor);
-    metrics->descriptor = descriptor;
-    return true;
 }
 
 bool metrics_sync(Metrics *metrics, Errors *errors) {

@@ -15,7 +15,7 @@ typedef struct {
 // metrics.<step>.orphan.jsonl and cut off. A file shorter than that is told in `errors` and no failure. `unwritten`
 // stays as it is, and is written with the next line.
 bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors);
-// The same for one that is open and goes back to `step`.
+// The same for one that is open and goes back to `step`; one that was removed is restored before.
 bool metrics_go_back(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors);
 // Adds the newline. A line that cannot be written waits for the next call, and no half line stays; the first failure of
 // several is told. One that finds 1 MiB waiting is lost, and told.

@@ -238,6 +238,27 @@ TEST(metrics_that_are_missing_are_told_and_do_not_stop_a_run) {
     metrics_close(&metrics);
 }
 
+TEST(metrics_that_were_removed_go_back_all_the_same) {
+    const char *run = test_folder("metrics_back");
+    char path[4096];
+    for (int replaced = 0; replaced < 2; replaced++) {
+        Metrics metrics = {.descriptor = -1};
+        Errors errors = {0};
+        assert_true(metrics_open(&metrics, run, 0, 0, &errors));
+        for (int i = 1; i < 4; i++) assert_true(metrics_write(&metrics, (char[]){(char)('0' + i), 0}, &errors));
+        path_join(path, run, "metrics.jsonl");
+        assert_true(file_remove(path, &errors));
+        if (replaced) assert_true(file_replace(path, "another\n", 8, &errors));
+        assert_true(metrics_go_back(&metrics, run, 2, 1, &errors));
+        assert_true(metrics_write(&metrics, "4", &errors));
+        metrics_close(&metrics);
+        assert_int_equal(errors.count, 0);
+        assert_file(path, "1\n4\n");
+        path_join(path, run, replaced ? "metrics.1.orphan-2.jsonl" : "metrics.1.orphan.jsonl");
+        assert_file(path, "2\n3\n");
+    }
+}
+
 TEST(a_line_that_cannot_be_written_waits_and_leaves_no_half) {
     const char *run = test_folder("metrics_torn");
     Metrics metrics = {.descriptor = -1};
