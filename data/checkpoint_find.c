@@ -133,19 +133,22 @@ static const char *cut_last(char *path) {
     return slash + 1;
 }
 
+// Cuts RUN/checkpoints/step_N down to RUN; false for any other path.
+static bool cut_to_run(char *path) {
+    const char *name = cut_last(path), *folder = name ? cut_last(path) : NULL;
+    return folder && checkpoint_step_of(name) >= 0 && strcmp(folder, CHECKPOINT_FOLDER) == 0;
+}
+
+// As it is named, where that tells; a folder of checkpoints that is a link elsewhere belongs to the run all the same.
 bool checkpoint_run(const char *run_or_checkpoint, char run_dir[4096], Errors *errors) {
-    char real[PATH_MAX], given[4096];
+    char real[PATH_MAX];
     snprintf(run_dir, 4096, "%s", run_or_checkpoint);
-    if (!checkpoint_is(run_or_checkpoint) || !realpath(run_or_checkpoint, real)) return true;
-    snprintf(given, sizeof given, "%s", run_or_checkpoint);
-    const char *name = cut_last(real), *folder = name ? cut_last(real) : NULL;
-    if (!folder || checkpoint_step_of(name) < 0 || strcmp(folder, CHECKPOINT_FOLDER) != 0)
+    if (!checkpoint_is(run_or_checkpoint) || cut_to_run(run_dir)) return true;
+    if (!realpath(run_or_checkpoint, real) || !cut_to_run(real))
         return errors_add(errors, EXIT_USAGE,
                           "%s: a checkpoint outside a run; name the run, or a checkpoint RUN/%s/step_N in it",
                           run_or_checkpoint, CHECKPOINT_FOLDER);
-    const char *given_name = cut_last(given), *given_folder = given_name ? cut_last(given) : NULL;
-    bool same = given_folder && strcmp(given_folder, folder) == 0 && strcmp(given_name, name) == 0;
-    snprintf(run_dir, 4096, "%s", same ? given : real);
+    snprintf(run_dir, 4096, "%s", real);
     return true;
 }
 

@@ -181,8 +181,11 @@ static void make_room(const char *run_dir, int64_t step, const Retention *retent
     errors_close(&ignored);
 }
 
+// The folder of checkpoints may be a link to another disk.
 static bool has_room(const char *run_dir, uint64_t needed, FreeBytes *free_bytes, uint64_t *left) {
-    return !free_bytes(run_dir, left) || *left >= needed;
+    char checkpoints[4096];
+    checkpoint_folder(checkpoints, run_dir);
+    return !free_bytes(path_exists(checkpoints) ? checkpoints : run_dir, left) || *left >= needed;
 }
 
 static bool tell_no_room(const char *run_dir, uint64_t needed, uint64_t left, Errors *errors) {

@@ -95,7 +95,15 @@ TEST(the_run_of_a_checkpoint_is_found) {
     assert_false(checkpoint_run("best", dir, &errors));
     assert_int_equal(errors.exit_code, EXIT_USAGE);
     errors_close(&errors);
+    assert_true(path_rename("best", "step_00000007", &errors));
     assert_int_equal(chdir(here), 0);
+    char elsewhere[4096];
+    path_join(elsewhere, run, "elsewhere"); // on another disk, say
+    assert_int_equal(rename(path, elsewhere), 0);
+    assert_int_equal(symlink("elsewhere", path), 0);
+    path_join(path, run, "checkpoints/step_00000007");
+    assert_true(checkpoint_run(path, dir, &errors));
+    assert_string_equal(dir, run);
 }
 
 // Whatever operation fails, the older checkpoint stays whole, the new one is whole or absent, and nothing else is left.

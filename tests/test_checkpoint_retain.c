@@ -1,4 +1,5 @@
 // Which checkpoints stay: whole, as models, not at all; and room for the next one.
+#include <limits.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -139,6 +140,12 @@ static bool free_of_disk(const char *run, uint64_t *bytes) {
     return true;
 }
 
+static bool none_but_elsewhere(const char *folder, uint64_t *bytes) {
+    char real[PATH_MAX];
+    *bytes = realpath(folder, real) && strstr(real, "elsewhere") ? 1 << 30 : 0;
+    return true;
+}
+
 static bool unknown(const char *run, uint64_t *bytes) {
     (void)run, (void)bytes;
     return false;
@@ -165,6 +172,19 @@ TEST(room_is_made_for_a_checkpoint) {
     assert_int_equal(errors.exit_code, EXIT_CANNOT_WRITE);
     errors_close(&errors);
     assert_string_equal(test_checkpoint_names(run), "step_00000004 ");
+}
+
+TEST(room_is_looked_for_where_the_folder_of_checkpoints_is) {
+    const char *run = test_folder("room_link");
+    char folder[4096], elsewhere[4096];
+    Errors errors = {0};
+    path_join(folder, run, "checkpoints");
+    path_join(elsewhere, run, "elsewhere");
+    assert_false(test_checkpoint_room(run, 1, NULL, none_but_elsewhere, &errors));
+    errors_close(&errors);
+    assert_true(directory_make(elsewhere, &errors));
+    assert_int_equal(symlink("elsewhere", folder), 0);
+    assert_true(test_checkpoint_room(run, 1, NULL, none_but_elsewhere, &errors));
 }
 
 TEST(the_last_valid_checkpoint_stays_however_little_room_there_is) {
