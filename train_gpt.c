@@ -387,8 +387,7 @@ int command_train(int argc, char **argv) {
     config_load(&run.config, argv[1], argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
     run_name_directory(&run);
-    if (resume && run_lock(&run, &errors) && checkpoint_find(run.dir, checkpoint, &errors) && *checkpoint)
-        run_find_state(run.dir, true, checkpoint, &errors);
+    if (resume && run_lock(&run, &errors)) run_find_valid(run.dir, true, checkpoint, &errors);
     errors_exit_if_any(&errors);
     return start(&run, resume, *checkpoint ? checkpoint : NULL);
 }

@@ -138,6 +138,8 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
 // Damaged newer ones of a run are told on the console and, with `own` (its lock is held), set aside. Messages as
 // run_find's, and 66 for a checkpoint that holds a model alone.
 bool run_find_state(const char *run_or_checkpoint, bool own, char checkpoint[4096], Errors *errors);
+// The same of a run that may have none: the path becomes empty.
+bool run_find_valid(const char *run_dir, bool own, char checkpoint[4096], Errors *errors);
 
 // The files of a checkpoint.
 #define MODEL_FILE "model.safetensors"

@@ -23,14 +23,19 @@ bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *erro
     return *checkpoint ? checkpoint_verify(checkpoint, errors) : found_none(run_or_checkpoint, errors);
 }
 
+bool run_find_valid(const char *run_dir, bool own, char checkpoint[4096], Errors *errors) {
+    Errors damage = {0};
+    bool good = checkpoint_find_valid(run_dir, own, checkpoint, &damage, errors);
+    if (damage.count) console_note("%s", text_string(&damage.text));
+    errors_close(&damage);
+    return good;
+}
+
 bool run_find_state(const char *run_or_checkpoint, bool own, char checkpoint[4096], Errors *errors) {
     if (checkpoint_is(run_or_checkpoint))
         return run_find(run_or_checkpoint, checkpoint, errors) && checkpoint_check_state(checkpoint, errors);
-    Errors damage = {0};
-    bool good = checkpoint_find_valid(run_or_checkpoint, own, checkpoint, &damage, errors);
-    if (damage.count) console_note("%s", text_string(&damage.text));
-    errors_close(&damage);
-    return good && (*checkpoint || found_none(run_or_checkpoint, errors));
+    return run_find_valid(run_or_checkpoint, own, checkpoint, errors) &&
+           (*checkpoint || found_none(run_or_checkpoint, errors));
 }
 
 static Json *open_run_json(const char *checkpoint, Errors *errors) {

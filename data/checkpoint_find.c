@@ -89,7 +89,8 @@ void checkpoint_clear(const char *checkpoints) {
     TextList names = {0};
     directory_list(&names, checkpoints, &ignored);
     for (int64_t i = 0; i < names.count; i++)
-        if (strchr(names.items[i], '.')) clear_one(checkpoints, names.items[i], &ignored);
+        if (strncmp(names.items[i], "step_", 5) == 0 && strchr(names.items[i], '.'))
+            clear_one(checkpoints, names.items[i], &ignored);
     text_list_close(&names);
     errors_close(&ignored);
 }

@@ -184,7 +184,11 @@ TEST(an_exchange_that_was_cut_short_is_undone) {
         snprintf(aside, sizeof aside, "%.4000s.exchange", path);
         assert_true(path_rename(path, aside, &errors));
     }
+    path_join(path, run, "checkpoints/notes.tmp"); // no save made that
+    assert_true(directory_make(path, &errors));
     test_checkpoint_must_save(run, 20); // the new one is in place
+    assert_true(path_exists(path));
+    assert_true(directory_remove(path, &errors));
     assert_string_equal(test_checkpoint_names(run), "step_00000010 step_00000020 ");
 }
 

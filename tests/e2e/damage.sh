@@ -69,6 +69,18 @@ expect 66 'missing: neither a checkpoint nor a run' "$program" resume missing
 train run.dir=missing --resume
 same_run whole missing
 
+echo "== an exchange of names that was cut short: both ways to go on find the old checkpoint"
+for way in resume train; do
+    rm -rf exchanged && cp -r whole exchanged
+    rm -r exchanged/checkpoints/step_0000000[24]
+    mv exchanged/$newest exchanged/$newest.exchange
+    mkdir exchanged/$newest.tmp
+    if [ $way = train ]; then train run.dir=exchanged --resume
+    else "$program" resume exchanged >train.log 2>&1 || { cat train.log; fail "resume exchanged"; }; fi
+    grep -q 'resumed exchanged/checkpoints/step_00000006' train.log || { cat train.log; fail "$way began anew"; }
+    same_run whole exchanged
+done
+
 echo "== files go away while the run goes on"
 data+=(train.steps=3000 eval.every=1000 checkpoint.every=200 checkpoint.keep=2)
 train run.dir=straight
