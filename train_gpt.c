@@ -119,6 +119,7 @@ static bool evaluation_due(const Run *run, int64_t step) {
 typedef struct {
     double evaluation, saving;
     int64_t saved_step, saved_best; // of the last checkpoint, and of the best one
+    double saved_loss;              // of that one
     int trouble;
     bool ousted; // another process took the run directory
 } Pace;
@@ -154,6 +155,11 @@ static void evaluate_if_due(Run *run, Pace *pace) {
     if (run->state.evaluated) pace->evaluation = since(began);
 }
 
+static void remember_best(const Run *run, Pace *pace) {
+    pace->saved_best = run->state.best_step;
+    pace->saved_loss = run->state.best_val_loss;
+}
+
 // What became of the checkpoint on its way, if there is one: waits for it.
 static bool end_save(Run *run, Pace *pace) {
     SaveResult result;
@@ -164,9 +170,10 @@ static bool end_save(Run *run, Pace *pace) {
             snprintf(waited, sizeof waited, ", training waited %.0f ms", 1e3 * result.held_up);
         console_note("step %ld: checkpoint in %s (%.1f s%s)", result.step, run->dir, result.seconds, waited);
         pace->saved_step = result.step;
-        if (result.step == run->state.best_step) pace->saved_best = result.step;
+        if (result.step == run->state.best_step) remember_best(run, pace);
     } else if (result.step == run->state.best_step) {
         run->state.best_step = pace->saved_best; // that one is still the best there is
+        run->state.best_val_loss = pace->saved_loss;
     }
     complain(&result.errors);
     pace->saving = result.seconds;
@@ -234,7 +241,7 @@ static Trouble meet(Run *run, const StepResult *result, Pace *pace) {
     end_save(run, pace);
     Trouble trouble = trouble_meet(run, result);
     if (pace->saved_step > run->state.step) pace->saved_step = run->state.step;
-    if (pace->saved_best > run->state.step) pace->saved_best = run->state.best_step;
+    if (pace->saved_best > run->state.step) remember_best(run, pace);
     return trouble;
 }
 
@@ -255,10 +262,11 @@ static int train(Run *run) {
     const Config *c = &run->config;
     Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    Pace pace = {.saved_step = run->state.step, .saved_best = run->state.best_step};
+    Pace pace = {.saved_step = run->state.step};
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
+    remember_best(run, &pace);
     set_deadline(run, &pace);
     steps_seek(run, &pipeline);
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out

@@ -117,3 +117,11 @@ expect 0 'finished: 24 steps' "$program" resume whole train.steps=24
 echo "== a run that may take one second"
 expect 75 'stopped at step .* continue with: train_gpt resume timed' "$program" train "$tiny" "${data[@]}" \
     run.dir=timed train.steps=1000000 train.max_seconds=1 eval.every=0 log.every=100
+
+echo "== the best checkpoint cannot be saved: the next one that is better than what was saved becomes the best"
+uneven=(model.depth=1 model.width=16 model.heads=1 threads=1 eval.every=1 checkpoint.every=0 checkpoint.best=true
+    checkpoint.async=false optim.lr=0.1 optim.warmup_steps=0 optim.schedule=constant) # losses 3.95 3.036 3.042 2.96
+THALWEG_FAULT=1+:tell train run.dir=one "${uneven[@]}" train.steps=1
+THALWEG_FAULT=$(($(grep -c THALWEG_FAULT train.log) + 5)):ENOSPC train run.dir=uneven "${uneven[@]}" train.steps=4
+[ "$(ls uneven/checkpoints | tr '\n' ' ')" = 'step_00000001 step_00000003 step_00000004 ' ] ||
+    { cat train.log; fail "saved: $(ls uneven/checkpoints)"; }
