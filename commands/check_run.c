@@ -85,19 +85,27 @@ static void print_time(const char *checkpoint) {
     printf("%19s", text);
 }
 
+static bool verify(const char *path, Text *notes, Errors *errors) {
+    if (checkpoint_check(path, errors)) look_into_all(path, notes, errors);
+    return errors->count == 0;
+}
+
 static void check_one(const char *path, Verdict *verdict) {
     char size[TEXT_NUMBER];
     Errors errors = {0};
     Text notes = {0}, name = {0};
-    bool whole = checkpoint_check(path, &errors);
+    text_escape(&name, base_name(path), strlen(base_name(path)));
+    bool whole = verify(path, &notes, &errors);
     if (!whole && path_exists(path)) { // a run at work may just have made a model of it
         errors_close(&errors);
-        whole = checkpoint_check(path, &errors);
+        text_clear(&notes);
+        whole = verify(path, &notes, &errors);
+    }
+    if (!whole && !path_exists(path)) {
+        printf("%-24s removed by the run meanwhile\n", text_string(&name));
+        goto end;
     }
     bool full = checkpoint_holds_state(path);
-    if (whole) look_into_all(path, &notes, &errors);
-    whole = errors.count == 0;
-    text_escape(&name, base_name(path), strlen(base_name(path)));
     printf("%-24s %-10s %10s  ", text_string(&name), full ? "full" : whole ? "model only" : "?",
            text_bytes(size, (double)directory_bytes(path)));
     print_time(path);
@@ -107,6 +115,7 @@ static void check_one(const char *path, Verdict *verdict) {
     if (whole && full) verdict->newest_full = path;
     verdict->damaged += !whole;
     verdict->newer = whole && full ? 0 : verdict->newer + !whole;
+end:
     errors_close(&errors);
     text_close(&notes);
     text_close(&name);

@@ -247,10 +247,10 @@ static bool load_iterate(Run *run, const char *checkpoint, Iterate iterate, Erro
     return good;
 }
 
-bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
+static bool open_model(Run *run, const ModelRequest *request, char checkpoint[4096], Errors *errors) {
     const TextList *overrides = request->overrides;
     bool shown = request->iterate == ITERATE_SHOWN;
-    char checkpoint[4096], path[4096];
+    char path[4096];
     if (!run_find(request->path, checkpoint, errors) || !(shown || checkpoint_check_state(checkpoint, errors)))
         return false;
     if (!check_overrides(request, errors)) return false;
@@ -269,6 +269,29 @@ bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
     if (!run->tokenizer && run->config.model.vocab == OPTION_AUTO) run->config.model.vocab = vocab;
     if (!run_plan(run, request->parts | (shown ? 0 : RUN_TRAINING), errors) || !run_open(run, errors)) return false;
     return shown ? run_load_weights(run, checkpoint, errors) : load_iterate(run, checkpoint, request->iterate, errors);
+}
+
+// Whether a run at work has saved another one since, and may have removed this one.
+static bool is_outdated(const char *run_or_checkpoint, const char *checkpoint) {
+    char newest[4096] = "";
+    Errors ignored = {0};
+    checkpoint_find(run_or_checkpoint, newest, &ignored);
+    errors_close(&ignored);
+    return *checkpoint && strcmp(newest, checkpoint) != 0;
+}
+
+bool run_open_model(Run *run, const ModelRequest *request, Errors *errors) {
+    enum { TRIES = 8 };
+    char checkpoint[4096] = "";
+    Errors mistakes = {0};
+    bool good = open_model(run, request, checkpoint, &mistakes);
+    for (int i = 1; !good && i < TRIES && is_outdated(request->path, checkpoint); i++) {
+        errors_close(&mistakes);
+        run_close(run);
+        good = open_model(run, request, checkpoint, &mistakes);
+    }
+    if (!good) errors_move(errors, &mistakes);
+    return good;
 }
 
 // ---- evaluation ----

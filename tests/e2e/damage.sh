@@ -98,6 +98,16 @@ for gone in 'rm -r checkpoints' 'rm checkpoints/*/manifest.json' 'rm checkpoints
     expect 0 . "$program" eval under
 done
 
+echo "== a run that removes its checkpoints is looked at"
+rm -rf under && start run.dir=under train.steps=100000 checkpoint.every=1 checkpoint.keep=1 checkpoint.keep_models=0
+wait_for_lines under/metrics.jsonl 5
+for i in {1..20}; do
+    expect 0 'perplexity' "$program" eval under
+    expect 0 'Nothing is damaged' "$program" check under
+done
+kill -TERM "$started"
+ends_with 75
+
 echo "== the place of checkpoints is taken: the run goes on, and says so each time"
 pulled 'mv checkpoints away && touch checkpoints'
 ends_with 73
