@@ -108,6 +108,21 @@ done
 kill -TERM "$started"
 ends_with 75
 
+echo "== metrics and lock are there again at the next checkpoint"
+pulled 'rm metrics.jsonl lock'
+while kill -0 "$started" && [ ! -e under/lock ]; do sleep 0.01; done
+kill -STOP "$started" || fail "the run was through too soon"
+expect 2 'another process is training' "$program" train "$tiny" "${data[@]}" run.dir=under --resume
+kill -CONT "$started"
+ends_with 0
+same_run straight under
+pulled 'echo "{}" >lines && mv lines metrics.jsonl'
+ends_with 0
+same_run straight under
+pulled 'mv ../under ../moved'
+ends_with 0
+same_run straight under
+
 echo "== the place of checkpoints is taken: the run goes on, and says so each time"
 pulled 'mv checkpoints away && touch checkpoints'
 ends_with 73

@@ -11,8 +11,13 @@ warned() { # TIMES PATTERN
     [ "$(grep -cE "$2" start.log)" -ge "$1" ] || { cat start.log; fail "not $1 times: $2"; }
 }
 
+limited() { # KIB RUN
+    (ulimit -f "$1" && exec env --default-signal=XFSZ "$program" train "$tiny" "${data[@]}" run.dir="$2") \
+        >start.log 2>&1 </dev/null & started=$!
+}
+
 echo "== files may not become as large as a checkpoint"
-(ulimit -f 40 && exec "$program" train "$tiny" "${data[@]}" run.dir=small) >start.log 2>&1 </dev/null & started=$!
+limited 40 small
 ends_with 73
 warned 10 'safetensors: .* failed: File too large; raise'
 warned 1 'metrics.jsonl: its lines wait'
@@ -20,7 +25,7 @@ train run.dir=small --resume
 same_run whole small
 
 echo "== nor as the metrics: their lines wait in the checkpoints"
-(ulimit -f 220 && exec "$program" train "$tiny" "${data[@]}" run.dir=waiting) >start.log 2>&1 </dev/null & started=$!
+limited 220 waiting
 ends_with 73
 [ -d waiting/checkpoints/step_00002000 ] || fail "the last checkpoint was not written"
 [ "$(wc -l <waiting/metrics.jsonl)" -lt 1900 ] || fail "the metrics have grown"
