@@ -32,7 +32,7 @@ static void catch_signals(void) {
         int number;
         void (*handler)(int);
     } rows[] = {{SIGTERM, on_stop}, {SIGINT, on_stop}, {SIGUSR1, on_stop}, {SIGHUP, on_stop}, {SIGUSR2, on_save},
-                {SIGPIPE, SIG_IGN}, {SIGXFSZ, SIG_IGN}}; // a file that may not grow is a write that fails
+                {SIGPIPE, SIG_IGN}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct sigaction action = {.sa_handler = rows[i].handler, .sa_flags = SA_RESTART}, before;
         sigaction(rows[i].number, NULL, &before);
