@@ -70,8 +70,9 @@ static void check_bytes(const char *path, const ManifestFile *file, Errors *erro
     if (file_hash_blocks(path, hash, &blocks, EXIT_CHECKPOINT, errors) && strcmp(hash, file->hash) != 0) {
         size_t digits = ((size_t)file->size + FILE_BLOCK - 1) / FILE_BLOCK * BLOCK_HEX;
         if (file->blocks && blocks.size == digits) describe_ranges(&ranges, path, file, &blocks);
-        errors_add(errors, EXIT_CHECKPOINT, "%s: %s (its checksum is %s, expected %s)", path,
-                   ranges.size ? text_string(&ranges) : "the file is damaged", hash, file->hash);
+        if (ranges.size == 0)
+            text_printf(&ranges, "the file is damaged: its checksum is %s, expected %s", hash, file->hash);
+        errors_add(errors, EXIT_CHECKPOINT, "%s: %s", path, text_string(&ranges));
     }
     text_close(&blocks);
     text_close(&ranges);

@@ -88,7 +88,7 @@ TEST(damage_is_told_by_ranges_and_tensors) {
     test_damage(file, size - 200, false);
     assert_false(checkpoint_check(path, &errors));
     snprintf(expected, sizeof expected, "%s: bytes 1048576..%lu of %lu are damaged; they belong to m.bulk, m.vector, "
-             "z.matrix (", STATE_FILE, size - 1, size);
+             "z.matrix\n", STATE_FILE, size - 1, size);
     must_tell(&errors, expected);
     errors_close(&errors);
     test_damage(file, FILE_BLOCK + 5, false); // as it was
@@ -98,7 +98,7 @@ TEST(damage_is_told_by_ranges_and_tensors) {
     file_close(&whole);
     test_damage(file, name % 8 < 6 ? name : name + 2, false); // the header tells another name, and is not believed
     assert_false(checkpoint_check(path, &errors));
-    snprintf(expected, sizeof expected, "bytes 0..1048575, 2097152..%lu of %lu are damaged (", size - 1, size);
+    snprintf(expected, sizeof expected, "bytes 0..1048575, 2097152..%lu of %lu are damaged\n", size - 1, size);
     must_tell(&errors, expected);
     errors_close(&errors);
     assert_int_equal(truncate(file, (off_t)size - 7), 0);
@@ -264,7 +264,7 @@ TEST(manifests_without_blocks_are_read) {
     test_checkpoint_check(first, 10, false);
     ruin(run, 20, STATE_FILE);
     assert_false(checkpoint_check(path, &errors));
-    must_tell(&errors, ": the file is damaged (its checksum is");
+    must_tell(&errors, ": the file is damaged: its checksum is");
     errors_close(&errors);
 }
 
