@@ -326,6 +326,16 @@ static bool set_aside(const Run *run, Errors *errors) {
     return good;
 }
 
+// A branch has metrics of its own, and of the checkpoints only the one that it begins with.
+static void begin_branch(Run *run) {
+    RunState *state = &run->state;
+    state->metrics_bytes = 0;
+    text_clear(&run->metrics.unwritten);
+    if (state->best_step == state->step) return;
+    state->best_step = 0;
+    state->best_val_loss = INFINITY;
+}
+
 // Of a branch: from here on it can be resumed.
 static bool save_first(Run *run, Errors *errors) {
     SaveResult result;
@@ -353,10 +363,7 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     if (!run_open(run, &errors)) goto failed;
     if (checkpoint) {
         if (!run_load_state(run, checkpoint, &errors)) goto failed;
-        if (run->origin) { // with metrics of its own
-            run->state.metrics_bytes = 0;
-            text_clear(&run->metrics.unwritten);
-        }
+        if (run->origin) begin_branch(run);
         console_note("%s %s at step %ld of %ld%s", run->origin ? "branched off" : "resumed", checkpoint,
                      run->state.step, run->steps,
                      run->state.step >= run->steps && !evaluation_pending(run)

@@ -125,3 +125,13 @@ THALWEG_FAULT=1+:tell train run.dir=one "${uneven[@]}" train.steps=1
 THALWEG_FAULT=$(($(grep -c THALWEG_FAULT train.log) + 5)):ENOSPC train run.dir=uneven "${uneven[@]}" train.steps=4
 [ "$(ls uneven/checkpoints | tr '\n' ' ')" = 'step_00000001 step_00000003 step_00000004 ' ] ||
     { cat train.log; fail "saved: $(ls uneven/checkpoints)"; }
+
+echo "== a branch has a best checkpoint of its own"
+train run.dir=parent "${uneven[@]}" train.steps=12 checkpoint.every=1 checkpoint.keep=0 # step 10 has the lowest loss
+for steps in '10 10' '11 12'; do
+    rm -rf branch
+    "$program" resume "parent/checkpoints/step_000000${steps% *}" --into branch >branch.log 2>&1 ||
+        { cat branch.log; fail "a branch of step ${steps% *}"; }
+    grep -q "\"best_step\": ${steps#* }," branch/checkpoints/step_00000012/run.json ||
+        { grep best_ branch/checkpoints/*/run.json; fail "the best one behind step ${steps% *} is not ${steps#* }"; }
+done
