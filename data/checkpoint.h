@@ -64,7 +64,8 @@ bool checkpoint_find(const char *run_or_checkpoint, char path[4096], Errors *err
 // The newest checkpoint of a run that holds a state and is whole in every byte; it need not be verified again. Newer
 // ones that are damaged are told in `damage`, which is no failure. `own`: the caller holds the run's lock; damaged ones
 // get names step_N.damaged-K, and what interrupted saves left is cleared. `path` becomes empty where there is no
-// checkpoint. False and a message: all that have a state are damaged (74; their names stay), or none has one (66).
+// checkpoint. False and a message: all that have a state are damaged (74; their names stay), none has one (66), or
+// another version of this program wrote a newer one (2).
 bool checkpoint_find_valid(const char *run_dir, bool own, char path[4096], Errors *damage, Errors *errors);
 
 // Whether a run has a checkpoint of this very step, complete or damaged; its path.

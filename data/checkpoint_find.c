@@ -252,6 +252,13 @@ static bool put_away(const char *checkpoints, Unfit *unfit, bool own, Errors *da
     return moved || !own;
 }
 
+// One that another program wrote is not damaged: nothing is put away, and the run does not go on without it.
+static bool none_foreign(Unfit *unfit, int64_t count, Errors *errors) {
+    for (int64_t i = 0; i < count; i++)
+        if (unfit[i].why.count > 0 && unfit[i].why.exit_code == EXIT_USAGE) return errors_move(errors, &unfit[i].why);
+    return true;
+}
+
 static bool none_whole(const char *run_dir, const char *checkpoints, Unfit *unfit, int64_t count, Errors *errors) {
     char model[4096] = "";
     int64_t damaged = 0;
@@ -279,6 +286,7 @@ bool checkpoint_find_valid(const char *run_dir, bool own, char path[4096], Error
     Unfit *unfit = malloc((size_t)(steps.count + 1) * sizeof *unfit);
     if (!unfit) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", steps.count);
     int64_t found = good ? find_whole(checkpoints, &steps, unfit, &count) : -1;
+    good = good && none_foreign(unfit, count, errors);
     if (good && found < 0) good = none_whole(run_dir, checkpoints, unfit, count, errors);
     for (int64_t i = 0; good && i < count; i++) {
         if (unfit[i].why.count == 0) continue;

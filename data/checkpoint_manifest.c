@@ -90,8 +90,8 @@ static bool read_root(Manifest *manifest, const char *path, Errors *errors) {
     if (!json_is_integer(json_member(root, "version"), &version))
         return refuse(path, "", "\"version\" must be a number", errors);
     if (version != VERSION)
-        return errors_add(errors, EXIT_CHECKPOINT, "%s: version %ld, this program reads version %d; use the program "
-                          "that wrote it", path, version, VERSION);
+        return errors_add(errors, EXIT_USAGE, "%s: version %ld, this program reads version %d; use the program that "
+                          "wrote it", path, version, VERSION);
     if (!only_members(root, keys, 5))
         return refuse(path, "", "expected version, step, block_bytes, files and xxh3", errors);
     if (!json_is_integer(json_member(root, "step"), &manifest->step) || manifest->step < 0)

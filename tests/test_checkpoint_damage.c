@@ -328,7 +328,8 @@ TEST(manifests_are_read_strictly) {
             fail_msg("row %zu: %s: %s", i, rows[i].body, text_string(&errors.text));
         if (rows[i].problem) {
             must_tell(&errors, rows[i].problem);
-            assert_int_equal(errors.exit_code, EXIT_CHECKPOINT);
+            bool foreign = strstr(rows[i].problem, "this program reads version");
+            assert_int_equal(errors.exit_code, foreign ? EXIT_USAGE : EXIT_CHECKPOINT);
             assert_int_equal(errors.count, 1);
         }
         errors_close(&errors);
@@ -372,4 +373,30 @@ TEST(what_a_manifest_does_not_list_is_not_read) {
     assert_true(checkpoint_check(path, &errors));
     assert_true(checkpoint_lists(path, "run.json"));
     assert_false(checkpoint_lists(path, "tokenizer.json"));
+}
+
+TEST(a_checkpoint_of_another_version_is_not_damaged) {
+    const char *run = test_folder("manifest_version");
+    char path[4096], file[4096], hash[HASH_HEX], *version;
+    Errors errors = {0}, damage = {0};
+    Text text = {0};
+    assert_true(test_checkpoint_save(run, 10, path, &errors));
+    assert_true(test_checkpoint_save(run, 20, path, &errors));
+    path_join(file, path, "manifest.json");
+    File whole = take_file(file);
+    text_append(&text, whole.bytes, whole.size);
+    file_close(&whole);
+    version = strstr(text.data, "\"version\": 1");
+    version[strlen("\"version\": ")] = '2';
+    size_t body = (size_t)(strstr(text.data, ",\n  \"xxh3\"") - text.data);
+    bytes_hash(text.data, body, hash);
+    memcpy(text.data + body + strlen(",\n  \"xxh3\": \""), hash, HASH_HEX - 1);
+    assert_true(file_replace(file, text.data, text.size, &errors));
+    assert_false(checkpoint_find_valid(run, true, path, &damage, &errors));
+    assert_int_equal(errors.exit_code, EXIT_USAGE);
+    must_tell(&errors, "use the program that wrote it");
+    assert_int_equal(damage.count, 0);
+    assert_true(path_exists(file)); // under its own name
+    errors_close(&errors);
+    text_close(&text);
 }
