@@ -121,7 +121,7 @@ typedef struct {
     int64_t saved_step, saved_best; // of the last checkpoint, and of the best one
     double saved_loss;              // of that one
     int trouble;
-    bool ousted; // another process took the run directory
+    int lost; // exit code: the state is not finite, or another process took the run directory
 } Pace;
 
 // Seconds of the call that was just made, which `began`.
@@ -183,13 +183,15 @@ static bool end_save(Run *run, Pace *pace) {
 
 // A run that diverged may need its older checkpoints: none is removed then. `wait`: until it is written.
 static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
+    double began = clock_seconds();
     Errors errors = {0};
     end_save(run, pace);
     save_signal = 0;
-    pace->ousted = !run_hold_lock(run, &errors);
+    if (!trouble_state_is_good(run)) pace->lost = EXIT_DIVERGED;
+    else if (!run_hold_lock(run, &errors)) pace->lost = EXIT_CANNOT_WRITE;
     complain(&errors);
-    if (pace->ousted) return false;
-    run_begin_save(run, !diverged);
+    if (pace->lost) return false;
+    run_begin_save(run, !diverged, began);
     return !wait && run_saving(run) ? true : end_save(run, pace);
 }
 
@@ -224,8 +226,7 @@ static int tell_diverged(const Run *run) {
 // What was trained so far is kept.
 static int end_early(Run *run, Pace *pace, int exit_code) {
     end_save(run, pace);
-    if (run->state.step > pace->saved_step && trouble_state_is_good(run))
-        save(run, pace, exit_code == EXIT_DIVERGED, true);
+    if (run->state.step > pace->saved_step) save(run, pace, exit_code == EXIT_DIVERGED, true);
     return exit_code;
 }
 
@@ -272,7 +273,7 @@ static int train(Run *run) {
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out
     if (run->state.step >= run->steps && run->state.evaluated != evaluated_before &&
         !save(run, &pace, false, true))
-        return EXIT_CANNOT_WRITE;
+        return pace.lost ? pace.lost : EXIT_CANNOT_WRITE;
 
     while (run->state.step < run->steps && !(stop_signal && run->state.step == pace.saved_step)) {
         bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
@@ -304,10 +305,9 @@ static int train(Run *run) {
 
         stop = stop || run_stopped(run);
         if (save_due(run, step) || last || stop || save_signal) {
-            end_save(run, &pace);
-            if (!trouble_state_is_good(run)) return EXIT_DIVERGED;
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
-            if (!saved && (last || stop || pace.ousted)) return EXIT_CANNOT_WRITE;
+            if (pace.lost) return pace.lost;
+            if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
         }
         if (diverged) return tell_diverged(run);
         if (stop && !last) return tell_stopped(run);
@@ -339,7 +339,7 @@ static void begin_branch(Run *run) {
 // Of a branch: from here on it can be resumed.
 static bool save_first(Run *run, Errors *errors) {
     SaveResult result;
-    run_begin_save(run, false);
+    run_begin_save(run, false, clock_seconds());
     run_end_save(run, &result);
     errors_move(errors, &result.errors);
     return result.saved;

@@ -152,11 +152,11 @@ bool run_find_valid(const char *run_dir, bool own, char checkpoint[4096], Errors
 typedef struct {
     int64_t step;
     bool saved;
-    double seconds, held_up; // until it was written, and how long training waited for it
+    double seconds, held_up; // until it was written, and how long training waited for it, from `began` on
     Errors errors;
 } SaveResult;
 void run_plan_copies(Run *run); // measures run->copies, where checkpoint.async asks for them and they fit
-void run_begin_save(Run *run, bool prune);
+void run_begin_save(Run *run, bool prune, double began);
 bool run_saving(const Run *run); // one is still being written
 bool run_end_save(Run *run, SaveResult *result); // waits for the one on its way; false: there is none
 

@@ -162,7 +162,6 @@ static Save *save_prepare(Run *run, bool prune) {
     save->metrics = &run->metrics;
     save->retention = run_retention(run);
     save->prune = prune;
-    save->begun = clock_seconds();
     save->result.step = save->content.step = run->state.step;
     describe(run, save, dtype);
     gpt_export_tensors(&run->gpt, run->gpt.weights, &save->model);
@@ -268,12 +267,13 @@ static void *write_beside(void *argument) {
     return NULL;
 }
 
-void run_begin_save(Run *run, bool prune) {
+void run_begin_save(Run *run, bool prune, double began) {
     REQUIRE(!run->save, "a checkpoint is on its way");
     run_show(run, ITERATE_SHOWN);
     Errors errors = {0};
     metrics_restore(&run->metrics, &errors);
     Save *save = run->save = save_prepare(run, prune);
+    save->begun = began;
     errors_move(&save->result.errors, &errors);
     if (run->copies.base) copy_to_host(run, save);
     save->threaded = run->copies.base && thread_start(&save->thread, write_beside, save);
