@@ -391,7 +391,10 @@ static void break_line(JsonWriter *writer) {
     if (writer->indent > 0) text_printf(writer->out, "\n%*s", writer->indent * writer->depth, "");
 }
 
-static bool in_array(const JsonWriter *writer) { return writer->arrays >> writer->depth & 1; }
+// The level that is written to, from 1 on; level 0 is the document.
+static uint64_t level_bit(const JsonWriter *writer) { return (uint64_t)1 << (writer->depth - 1); }
+
+static bool in_array(const JsonWriter *writer) { return writer->arrays & level_bit(writer); }
 
 static void add_quoted_utf8(Text *out, const char *bytes, size_t size) {
     static const char escapes[32] = {['\b'] = 'b', ['\f'] = 'f', ['\n'] = 'n', ['\r'] = 'r', ['\t'] = 't'};
@@ -446,9 +449,9 @@ static void place(JsonWriter *writer, const char *key) {
 void json_begin(JsonWriter *writer, const char *key, char bracket) {
     place(writer, key);
     text_append(writer->out, &bracket, 1);
-    writer->depth++;
     REQUIRE(writer->depth < DEPTH_LIMIT, "JSON nested deeper than %d", DEPTH_LIMIT);
-    uint64_t bit = (uint64_t)1 << writer->depth;
+    writer->depth++;
+    uint64_t bit = level_bit(writer);
     writer->arrays = bracket == '[' ? writer->arrays | bit : writer->arrays & ~bit;
     writer->fresh = true;
 }

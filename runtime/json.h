@@ -36,7 +36,7 @@ typedef struct {
     int indent;
     int depth;
     bool fresh;      // nothing written yet at this level
-    uint64_t arrays; // bit d: the level at depth d is an array
+    uint64_t arrays; // bit d - 1: the level at depth d is an array
 } JsonWriter;
 
 void json_begin(JsonWriter *writer, const char *key, char bracket); // '{' or '['

@@ -2,7 +2,8 @@
 # Fuzz targets (tests/fuzz/fuzz_*.c), two at a time: each runs every input of its committed corpus, then new ones for
 # SECONDS. One line each, `ok` or `FAIL`; inputs that end the program badly are kept under build/fuzz/findings. Without
 # clang and libFuzzer: exit status 77.
-#   scripts/fuzz.sh [SECONDS] [TARGET]      SECONDS 15; TARGET such as json, all of them without
+#   scripts/fuzz.sh [SECONDS] [TARGET]      SECONDS 15; TARGET such as json, all of them without. The new inputs come in
+#                                           one order unless SEED in the environment, 0 for any, asks for another
 #   scripts/fuzz.sh --keep [TARGET]         what the last run found of use goes into the corpus, reduced
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +11,7 @@ cd "$(dirname "$0")/.."
 keep=
 [ "${1:-}" != --keep ] || { keep=1; shift; set -- 0 "$@"; }
 seconds=${1:-15} only=${2:-}
+seed=${SEED:-1}
 build=build/fuzz logs=build/fuzz/logs findings=build/fuzz/findings
 export UBSAN_OPTIONS=print_stacktrace=1
 
@@ -32,8 +34,9 @@ gather() { # TARGET
 fuzz() { # TARGET
     local log=$logs/fuzz_$1.log status=0 executions
     gather "$1"
-    "$build/fuzz_$1" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=16384 -print_final_stats=1 \
-        -dict=tests/fuzz/words.dict -artifact_prefix="$findings/$1-" "$build/corpus/$1" >"$log" 2>&1 || status=$?
+    "$build/fuzz_$1" -seed="$seed" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=16384 \
+        -print_final_stats=1 -dict=tests/fuzz/words.dict -artifact_prefix="$findings/$1-" "$build/corpus/$1" \
+        >"$log" 2>&1 || status=$?
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     if [ $status -eq 0 ] && [ "${executions:-0}" -gt 0 ]; then
         echo "ok fuzz_$1 $executions executions"
@@ -68,6 +71,6 @@ if [ -n "$keep" ]; then
     exit
 fi
 export -f fuzz gather
-export build logs findings seconds
+export build logs findings seconds seed
 printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -euo pipefail -c 'fuzz {}' | tee "$logs/summary"
 ! grep '^FAIL' "$logs/summary" >/dev/null

@@ -121,6 +121,14 @@ TEST(a_file_larger_than_its_limit_is_not_read) {
     errors_close(&errors);
 }
 
+static void assert_written_again(const Json *json, const char *text, size_t size) {
+    Text written = {0};
+    json_node(&(JsonWriter){.out = &written}, NULL, json_root(json));
+    assert_int_equal(written.size, size);
+    assert_memory_equal(text_string(&written), text, size);
+    text_close(&written);
+}
+
 TEST(nesting_is_bounded) {
     char text[200];
     for (int depth = 60; depth < 70; depth++) {
@@ -129,6 +137,7 @@ TEST(nesting_is_bounded) {
         Errors errors = {0};
         Json *json = parse(text, (size_t)(2 * depth), &errors);
         assert_true((json != NULL) == (depth <= 64));
+        if (json) assert_written_again(json, text, (size_t)(2 * depth));
         json_close(json);
         errors_close(&errors);
     }
