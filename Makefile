@@ -96,8 +96,8 @@ endif
 
 # ---- what is built ----
 
-sources  := $(wildcard runtime/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
-kernels  := $(wildcard kernels/cuda/*.cu)
+sources  := $(wildcard runtime/*.c comm/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
+kernels  := $(wildcard kernels/cuda/*.cu comm/*.cu)
 ifeq ($(FUZZ),1)
 sources  := $(wildcard runtime/*.c data/*.c) model/model_options.c optim/optim_options.c \
     $(addprefix commands/,config.c config_load.c config_print.c run_options.c)

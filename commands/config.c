@@ -23,6 +23,7 @@ const ConfigSection config_sections[] = {
     {"checkpoint", &checkpoint_option_rows, offsetof(Config, checkpoint), false, "what is saved, and when"},
     {"sample", &sample_option_rows, offsetof(Config, sample), false, "text generated during the run"},
     {"log", &log_option_rows, offsetof(Config, log), false, "metrics and console"},
+    {"dist", &dist_option_rows, offsetof(Config, dist), false, "several ranks"},
 };
 const int config_section_count = sizeof config_sections / sizeof config_sections[0];
 

@@ -21,6 +21,7 @@ typedef struct {
     CheckpointOptions checkpoint;
     SampleOptions sample;
     LogOptions log;
+    DistOptions dist;
     TextList strings;   // keeps text values alive
     struct ConfigSources *sources;
 } Config;
@@ -60,7 +61,7 @@ void config_adopt(Config *config, const Config *from, const char *key);
 // Whether a key has another value than its default.
 bool config_given(const Config *config, const char *key);
 
-// 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample and checkpoint sections.
+// 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample, checkpoint and dist sections.
 uint64_t config_hash(const Config *config);
 
 // The keys of a section ("machine" for top-level ones), of "all", or one key, for `train_gpt help`; NULL: the list of

@@ -24,7 +24,7 @@ static bool open_backend(Run *run, Errors *errors) {
     bool bf16 = m->precision == PRECISION_BF16 || (m->precision == OPTION_AUTO && !cpu);
     run->compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
     run->wide = DTYPE_F32;
-    run->comm = comm_none();
+    run->comm = comm_none(run->kernels);
     run->backend_open = run->kernels->open(m->threads, errors);
     return run->backend_open;
 }
@@ -289,8 +289,8 @@ void run_micro_step(Run *run, const Batch *batch) {
 
 static void queue_end_step(void *context) {
     Run *run = context;
-    run->comm.sum(&run->comm, run->gpt.grads);
-    run->comm.sum(&run->comm, run->gpt.status);
+    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.grads));
+    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
     optim_step(&run->optim);
 }
 

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 
+#include "comm/comm.h"
 #include "commands/config.h"
 #include "data/checkpoint.h"
 #include "data/corpus.h"
@@ -14,7 +15,6 @@
 #include "kernels/kernels.h"
 #include "model/gpt.h"
 #include "optim/optim.h"
-#include "runtime/comm.h"
 
 enum { STATUS_SLOTS = 2 }; // steps whose results may be on their way
 

@@ -69,3 +69,13 @@ static const OptionRow log_rows[] = {
 };
 const OptionRows log_option_rows = {log_rows, sizeof log_rows / sizeof log_rows[0]};
 #undef OPTION_STRUCT
+
+#define OPTION_STRUCT DistOptions
+#define DIST_SECTION
+#define OPTION OPTION_ROW
+#define CHOICE CHOICE_ROW
+static const OptionRow dist_rows[] = {
+#include "commands/run_options.def"
+};
+const OptionRows dist_option_rows = {dist_rows, sizeof dist_rows / sizeof dist_rows[0]};
+#undef OPTION_STRUCT

@@ -52,10 +52,19 @@ typedef struct {
 #include "commands/run_options.def"
 } LogOptions;
 
-extern const OptionRows machine_option_rows, run_option_rows, train_option_rows, eval_option_rows,
-    checkpoint_option_rows, sample_option_rows, log_option_rows;
+typedef struct {
+#define DIST_SECTION
+#define OPTION OPTION_FIELD
+#define CHOICE CHOICE_FIELD
+#include "commands/run_options.def"
+} DistOptions;
 
-// Values of device, precision and train.on_spike.
+extern const OptionRows machine_option_rows, run_option_rows, train_option_rows, eval_option_rows,
+    checkpoint_option_rows, sample_option_rows, log_option_rows, dist_option_rows;
+
+// Values of device, precision, train.on_spike, dist.shard and dist.comm.
 enum { DEVICE_CPU, DEVICE_CUDA };
 enum { PRECISION_FP32, PRECISION_BF16 };
 enum { ON_SPIKE_NONE, ON_SPIKE_SKIP, ON_SPIKE_ROLLBACK };
+enum { SHARD_NONE, SHARD_OPTIMIZER };
+enum { DIST_HOST, DIST_NCCL };

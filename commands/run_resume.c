@@ -10,7 +10,7 @@ static const char *const changeable[] = {
     "train.max_seconds", "train.max_bad_steps", "train.on_spike", "train.spike_sigma",   "train.rollback_steps",
     "train.rollback_skip", "train.max_rollbacks", "train.micro_batch", "train.recompute", "data.train",
     "data.val",          "data.prefetch",    "eval.",             "log.",                "checkpoint.",
-    "sample.",           "optim.",           NULL};
+    "sample.",           "optim.",           "dist.",             NULL};
 
 // Of the optimizer, in any of its sections: what the state holds, and what the past steps meant.
 static const char *const kept[] = {"name",   "readout",       "precondition_max",

@@ -329,7 +329,7 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
         gpt_forward(&run->gpt, GPT_EVALUATE);
         if (run->tokenizer) result->bytes += target_bytes(run->tokenizer, batch);
     }
-    run->comm.sum(&run->comm, run->gpt.status);
+    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
     run->kernels->download(status, run->gpt.status);
     loader_close(loader);
     console_wipe();

@@ -130,8 +130,8 @@ static bool compute_again(Run *run, double status[STATUS_COUNT], Errors *errors)
     StepScalars scalars;
     steps_seek(run, &ignored);
     if (!steps_gradient(run, &scalars, attempted(run), errors)) return false;
-    run->comm.sum(&run->comm, run->gpt.grads);
-    run->comm.sum(&run->comm, run->gpt.status);
+    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.grads));
+    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
     optim_measure(&run->optim);
     run->kernels->download(status, run->gpt.status);
     return true;

@@ -87,6 +87,7 @@ static void add(ParamList *list, Param *items, const GptShape *s, int index, int
     const Row *row = &rows[index];
     Param *p = &items[list->count++];
     *p = (Param){.kind = row->kind, .row = index, .layer = layer, .offset = list->elements};
+    p->unit = layer >= 0 ? layer + 1 : row->scope == SCOPE_FIRST ? 0 : (int)s->layers + 1;
     p->rows = dim(s, row->rows);
     p->columns = dim(s, row->columns);
     p->real_rows = row->rows == DIM_VOCAB ? s->vocab : p->rows;

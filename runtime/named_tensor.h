@@ -7,12 +7,14 @@
 enum { TENSOR_NAME = 160 };
 
 // (rows, columns) or (columns), contiguous, on the device. `transposed`: the file holds the transpose. `zero`: the file
-// holds zeros of this shape and `tensor.data` is absent (written, ignored on reading).
+// holds zeros of this shape and `tensor.data` is absent (written, ignored on reading). A part of a tensor, as ranks own
+// them, is flat; in a file it is called NAME[BEGIN:END].
 typedef struct {
     char name[TENSOR_NAME];
     Tensor tensor;
     bool transposed;
     bool zero;
+    int64_t begin, whole; // elements [begin, begin + count) of a tensor of `whole`; whole 0: all of it
 } NamedTensor;
 
 typedef struct {

@@ -23,6 +23,7 @@ typedef struct {
     ParamKind kind;
     int row;         // of the network's own table
     int layer;       // -1: not in a block
+    int unit;        // what is communicated at once: 0 before the blocks, then block by block, then what is behind
     int64_t offset;  // elements from the start of the flat buffer, a multiple of PARAM_ALIGNMENT
     int64_t rows;    // stored rows, padding included; 1 for vectors
     int64_t columns;

@@ -1,23 +1,26 @@
 #!/usr/bin/env bash
-# Includes point down only: train_gpt.c -> commands -> {model, optim, data} -> kernels/kernels.h -> runtime. The three
-# wings never include each other, and a backend, kernels/cpu or kernels/cuda, is seen by kernels alone. Every include of
-# ours is written with its folder and in quotes. First the check must find the wrong includes that it plants itself.
+# Includes point down only: train_gpt.c -> commands -> {model, optim, data} -> comm -> kernels/kernels.h -> runtime. The
+# three wings never include each other; a backend, kernels/cpu or kernels/cuda, is seen by kernels alone, and what NCCL
+# needs of kernels/cuda by comm. Every include of ours is written with its folder and in quotes. First the check must
+# find the wrong includes that it plants itself.
 #   scripts/check_layers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # folder or file: the folders and single headers that it may include
 layers='
-train_gpt.c      commands model optim data kernels/kernels.h runtime
-commands         commands model optim data kernels runtime
-model            model kernels/kernels.h runtime
-optim            optim kernels/kernels.h runtime
+train_gpt.c      commands model optim data comm kernels/kernels.h runtime
+commands         commands model optim data comm kernels runtime
+model            model comm kernels/kernels.h runtime
+optim            optim comm kernels/kernels.h runtime
 data             data kernels/kernels.h runtime
+comm             comm kernels/kernels.h kernels/cuda runtime
 kernels          kernels kernels/cpu runtime
 kernels/cpu      kernels/cpu kernels runtime
 kernels/cuda     kernels/cuda kernels runtime
 runtime          runtime
-tests            tests tests/reference tests/cudasim commands model optim data kernels kernels/cpu kernels/cuda runtime
+tests            tests tests/reference tests/cudasim commands model optim data comm kernels kernels/cpu kernels/cuda \
+                 runtime
 tests/fuzz       tests/fuzz commands data runtime
 tests/reference  tests/reference kernels runtime
 tests/cudasim    tests/cudasim tests/test.h
@@ -34,6 +37,7 @@ includes() {
 wrong_includes() {
     includes | awk -v layers="$layers" '
         BEGIN {
+            gsub(/\\\n/, "", layers)
             rows = split(layers, line, "\n")
             for (i = 1; i <= rows; i++) {
                 words = split(line[i], word, " ")

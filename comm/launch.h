@@ -1,0 +1,28 @@
+// How a process learns that it is one of several ranks: from torchrun, srun or mpirun, from our own variables, or from
+// our own launcher, which makes the others itself.
+#pragma once
+
+#include <stdbool.h>
+
+#include "runtime/error.h"
+
+enum { LAUNCH_SECRET = 64, RANKS_LIMIT = 4096 };
+
+typedef struct {
+    int rank, size;             // size 1: a process alone
+    int local_rank, local_size; // on this machine
+    char host[256];             // where rank 0 listens
+    int port;
+    int listener;               // of rank 0, where the launcher opened it before there were ranks; else -1
+    char secret[LAUNCH_SECRET]; // keeps jobs apart; "" where the launcher gives none
+    char by[32];                // "--ranks", "torchrun", "srun", "mpirun", "THALWEG_RANK"; "" for a process alone
+} Launch;
+
+// From the environment: our own variables, torchrun's, srun's, mpirun's, in this order. False and a message (2) where
+// one of them is incomplete or not a number.
+bool launch_find(Launch *launch, Errors *errors);
+
+// Makes `ranks` processes of this one and returns in each of them. The process that was called stays, passes signals
+// on, and exits with the code of the first rank that failed by itself, after the last one ended. Called before there
+// are threads.
+void launch_ranks(Launch *launch, int ranks);
