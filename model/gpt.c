@@ -247,6 +247,19 @@ static Tensor lse_of(const GptActs *a, Extent e) {
     return tensor_reshape(a->lse, e.sequences, a->lse.shape[1], e.length, 0);
 }
 
+// ---- units ----
+
+static int unit_of_block(int64_t layer) { return (int)layer + 1; }
+static int last_unit(const Gpt *gpt) { return unit_of_block(gpt->shape.layers); }
+
+static void unit_needed(const Gpt *gpt, int unit) {
+    if (gpt->hooks.needed) gpt->hooks.needed(gpt->hooks.context, unit);
+}
+
+static void unit_done(const Gpt *gpt, int unit) {
+    if (gpt->hooks.done) gpt->hooks.done(gpt->hooks.context, unit);
+}
+
 // ---- forward ----
 
 static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Extent e) {
@@ -305,12 +318,15 @@ static void final_norm_forward(Gpt *gpt, Extent e) {
 
 static void trunk_forward(Gpt *gpt) {
     Extent e = extent(gpt);
+    unit_needed(gpt, 0);
     embed_forward(gpt, e);
     for (int64_t l = 0; l < gpt->shape.layers; l++) {
+        unit_needed(gpt, unit_of_block(l));
         Tensor before = l == 0 ? block_acts(gpt, 0, e).residual : block_acts(gpt, l - 1, e).middle;
         block_forward(gpt, l, before, l == 0 ? TENSOR_NONE : first_rows(gpt->branch, e));
         block_output(gpt, l, first_rows(gpt->branch, e)); // (N, C)
     }
+    unit_needed(gpt, last_unit(gpt));
     final_norm_forward(gpt, e);
 }
 
@@ -366,6 +382,14 @@ static void heads_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, c
     gpt->kernels->rotary_backward(dk, d->k_norm_w, dk, k_of(gpt, a->qkv, e), per_head(a->k_rstd, e), &k);
 }
 
+// The products of a block that no other kernel of backward waits for.
+static void late_weights_backward(Gpt *gpt, const GptTensors *d, const GptActs *a) {
+    const Kernels *k = gpt->kernels;
+    Extent e = extent(gpt);
+    k->linear_backward_weight(d->mlp_in_w, TENSOR_NONE, first_rows(gpt->dmlp_pre, e), a->norm2);
+    k->linear_backward_weight(d->qkv_w, d->qkv_b, first_rows(gpt->dqkv, e), a->norm1);
+}
+
 static void mlp_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, const GptActs *a) {
     const Kernels *k = gpt->kernels;
     Extent e = extent(gpt);
@@ -376,7 +400,6 @@ static void mlp_backward(Gpt *gpt, const GptTensors *w, const GptTensors *d, con
     k->linear_backward_activation(&(ActivationBackward){.dpre = dpre, .dbias = d->mlp_in_b, .room = dact, .dout = dout,
                                                         .weight = w->mlp_out_w, .pre = a->mlp_pre,
                                                         .activation = gpt->shape.activation}); // (N, F) or (N, 2 F)
-    k->linear_backward_weight(d->mlp_in_w, TENSOR_NONE, dpre, a->norm2);
     k->linear_backward_input(dnorm, dpre, w->mlp_in_w);                                        // (N, C)
     NormGrads grads = {.gain = d->norm2_w, .bias = d->norm2_b, .sum = d->attn_out_b};
     k->norm_backward_add(dout, &grads, dnorm, a->middle, a->stats2, &norm);
@@ -396,7 +419,6 @@ static void attention_backward(Gpt *gpt, const GptTensors *w, const GptTensors *
     k->linear_backward_input(dattn, dout, w->attn_out_w);                          // (N, H D)
     k->attention_backward(&dheads, q_of(gpt, dattn, e), q_of(gpt, a->attn, e), lse_of(a, e), &heads, &mask);
     heads_backward(gpt, w, d, a);
-    k->linear_backward_weight(d->qkv_w, d->qkv_b, dqkv, a->norm1);
     k->linear_backward_input(dnorm, dqkv, w->qkv_w);                               // (N, C)
     NormGrads grads = {.gain = d->norm1_w, .bias = d->norm1_b, .sum = below};
     k->norm_backward_add(dout, &grads, dnorm, a->residual, a->stats1, &norm);
@@ -422,6 +444,7 @@ static void embed_backward(Gpt *gpt, Extent e) {
     Tensor positions = tensor_reshape(gpt->batch.positions, e.rows, 0, 0, 0);
     gpt->kernels->embedding_backward(d.wte, dout, ids, gpt->batch.token_order);
     if (tensor_present(d.wpe)) gpt->kernels->embedding_backward(d.wpe, dout, positions, gpt->batch.position_order);
+    unit_done(gpt, 0);
 }
 
 // The gradient of the bias that a block adds to the stream last: columns of the stream's own gradient behind it.
@@ -439,14 +462,17 @@ void gpt_backward(Gpt *gpt) {
     NormGrads grads = {.gain = d.norm_w, .bias = d.norm_b, .sum = output_bias(gpt, layers - 1)};
     gpt->kernels->norm_backward_add(dresidual, &grads, first_rows(gpt->dnorm, e), first_rows(gpt->final_sum, e),
                                     first_rows(gpt->final_stats, e), &norm);
+    unit_done(gpt, last_unit(gpt));
     for (int64_t l = layers - 1; l >= 0; l--) {
         GptTensors block = gpt_tensors(gpt, gpt->weights, (int)l), dblock = gpt_tensors(gpt, gpt->grads, (int)l);
         GptActs a = block_acts(gpt, l, e);
         block_recompute(gpt, l);
         mlp_backward(gpt, &block, &dblock, &a);
         attention_backward(gpt, &block, &dblock, &a, output_bias(gpt, l - 1));
+        if (l == 0) embed_backward(gpt, e); // the largest gradient travels while the last products are under way
+        late_weights_backward(gpt, &dblock, &a);
+        unit_done(gpt, unit_of_block(l));
     }
-    embed_backward(gpt, e);
 }
 
 void gpt_begin_step(Gpt *gpt, const StepScalars *scalars) {

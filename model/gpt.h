@@ -72,10 +72,19 @@ typedef struct {
 #include "model/gpt_acts.def"
 } GptActs;
 
+// Called as work is queued, unit by unit (Param.unit): before the first kernel of a pass that reads a unit's weights,
+// and behind the last one of backward that adds to its gradient. Either may be NULL.
+typedef struct {
+    void (*needed)(void *context, int unit);
+    void (*done)(void *context, int unit);
+    void *context;
+} GptHooks;
+
 typedef struct {
     const Kernels *kernels;
     GptShape shape;
     GptSetup setup;
+    GptHooks hooks; // of the next passes
 
     ParamList params;
     Tensor weights; // (params.elements) compute
