@@ -31,7 +31,7 @@ static struct {
         timed.sum += clock_seconds() - begin;        \
     }
 TIMED(elements, update, (const Update *update), (update))
-TIMED(elements, corrected_norms, (Tensor norms, const Update *update), (norms, update))
+TIMED(elements, corrected_squares, (Tensor squares, const Update *update), (squares, update))
 TIMED(elements, momentum_mix, (Tensor out, const Update *update), (out, update))
 TIMED(elements, readout_add, (Tensor readout, const Update *update), (readout, update))
 TIMED(newton_schulz, matrix_normalise, (Tensor matrices, const MatrixNorm *norm), (matrices, norm))
@@ -41,7 +41,7 @@ static const Kernels *timed_kernels(const Kernels *inner) {
     timed.inner = inner;
     timed.table = *inner;
     timed.table.update = timed_update;
-    timed.table.corrected_norms = timed_corrected_norms;
+    timed.table.corrected_squares = timed_corrected_squares;
     timed.table.momentum_mix = timed_momentum_mix;
     timed.table.readout_add = timed_readout_add;
     timed.table.matrix_normalise = timed_matrix_normalise;

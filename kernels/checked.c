@@ -484,36 +484,36 @@ static Update readable(const Update *update) {
 
 static void checked_update(const Update *u) {
     Update host = readable(u);
-    require_segments("update", &host, u->z);
+    require_segments("update", &host, u->weights);
     require_directions("update", &host);
     cost.bytes = update_bytes(&host);
     CALL(update, (u),
-         OUT(u->weights, "E", COMPUTE), OUT(u->z, "E", WIDE), OUT_OR_NONE(u->state, "X", WIDE),
-         IN(u->grads, "E", WIDE), IN_OR_NONE(u->directions, "KRC", FLOATS), IN_OR_NONE(u->norms, "K", F64),
+         OUT(u->weights, "E", COMPUTE), OUT(u->z, "Z", WIDE), OUT_OR_NONE(u->state, "X", WIDE),
+         IN(u->grads, "E", WIDE), IN_OR_NONE(u->directions, "KRC", FLOATS), IN_OR_NONE(u->squares, "K", F64),
          IN(u->status, "S", F64));
 }
 
-static void checked_corrected_norms(Tensor norms, const Update *u) {
+static void checked_corrected_squares(Tensor squares, const Update *u) {
     Update host = readable(u);
-    require_segments("corrected_norms", &host, u->grads);
-    require_count("corrected_norms", u, norms, "norms");
-    CALL(corrected_norms, (norms, u),
-         OUT(norms, "K", F64), IN(u->grads, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
+    require_segments("corrected_squares", &host, u->grads);
+    require_count("corrected_squares", u, squares, "squares");
+    CALL(corrected_squares, (squares, u),
+         OUT(squares, "K", F64), IN(u->grads, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
 
 static void checked_interpolate(Tensor out, const Update *u, const double share[RECIPE_ROUTES]) {
     Update host = readable(u);
-    require_segments("interpolate", &host, u->z);
+    require_segments("interpolate", &host, out);
     REQUIRE(share, "interpolate: shares are missing");
     CALL(interpolate, (out, u, share),
-         OUT(out, "E", FLOATS), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE));
+         OUT(out, "E", FLOATS), IN(u->z, "Z", WIDE), IN_OR_NONE(u->state, "X", WIDE));
 }
 
 static void checked_readout_add(Tensor readout, const Update *u) {
     Update host = readable(u);
-    require_segments("readout_add", &host, u->z);
+    require_segments("readout_add", &host, u->weights);
     CALL(readout_add, (readout, u),
-         UPDATED(readout, "E", WIDE), IN(u->z, "E", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
+         UPDATED(readout, "Z", WIDE), IN(u->z, "Z", WIDE), IN_OR_NONE(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
 
 static void checked_momentum_mix(Tensor out, const Update *u) {

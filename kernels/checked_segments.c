@@ -20,19 +20,23 @@ static void require_present(const char *operation, const Update *update) {
 }
 
 void require_segments(const char *operation, const Update *update, Tensor flat) {
-    int64_t elements = tensor_count(flat), state = tensor_count(update->state), end = 0;
+    int64_t elements = tensor_count(flat), z = tensor_count(update->z), state = tensor_count(update->state);
+    int64_t end = 0;
     require_present(operation, update);
     for (int64_t i = 0; i < update->segments.count; i++) {
         const Segment *s = &update->segments.items[i];
-        REQUIRE(s->offset >= end && s->count > 0 && within(s->offset, s->count, elements),
+        REQUIRE(s->offset >= end && s->count >= 0 && within(s->offset, s->count, elements),
                 "%s: segment %ld is %ld + %ld, behind %ld of %ld elements", operation, (long)i, (long)s->offset,
                 (long)s->count, (long)end, (long)elements);
         REQUIRE(s->route == RECIPE_MATRIX || s->route == RECIPE_OTHER, "%s: segment %ld goes route %d", operation,
                 (long)i, s->route);
         REQUIRE(s->direction >= 0 && s->direction < DIRECTION_COUNT, "%s: segment %ld has direction %d", operation,
                 (long)i, s->direction);
-        REQUIRE(state_is_there(s, state), "%s: segment %ld has a slot or a gap outside %ld numbers of state", operation,
-                (long)i, (long)state);
+        REQUIRE(s->count == 0 || !tensor_present(update->z) || within(s->z, s->count, z),
+                "%s: segment %ld is %ld + %ld of %ld elements of z", operation, (long)i, (long)s->z, (long)s->count,
+                (long)z);
+        REQUIRE(s->count == 0 || state_is_there(s, state),
+                "%s: segment %ld has a slot or a gap outside %ld numbers of state", operation, (long)i, (long)state);
         end = s->offset + s->count;
     }
 }
@@ -50,12 +54,13 @@ static void require_size(const char *operation, int64_t i, const Segment *segmen
 
 void require_directions(const char *operation, const Update *update) {
     require_count(operation, update, update->directions, "directions");
-    require_count(operation, update, update->norms, "norms");
+    require_count(operation, update, update->squares, "squares");
     for (int64_t i = 0; i < update->segments.count; i++) {
         const Segment *s = &update->segments.items[i];
         REQUIRE(s->direction != DIRECTION_GIVEN || tensor_present(update->directions), "%s: directions are missing",
                 operation);
-        REQUIRE(s->direction != DIRECTION_MARS || tensor_present(update->norms), "%s: norms are missing", operation);
+        REQUIRE(s->direction != DIRECTION_MARS || tensor_present(update->squares), "%s: squares are missing",
+                operation);
         REQUIRE(s->gap < 0 || update->weights.data != update->z.data, "%s: weights are z, beside a gap", operation);
         if (s->direction == DIRECTION_GIVEN) require_size(operation, i, s, update->directions);
     }

@@ -3,10 +3,11 @@
 
 #include "kernels/kernels.h"
 
-// Sorted, apart, within the flat buffer; slots of their directions and gaps within the state.
+// Sorted, apart, within the flat buffer; within z, where there is one; slots of their directions and gaps within the
+// state. Of empty ones only the place counts.
 void require_segments(const char *operation, const Update *update, Tensor flat);
 
-// What `update` needs besides: directions, norms, and weights of their own where there is a gap.
+// What `update` needs besides: directions, squares, and weights of their own where there is a gap.
 void require_directions(const char *operation, const Update *update);
 
 // One of them for each segment.

@@ -100,11 +100,12 @@ typedef enum {
 
 typedef enum { DECAY_AT_Z, DECAY_AT_Y, DECAY_AFTER } DecayPoint;
 
-// One matrix or vector in the flat buffers, where its state lies and how it moves. What lies between segments counts
-// nowhere and stays.
+// One matrix or vector in the flat buffers, or a range of it, where its state lies and how it moves. What lies between
+// segments counts nowhere and stays.
 enum { SEGMENT_SLOTS = 6 };
 typedef struct {
-    int64_t offset, count;       // elements of the flat buffers
+    int64_t offset, count;       // elements of the flat buffers; count 0: nothing to move
+    int64_t z;                   // first element of z and of the readout, which may be packed
     int64_t gap;                 // x - z: first element of `state`; -1: the route does not average, x = z
     int64_t slot[SEGMENT_SLOTS]; // of the direction: first elements of `state`, -1 where there is none
     int32_t route;               // RECIPE_MATRIX or RECIPE_OTHER
@@ -126,11 +127,11 @@ typedef struct {
 //   weights = z' + b_next gap'
 typedef struct {
     Tensor weights;             // flat, compute: what forward reads
-    Tensor z;                   // flat, wide; may be `weights` itself where the dtypes agree and nothing is averaged
+    Tensor z;                   // wide; may be `weights` itself where the dtypes agree and nothing is averaged
     Tensor state;               // flat, wide; or none: no segment has a slot or a gap
     Tensor grads;               // flat, wide
     Tensor directions;          // (segments, rows, columns) of DIRECTION_GIVEN, any float dtype; or none
-    Tensor norms;               // (segments) f64, of DIRECTION_MARS; or none
+    Tensor squares;             // (segments) f64: |u|^2 of all of a tensor, of DIRECTION_MARS; or none
     Segments segments;
     const StepScalars *scalars; // device pointer
     Tensor status;              // (STATUS_COUNT) f64
@@ -235,11 +236,11 @@ typedef struct {
     K(void, step_decide, (Tensor status, Tensor window, const StepScalars *scalars))                                   \
     /* every segment by its direction, in one pass; a skipped step only writes weights = z + b_next gap */             \
     K(void, update, (const Update *update))                                                                            \
-    /* norms (segments) f64 = |u| of DIRECTION_MARS, 0 of the others */                                                \
-    K(void, corrected_norms, (Tensor norms, const Update *update))                                                     \
-    /* out = z + share[route] gap, in the segments: share 0 is z, 1 is x, b is y */                                    \
+    /* squares (segments) f64 = |u|^2 of DIRECTION_MARS, 0 of the others */                                            \
+    K(void, corrected_squares, (Tensor squares, const Update *update))                                                 \
+    /* out, flat, = z + share[route] gap, in the segments: share 0 is z, 1 is x, b is y */                             \
     K(void, interpolate, (Tensor out, const Update *update, const double share[RECIPE_ROUTES]))                        \
-    /* readout (E) wide: e += readout (x - e) in the segments; not in a skipped step */                                \
+    /* readout (Z) wide: e += readout (x - e) in the segments; not in a skipped step */                                \
     K(void, readout_add, (Tensor readout, const Update *update))                                                       \
     /* matrices of one shape: slot 0 of the segments moves as in DIRECTION_MOMENTUM; out (segments, R, C), any float   \
        dtype, is the mix. A skipped step leaves the slot and makes out 0 */                                            \

@@ -24,8 +24,10 @@ static Piece piece_of(const Param *p, const ParamPart *part) {
     Piece piece = {.param = p, .part = part};
     piece.rows = vector ? 1 : part->rows;
     piece.columns = vector ? part->rows : p->columns;
-    piece.segment = (Segment){.offset = p->offset + part->row * (vector ? 1 : p->columns),
+    int64_t offset = p->offset + part->row * (vector ? 1 : p->columns);
+    piece.segment = (Segment){.offset = offset,
                               .count = piece.rows * piece.columns,
+                              .z = offset,
                               .gap = -1,
                               .slot = {-1, -1, -1, -1, -1, -1},
                               .route = p->kind == PARAM_MATRIX ? RECIPE_MATRIX : RECIPE_OTHER,
@@ -168,7 +170,7 @@ static void place(Optim *optim, int64_t state, DType compute) {
     if (state > 0) optim->state = arena_tensor(&optim->arena, "gap and slots", tensor_1d(NULL, wide_of(optim), state));
     if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
     optim->table = arena_take(&optim->arena, "segments", (size_t)table_size(optim) * sizeof(Segment));
-    optim->norms = arena_tensor(&optim->arena, "norms", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
+    optim->squares = arena_tensor(&optim->arena, "squares", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
     optim->window = arena_tensor(&optim->arena, "window", tensor_1d(NULL, DTYPE_F64, WINDOW_SIZE));
     place_rooms(optim, compute);
 }
@@ -270,7 +272,7 @@ void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
 
 static Update update_of(const Optim *optim, int64_t first, int64_t count) {
     return (Update){.weights = optim->weights, .z = optim->z, .state = optim->state, .grads = optim->grads,
-                    .norms = tensor_slice(optim->norms, 0, 0, count), .segments = {optim->table + first, count},
+                    .squares = tensor_slice(optim->squares, 0, 0, count), .segments = {optim->table + first, count},
                     .scalars = optim->scalars, .status = optim->status};
 }
 
@@ -280,8 +282,8 @@ static void move_elements(Optim *optim, const Group *group) {
     bool normed = false;
     for (int route = 0; route < RECIPE_ROUTES; route++)
         normed = normed || optim->routes[route].recipe->direction->move == MOVE_NORMED;
-    if (normed) k->corrected_norms(update.norms, &update);
-    else update.norms = TENSOR_NONE;
+    if (normed) k->corrected_squares(update.squares, &update);
+    else update.squares = TENSOR_NONE;
     k->update(&update);
 }
 
@@ -292,7 +294,7 @@ static void move_orthogonal(Optim *optim, const Group *group) {
     for (int64_t begin = 0; begin < group->count; begin += group->chunk) {
         int64_t count = group->count - begin < group->chunk ? group->count - begin : group->chunk;
         Update update = update_of(optim, group->first + begin, count);
-        update.norms = TENSOR_NONE;
+        update.squares = TENSOR_NONE;
         k->momentum_mix(tensor_slice(group->room.x[0], 0, 0, count), &update);
         update.directions = newton_schulz(k, &route->polynomial, &group->room, count, way);
         optim->orthogonalised += count;
@@ -305,16 +307,16 @@ static void move_orthogonal(Optim *optim, const Group *group) {
 static void move_soap(Optim *optim, const Group *group) {
     for (int64_t i = 0; i < group->count; i++) {
         Update update = update_of(optim, group->first + i, 1);
-        update.norms = TENSOR_NONE;
+        update.squares = TENSOR_NONE;
         update.directions = group->soap.direction;
         if (!soap_direction(optim->kernels, &update, &group->route->hyper, &group->soap)) continue;
         optim->kernels->update(&update);
     }
 }
 
-// Room for one sum is where norms are taken.
+// Room for one sum is where squares of tensors are taken.
 static double sum_of_squares(Optim *optim, Tensor values, Segments segments) {
-    Tensor room = tensor_slice(optim->norms, 0, 0, 1);
+    Tensor room = tensor_slice(optim->squares, 0, 0, 1);
     double sum = 0;
     if (!tensor_present(values)) return 0;
     optim->kernels->sum_squares(room, values, segments);

@@ -64,7 +64,7 @@ typedef struct {
     Tensor state;
     Tensor average;  // e, of the readout; or none
     Segment *table;  // on the device: every piece in memory order, again group by group, and one that is all of `state`
-    Tensor norms;    // (pieces) f64
+    Tensor squares;  // (pieces) f64
     Tensor window;   // (WINDOW_SIZE) f64: of accepted steps, what spikes are judged by
     Arena arena;
     void *memory;

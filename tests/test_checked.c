@@ -56,11 +56,11 @@ static void no_segments(const Kernels *k) {
 static Segment segments[2];
 static StepScalars scalars = {.recipe = {{.correction1 = 1, .correction2 = 1}}};
 static Update adam(void) {
-    Tensor flat = tensor_1d(room, DTYPE_F32, 8);
+    Tensor flat = tensor_1d(room, DTYPE_F32, 8), z = tensor_1d(room + 48, DTYPE_F32, 4);
     for (int i = 0; i < 2; i++)
-        segments[i] = (Segment){.offset = 4 * i, .count = 2, .gap = -1, .slot = {2 * i, 4 + 2 * i},
+        segments[i] = (Segment){.offset = 4 * i, .count = 2, .z = 2 * i, .gap = -1, .slot = {2 * i, 4 + 2 * i},
                                 .direction = DIRECTION_ADAM};
-    return (Update){.weights = tensor_1d(room + 8, DTYPE_F32, 8), .z = flat, .state = flat, .grads = flat,
+    return (Update){.weights = tensor_1d(room + 8, DTYPE_F32, 8), .z = z, .state = flat, .grads = flat,
                     .segments = {segments, 2}, .scalars = &scalars,
                     .status = tensor_1d(room + 16, DTYPE_F64, STATUS_COUNT)};
 }
@@ -84,6 +84,16 @@ static void long_segment(const Kernels *k) {
     segments[1].count = 5;
     k->update(&u);
 }
+static void z_outside(const Kernels *k) {
+    Update u = adam();
+    segments[1].z = 3;
+    k->update(&u);
+}
+static void empty_segment(const Kernels *k) { // nothing of it is looked at
+    Update u = adam();
+    segments[0] = (Segment){.offset = 2, .z = 9, .gap = 9, .slot = {-1, -1}, .direction = DIRECTION_ADAM};
+    k->update(&u);
+}
 static void no_slot(const Kernels *k) {
     Update u = adam();
     segments[1].slot[1] = -1;
@@ -92,11 +102,11 @@ static void no_slot(const Kernels *k) {
 static void gap_outside(const Kernels *k) {
     Update u = adam();
     segments[0].gap = 7;
-    k->readout_add(u.weights, &u);
+    k->readout_add(tensor_1d(room + 56, DTYPE_F32, 4), &u);
 }
 static void gap_in_weights(const Kernels *k) {
     Update u = adam();
-    u.weights = u.z;
+    u.z = u.weights;
     segments[0].gap = 0;
     k->update(&u);
 }
@@ -111,15 +121,15 @@ static void large_directions(const Kernels *k) {
     u.directions = tensor_3d(room, DTYPE_F32, 2, 1, 3);
     k->update(&u);
 }
-static void no_norms(const Kernels *k) {
+static void no_squares(const Kernels *k) {
     Update u = adam();
     segments[1].direction = DIRECTION_MARS;
     segments[1].slot[2] = 0;
     k->update(&u);
 }
-static void few_norms(const Kernels *k) {
+static void few_squares(const Kernels *k) {
     Update u = adam();
-    k->corrected_norms(tensor_1d(room + 32, DTYPE_F64, 1), &u);
+    k->corrected_squares(tensor_1d(room + 32, DTYPE_F64, 1), &u);
 }
 static void few_matrices(const Kernels *k) {
     Update u = adam();
@@ -201,13 +211,15 @@ TEST(calls_are_held_against_the_contract) {
         {no_scalars, "update: scalars are missing", false},
         {overlapping_segments, "update: segment 1 is 1 + 2, behind 2 of 8 elements", false},
         {long_segment, "update: segment 1 is 4 + 5, behind 2 of 8 elements", false},
+        {z_outside, "update: segment 1 is 3 + 2 of 4 elements of z", false},
+        {empty_segment, NULL, true},
         {no_slot, "update: segment 1 has a slot or a gap outside 8 numbers of state", false},
         {gap_outside, "readout_add: segment 0 has a slot or a gap outside 8 numbers of state", false},
         {gap_in_weights, "update: weights are z, beside a gap", false},
         {no_directions, "update: directions are missing", false},
         {large_directions, "update: segment 0 has 2 elements, its matrix 3", false},
-        {no_norms, "update: norms are missing", false},
-        {few_norms, "corrected_norms: 1 norms of 2 segments", false},
+        {no_squares, "update: squares are missing", false},
+        {few_squares, "corrected_squares: 1 squares of 2 segments", false},
         {few_matrices, "momentum_mix: 1 matrices of 2 segments", false},
         {right_neurons, NULL, true},
         {no_neurons, "neuron_normalise: slot 1 of segment 1 is outside 8 numbers of state", false},

@@ -4,7 +4,8 @@
 
 DirectionScalars direction_scalars(const Update *update, const Part *part) {
     const RecipeScalars *r = &update->scalars->recipe[part->segment->route];
-    double norm = part->segment->direction == DIRECTION_MARS ? cpu_doubles(update->norms)[part->index] : 0;
+    bool cuts = part->segment->direction == DIRECTION_MARS;
+    double norm = cuts ? sqrt(cpu_doubles(update->squares)[part->index]) : 0;
     return (DirectionScalars){
         .clip = (float)cpu_doubles(update->status)[STATUS_CLIP_FACTOR],
         .momentum = (float)r->momentum, .feed = (float)r->feed,

@@ -32,7 +32,7 @@ static void mix_part(const void *context, Part part) {
 void cpu_momentum_mix(Tensor out, const Update *update) {
     REQUIRE(tensor_contiguous(out), "strided mix of %ld matrices", (long)out.shape[0]);
     if (cpu_doubles(update->status)[STATUS_SKIP] != 0) cpu_fill_zero(out);
-    else segments_visit(update->segments, tensor_count(update->grads), mix_part, &(Mix){cpu_floats(out), update});
+    else segments_visit(update->segments, mix_part, &(Mix){cpu_floats(out), update});
 }
 
 // ---- rows ----

@@ -22,8 +22,10 @@ bool segments_next(Part *part, Segments segments, int64_t *next, int64_t begin, 
     return true;
 }
 
-void segments_visit(Segments segments, int64_t elements, void (*visit)(const void *context, Part part),
-                    const void *context) {
+void segments_visit(Segments segments, void (*visit)(const void *context, Part part), const void *context) {
+    if (segments.count == 0) return;
+    const Segment *last = &segments.items[segments.count - 1];
+    int64_t elements = last->offset + last->count;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
     for (int64_t begin = 0; begin < elements; begin += BLOCK) {
         int64_t end = least(begin + BLOCK, elements), next = segments_find(segments, begin);

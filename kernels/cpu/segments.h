@@ -11,9 +11,8 @@ typedef struct {
     int64_t from;         // begin, counted from the segment's first element
 } Part;
 
-// Calls `visit` on all threads for all parts of the first `elements` elements; cut by the segments alone.
-void segments_visit(Segments segments, int64_t elements, void (*visit)(const void *context, Part part),
-                    const void *context);
+// Calls `visit` on all threads for all parts; cut by the segments alone.
+void segments_visit(Segments segments, void (*visit)(const void *context, Part part), const void *context);
 
 // The first segment that ends after `offset`, and from there the parts in [begin, end) one after the other: false after
 // the last.

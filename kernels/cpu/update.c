@@ -7,7 +7,7 @@
 enum {
     PIECE = 256,       // elements whose direction stays in the first cache until it is applied
     SUM_CHUNKS = 1024, // of sum_squares
-    NORM_CHUNKS = 64,  // of one segment's norm
+    NORM_CHUNKS = 64,  // of one segment's squares
     LINE = 16,         // elements of a cache line
     STREAM_BLOCK = 1 << 16,
     STREAM_TENSORS = 16,
@@ -84,7 +84,7 @@ void cpu_step_decide(Tensor status_tensor, Tensor window_tensor, const StepScala
     window[WINDOW_COUNT]++;
 }
 
-static double corrected_squares(const DirectionPiece *piece, DirectionScalars s) {
+static double corrected_squares_of(const DirectionPiece *piece, DirectionScalars s) {
     const float *g = piece->gradient, *previous = piece->slot[2];
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -95,39 +95,41 @@ static double corrected_squares(const DirectionPiece *piece, DirectionScalars s)
     return sum;
 }
 
-static double corrected_norm(const Update *update, Part whole) {
+static double corrected_squares(const Update *update, Part whole) {
     DirectionScalars scalars = direction_scalars(update, &whole);
     double partial[NORM_CHUNKS], sum = 0;
 #pragma omp parallel for num_threads(cpu_team(whole.count))
     for (int64_t i = 0; i < NORM_CHUNKS; i++) {
         int64_t begin = i * whole.count / NORM_CHUNKS, end = (i + 1) * whole.count / NORM_CHUNKS;
         DirectionPiece piece = direction_piece(update, &whole, begin, end - begin);
-        partial[i] = corrected_squares(&piece, scalars);
+        partial[i] = corrected_squares_of(&piece, scalars);
     }
     for (int64_t i = 0; i < NORM_CHUNKS; i++) sum += partial[i];
-    return sqrt(sum);
+    return sum;
 }
 
-void cpu_corrected_norms(Tensor norms_tensor, const Update *update) {
+void cpu_corrected_squares(Tensor squares_tensor, const Update *update) {
     Update own = *update;
-    double *norms = cpu_doubles(norms_tensor);
-    own.norms = norms_tensor; // read, and of no effect, before they are known
+    double *squares = cpu_doubles(squares_tensor);
+    own.squares = squares_tensor; // read, and of no effect, before they are known
     for (int64_t i = 0; i < update->segments.count; i++) {
         const Segment *segment = &update->segments.items[i];
-        norms[i] = 0;
-        if (segment->direction == DIRECTION_MARS)
-            norms[i] = corrected_norm(&own, (Part){segment, i, segment->offset, segment->count, 0});
+        squares[i] = 0;
+        if (segment->direction == DIRECTION_MARS && segment->count > 0)
+            squares[i] = corrected_squares(&own, (Part){segment, i, segment->offset, segment->count, 0});
     }
 }
 
 // ---- the iterates ----
 
-static void require_flat(const Update *update, Tensor flat, const char *name) {
-    REQUIRE(tensor_count(flat) == tensor_count(update->z), "%ld %s of %ld", (long)tensor_count(flat), name,
-            (long)tensor_count(update->z));
+static void require_same(Tensor values, const char *name, Tensor others) {
+    REQUIRE(tensor_count(values) == tensor_count(others), "%ld %s of %ld", (long)tensor_count(values), name,
+            (long)tensor_count(others));
 }
 
 static bool skipped(const Update *update) { return cpu_doubles(update->status)[STATUS_SKIP] != 0; }
+
+static float *part_z(Tensor z, const Part *part) { return cpu_floats(z) + part->segment->z + part->from; }
 
 // The part's elements of x - z, or NULL where its route does not average.
 static float *part_gap(const Update *update, const Part *part) {
@@ -153,15 +155,15 @@ typedef struct {
 
 static void interpolate_part(const void *context, Part part) {
     const Interpolation *c = context;
-    between(cpu_floats(c->out) + part.begin, cpu_floats(c->update->z) + part.begin, part_gap(c->update, &part),
+    between(cpu_floats(c->out) + part.begin, part_z(c->update->z, &part), part_gap(c->update, &part),
             c->share[part.segment->route], part.count);
 }
 
 void cpu_interpolate(Tensor out, const Update *update, const double share[RECIPE_ROUTES]) {
     Interpolation context = {.out = out, .update = update};
     for (int i = 0; i < RECIPE_ROUTES; i++) context.share[i] = (float)share[i];
-    require_flat(update, out, "outputs");
-    segments_visit(update->segments, tensor_count(out), interpolate_part, &context);
+    require_same(out, "outputs", update->weights);
+    segments_visit(update->segments, interpolate_part, &context);
 }
 
 typedef struct {
@@ -171,8 +173,8 @@ typedef struct {
 
 static void readout_part(const void *context, Part part) {
     const Readout *c = context;
-    float *e = cpu_floats(c->readout) + part.begin, share = (float)c->update->scalars->readout;
-    const float *z = cpu_floats(c->update->z) + part.begin, *gap = part_gap(c->update, &part);
+    float *e = part_z(c->readout, &part), share = (float)c->update->scalars->readout;
+    const float *z = part_z(c->update->z, &part), *gap = part_gap(c->update, &part);
     if (gap) {
 #pragma omp simd
         for (int64_t i = 0; i < part.count; i++) e[i] += share * (z[i] + gap[i] - e[i]);
@@ -183,9 +185,8 @@ static void readout_part(const void *context, Part part) {
 }
 
 void cpu_readout_add(Tensor readout, const Update *update) {
-    require_flat(update, readout, "averages");
-    if (!skipped(update))
-        segments_visit(update->segments, tensor_count(readout), readout_part, &(Readout){readout, update});
+    require_same(readout, "averages", update->z);
+    if (!skipped(update)) segments_visit(update->segments, readout_part, &(Readout){readout, update});
 }
 
 // ---- the update ----
@@ -237,7 +238,7 @@ static void update_part(const void *context, Part part) {
     const Segment *segment = part.segment;
     DirectionScalars scalars = direction_scalars(update, &part);
     MoveScalars moves = move_scalars(update, segment);
-    float *room = cpu_scratch(), *z = cpu_floats(update->z) + part.begin, *gap = part_gap(update, &part);
+    float *room = cpu_scratch(), *z = part_z(update->z, &part), *gap = part_gap(update, &part);
     float *weights = cpu_floats(update->weights) + part.begin;
     for (int64_t from = 0; from < part.count; from += PIECE) {
         int64_t count = least(PIECE, part.count - from);
@@ -249,13 +250,13 @@ static void update_part(const void *context, Part part) {
 }
 
 void cpu_update(const Update *update) {
-    require_flat(update, update->weights, "weights");
+    require_same(update->weights, "weights", update->grads);
     if (skipped(update)) {
         const RecipeScalars *r = update->scalars->recipe;
         const double share[RECIPE_ROUTES] = {r[RECIPE_MATRIX].b_next, r[RECIPE_OTHER].b_next};
         cpu_interpolate(update->weights, update, share);
     } else {
-        segments_visit(update->segments, tensor_count(update->z), update_part, update);
+        segments_visit(update->segments, update_part, update);
     }
 }
 

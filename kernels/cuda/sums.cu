@@ -97,7 +97,7 @@ void cuda_step_decide(Tensor status, Tensor window, const StepScalars *scalars) 
     QUEUE(decide, 1, 1, 0, elements<double>(status), elements<double>(window), scalars);
 }
 
-// ---- corrected norms ----
+// ---- corrected squares ----
 
 // Where the tiles of a segment leave their sums: nobody else's come there.
 __device__ __forceinline__ int64_t first_partial(const Segment &segment, int64_t index) {
@@ -130,15 +130,16 @@ __global__ void __launch_bounds__(TILE_THREADS) add_corrected_squares(double *pa
 }
 
 // A block for each segment.
-__global__ void __launch_bounds__(TILE_THREADS) take_norms(double *norms, const double *partial, Segments segments) {
+__global__ void __launch_bounds__(TILE_THREADS) take_squares(double *squares, const double *partial,
+                                                             Segments segments) {
     SHARED(double, room, [TILE_THREADS / WARP]);
     const Segment &segment = segments.items[blockIdx.x];
-    bool normed = segment.direction == DIRECTION_MARS;
-    double sum = sum_partials(partial + first_partial(segment, blockIdx.x), normed ? tiles_of(segment) : 0, room);
-    if (threadIdx.x == 0) norms[blockIdx.x] = sqrt(sum);
+    bool corrected = segment.direction == DIRECTION_MARS;
+    double sum = sum_partials(partial + first_partial(segment, blockIdx.x), corrected ? tiles_of(segment) : 0, room);
+    if (threadIdx.x == 0) squares[blockIdx.x] = sum;
 }
 
-void cuda_corrected_norms(Tensor norms, const Update *update) {
+void cuda_corrected_squares(Tensor squares, const Update *update) {
     int64_t elements_all = tensor_count(update->grads), most_blocks = 8 * cuda_multiprocessors();
     const Segments segments = update->segments;
     if (segments.count == 0) return;
@@ -146,6 +147,6 @@ void cuda_corrected_norms(Tensor norms, const Update *update) {
     QUEUE(add_corrected_squares, tile_blocks(elements_all, segments, most_blocks), TILE_THREADS, 0, partial,
           elements<float>(update->grads), elements<float>(update->state), segments, update->scalars,
           elements<double>(update->status));
-    QUEUE(take_norms, static_cast<unsigned>(segments.count), TILE_THREADS, 0, elements<double>(norms), partial,
+    QUEUE(take_squares, static_cast<unsigned>(segments.count), TILE_THREADS, 0, elements<double>(squares), partial,
           segments);
 }

@@ -10,7 +10,7 @@ struct FlatUpdate {
     const float *grads;
     const void *directions;
     bool bf16_directions;
-    const double *norms;
+    const double *squares;
     Segments segments;
     const StepScalars *scalars;
     const double *status;
@@ -23,7 +23,7 @@ static FlatUpdate flat_update(const Update *u) {
     bool narrow = tensor_present(given) && given.dtype == DTYPE_BF16;
     const void *directions = narrow ? static_cast<const void *>(elements<bf16>(given)) : elements<float>(given);
     return {elements<float>(u->z), elements<float>(u->state), elements<float>(u->grads), directions, narrow,
-            elements<double>(u->norms), u->segments, u->scalars, elements<double>(u->status)};
+            elements<double>(u->squares), u->segments, u->scalars, elements<double>(u->status)};
 }
 
 static unsigned blocks_of(const Update *u, Tensor flat) {
@@ -32,7 +32,7 @@ static unsigned blocks_of(const Update *u, Tensor flat) {
 
 // ---- parts ----
 
-// What belongs to a part: its elements of the flat buffers and of its state.
+// What belongs to a part: its elements of z, of the gradient and of its state.
 struct PartData {
     float *z;
     float *gap; // NULL: its route does not average
@@ -44,7 +44,7 @@ struct PartData {
 
 template <int SLOTS> __device__ __forceinline__ PartData part_data(const FlatUpdate &u, const Part &part) {
     PartData p = {};
-    p.z = u.z + part.begin;
+    p.z = u.z + part.segment->z + part.from;
     if (part.segment->gap >= 0) p.gap = u.state + part.segment->gap + part.from;
     p.gradient = u.grads + part.begin;
     for (int i = 0; i < SLOTS; i++) p.slot[i] = u.state + part.segment->slot[i] + part.from;
@@ -145,7 +145,7 @@ readout_segments(float *readout, FlatUpdate u) {
     for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
         Part part = part_of(table, u.segments, tile);
         PartData p = part_data<0>(u, part);
-        float *e = readout + part.begin;
+        float *e = readout + part.segment->z + part.from;
         bool fits = begins_pack<PACK>(e) && begins_pack<PACK>(p.z) && begins_pack<PACK>(p.gap);
         as_packs(fits, part.count, [&](auto like, int begin, int end) {
             constexpr int N = sizeof like / sizeof(float);
@@ -223,7 +223,7 @@ __device__ __forceinline__ void update_part(W *weights, const FlatUpdate &u, con
                                             const RouteScalars &scalars) {
     PartData p = part_data<SLOTS>(u, part);
     MoveScalars moves = move_scalars(*part.segment, scalars);
-    double norm = DIRECTION == DIRECTION_MARS ? u.norms[part.index] : 0;
+    double norm = DIRECTION == DIRECTION_MARS ? sqrt(u.squares[part.index]) : 0;
     float cut = static_cast<float>(norm > 1 ? 1 / norm : 1);
     weights += part.begin;
     bool fits = begins_pack<PACK>(weights) && begins_pack<PACK>(p.z) && begins_pack<PACK>(p.gap) && slots_fit<SLOTS>(p);

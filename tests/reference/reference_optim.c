@@ -86,7 +86,11 @@ static double gap(Element e) {
     return e.segment->gap < 0 ? 0 : get(e.update->state, AT(e.segment->gap + e.i));
 }
 
-static double between(Element e, double share) { return get(e.update->z, AT(flat(e))) + share * gap(e); }
+static int64_t packed(Element e) { return e.segment->z + e.i; } // in z and in the readout
+
+static double z_of(Element e) { return get(e.update->z, AT(packed(e))); }
+
+static double between(Element e, double share) { return z_of(e) + share * gap(e); }
 
 // ---- directions ----
 
@@ -127,7 +131,7 @@ static double adamx(Element e) {
 static double corrected(Element e) { return gradient(e) + e.r->gamma * (gradient(e) - slot(e, 2)); }
 
 static double mars(Element e) {
-    double u = corrected(e) / fmax(1, get(e.update->norms, AT(e.s)));
+    double u = corrected(e) / fmax(1, sqrt(get(e.update->squares, AT(e.s))));
     set_slot(e, 2, gradient(e));
     return adam(e, u);
 }
@@ -159,7 +163,7 @@ static double direction(Element e) {
 
 static void move(Element e) {
     double eta = e.r->eta * e.segment->lr_scale, decay = eta * e.r->decay * e.segment->decay_scale;
-    double z = get(e.update->z, AT(flat(e))), y = between(e, e.r->b), step = eta * e.segment->move_scale * direction(e);
+    double z = z_of(e), y = between(e, e.r->b), step = eta * e.segment->move_scale * direction(e);
     double moved = z;
     switch ((DecayPoint)e.segment->decay_at) {
     case DECAY_AT_Z: moved = z - (step + decay * z); break;
@@ -168,7 +172,7 @@ static void move(Element e) {
     }
     double stretched = e.r->stretch * gap(e) + (z - moved);
     if (e.segment->gap >= 0) set(e.update->state, AT(e.segment->gap + e.i), stretched - e.r->c * stretched);
-    set(e.update->z, AT(flat(e)), moved);
+    set(e.update->z, AT(packed(e)), moved);
 }
 
 static void update_element(const void *context, Element e) {
@@ -179,13 +183,13 @@ static void update_element(const void *context, Element e) {
 
 void reference_update(const Update *update) { for_elements(update, update_element, update); }
 
-void reference_corrected_norms(Tensor norms, const Update *update) {
+void reference_corrected_squares(Tensor out, const Update *update) {
     for (int64_t s = 0; s < update->segments.count; s++) {
         const Segment *segment = &update->segments.items[s];
         double squares = 0;
         for (int64_t i = 0; i < segment->count && segment->direction == DIRECTION_MARS; i++)
             squares += pow(corrected((Element){update, segment, &update->scalars->recipe[segment->route], s, i}), 2);
-        set(norms, AT(s), sqrt(squares));
+        set(out, AT(s), squares);
     }
 }
 
@@ -205,7 +209,7 @@ void reference_interpolate(Tensor out, const Update *update, const double share[
 
 static void readout_element(const void *context, Element e) {
     const Tensor *readout = context;
-    add(*readout, AT(flat(e)), e.update->scalars->readout * (between(e, 1) - get(*readout, AT(flat(e)))));
+    add(*readout, AT(packed(e)), e.update->scalars->readout * (between(e, 1) - get(*readout, AT(packed(e)))));
 }
 
 void reference_readout_add(Tensor readout, const Update *update) {
