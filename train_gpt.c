@@ -369,8 +369,8 @@ static int start(Run *run, bool resume, const char *checkpoint) {
                      run->state.step >= run->steps && !evaluation_pending(run)
                          ? ": there is nothing to do; raise train.steps to go on" : "");
     } else {
-        gpt_fill(&run->gpt, run->optim.z, (uint64_t)run->config.run.seed);
-        optim_begin(&run->optim);
+        gpt_fill(&run->gpt, run->gpt.grads, (uint64_t)run->config.run.seed);
+        optim_begin(&run->optim, run->gpt.grads);
     }
     if (!run_write_provenance(run, &errors)) goto failed;
     if (!set_aside(run, &errors)) goto failed; // first: no checkpoint may count on metrics that are cut off

@@ -172,8 +172,8 @@ static void measure_operations(Run *run, Result *r, const Batch *batch) {
 }
 
 static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
-    gpt_fill(&run->gpt, run->optim.z, 1);
-    optim_begin(&run->optim);
+    gpt_fill(&run->gpt, run->gpt.grads, 1);
+    optim_begin(&run->optim, run->gpt.grads);
     for (int t = 1; t <= WARMUP; t++) step_seconds(run, batch, t); // chooses products, records, warms up
     r->peak_bytes = (double)run->kernels->used_bytes(); // before the products take memory of their own
     r->layer_count = list_layers(run, r->layers);

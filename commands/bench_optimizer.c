@@ -298,8 +298,8 @@ static void begin_step(Run *run, int64_t t) {
 }
 
 static bool measure(OptimizerBench *b, Run *run, Errors *errors) {
-    gpt_fill(&run->gpt, run->optim.z, 1);
-    optim_begin(&run->optim);
+    gpt_fill(&run->gpt, run->gpt.grads, 1);
+    optim_begin(&run->optim, run->gpt.grads);
     begin_step(run, 1);
     double begin = clock_seconds();
     if (!optimizer_bench_open(b, run, errors)) return false;

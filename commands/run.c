@@ -289,8 +289,7 @@ void run_micro_step(Run *run, const Batch *batch) {
 
 static void queue_end_step(void *context) {
     Run *run = context;
-    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.grads));
-    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
+    for (int unit = 0; unit < run->optim.units; unit++) comm_wait(&run->comm, optim_reduce(&run->optim, unit));
     optim_step(&run->optim);
 }
 

@@ -130,8 +130,7 @@ static bool compute_again(Run *run, double status[STATUS_COUNT], Errors *errors)
     StepScalars scalars;
     steps_seek(run, &ignored);
     if (!steps_gradient(run, &scalars, attempted(run), errors)) return false;
-    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.grads));
-    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
+    for (int unit = 0; unit < run->optim.units; unit++) comm_wait(&run->comm, optim_reduce(&run->optim, unit));
     optim_measure(&run->optim);
     run->kernels->download(status, run->gpt.status);
     return true;

@@ -4,101 +4,37 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "optim/pieces.h"
 #include "optim/routes.h"
-#include "runtime/integers.h"
 
 enum { CHUNK_ELEMENTS = 1 << 25 }; // of the matrices that are orthogonalised by the same calls
-
-// ---- pieces ----
-
-static const Route *route_of(const Optim *optim, const Piece *piece) { return &optim->routes[piece->segment.route]; }
-
-static int slot_count(const Route *route) {
-    int count = 0;
-    while (count < SEGMENT_SLOTS && route->recipe->direction->slots[count].name) count++;
-    return count;
-}
-
-static Piece piece_of(const Param *p, const ParamPart *part) {
-    bool vector = p->kind == PARAM_VECTOR;
-    Piece piece = {.param = p, .part = part};
-    piece.rows = vector ? 1 : part->rows;
-    piece.columns = vector ? part->rows : p->columns;
-    int64_t offset = p->offset + part->row * (vector ? 1 : p->columns);
-    piece.segment = (Segment){.offset = offset,
-                              .count = piece.rows * piece.columns,
-                              .z = offset,
-                              .gap = -1,
-                              .slot = {-1, -1, -1, -1, -1, -1},
-                              .route = p->kind == PARAM_MATRIX ? RECIPE_MATRIX : RECIPE_OTHER,
-                              .lr_scale = 1,
-                              .decay_scale = 1,
-                              .move_scale = 1};
-    return piece;
-}
-
-static void *take(size_t count, size_t bytes) {
-    void *memory = calloc(count, bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu pieces", count);
-    return memory;
-}
-
-static void list_pieces(Optim *optim) {
-    int64_t count = 0;
-    for (int64_t i = 0; i < optim->params.count; i++) count += optim->params.items[i].part_count;
-    optim->pieces = take((size_t)count, sizeof *optim->pieces);
-    for (int64_t i = 0; i < optim->params.count; i++)
-        for (int part = 0; part < optim->params.items[i].part_count; part++)
-            optim->pieces[optim->piece_count++] =
-                piece_of(&optim->params.items[i], &optim->params.items[i].part[part]);
-}
-
-// Gap and slots one behind the other; the length of all.
-static int64_t lay_out_state(Optim *optim) {
-    int64_t end = 0;
-    for (int64_t i = 0; i < optim->piece_count; i++) {
-        Piece *piece = &optim->pieces[i];
-        const Route *route = route_of(optim, piece);
-        const DirectionPart *direction = route->recipe->direction;
-        piece->segment.direction = direction->kernel;
-        piece->segment.decay_at = route->recipe->decay_at;
-        piece->segment.move_scale = (float)route_move_scale(route, piece->rows, piece->columns);
-        if (route->recipe->average->averages) {
-            piece->segment.gap = end;
-            end += round_up(piece->segment.count, PARAM_ALIGNMENT);
-        }
-        for (int slot = 0; slot < slot_count(route); slot++) {
-            int64_t elements = slot_elements(direction->slots[slot].shape, piece->rows, piece->columns, &route->hyper);
-            if (elements == 0) continue;
-            piece->segment.slot[slot] = end;
-            end += round_up(elements, PARAM_ALIGNMENT);
-        }
-    }
-    return end;
-}
 
 // ---- groups ----
 
 static bool belongs(const Optim *optim, const Group *group, const Piece *piece) {
-    const Route *route = route_of(optim, piece);
-    if (!recipe_is_whole(route->recipe)) return !group->route;
+    const Route *route = piece_route(optim, piece);
+    if (!piece_is_whole(optim, piece)) return !group->route;
     return group->route == route && group->rows == piece->rows && group->columns == piece->columns;
 }
 
+// NULL: nothing of it is here.
 static Group *group_of(Optim *optim, const Piece *piece) {
-    const Route *route = route_of(optim, piece);
+    if (piece_is_whole(optim, piece) && piece->segment.count == 0) return NULL; // another rank's
     for (int i = 0; i < optim->group_count; i++)
         if (belongs(optim, &optim->groups[i], piece)) return &optim->groups[i];
     REQUIRE(optim->group_count < OPTIM_GROUPS, "more than %d shapes of matrices", OPTIM_GROUPS);
     Group *group = &optim->groups[optim->group_count++];
     *group = (Group){0};
-    if (recipe_is_whole(route->recipe))
-        *group = (Group){.route = route, .rows = piece->rows, .columns = piece->columns};
+    if (piece_is_whole(optim, piece))
+        *group = (Group){.route = piece_route(optim, piece), .rows = piece->rows, .columns = piece->columns};
     return group;
 }
 
 static void list_groups(Optim *optim) {
-    for (int64_t i = 0; i < optim->piece_count; i++) group_of(optim, &optim->pieces[i])->count++;
+    for (int64_t i = 0; i < optim->piece_count; i++) {
+        Group *group = group_of(optim, &optim->pieces[i]);
+        if (group) group->count++;
+    }
     int64_t next = optim->piece_count;
     for (int i = 0; i < optim->group_count; i++) {
         Group *group = &optim->groups[i];
@@ -117,6 +53,15 @@ static int64_t count_matrices(const Optim *optim) {
     for (int64_t i = 0; i < optim->params.count; i++)
         if (optim->params.items[i].kind == PARAM_MATRIX) count += optim->params.items[i].part_count;
     return optim->routes[RECIPE_MATRIX].recipe->direction->move == MOVE_ORTHOGONAL ? count : 0;
+}
+
+// Of them, by this rank. Over all ranks that is every matrix once.
+static int64_t count_own_matrices(const Optim *optim) {
+    int64_t all = count_matrices(optim), owned = 0;
+    if (!optim->sharded || all == 0) return all;
+    for (int rank = 0; rank < optim->owners.ranks; rank++) owned += owners_load(&optim->owners, rank).parts;
+    REQUIRE(owned == all, "%ld of %ld matrices have an owner", owned, all);
+    return owners_load(&optim->owners, optim->comm->rank).parts;
 }
 
 // ---- memory ----
@@ -162,13 +107,20 @@ static void place_rooms(Optim *optim, DType compute) {
     }
 }
 
-static int64_t table_size(const Optim *optim) { return optim->piece_count * 2 + 1; }
+enum { TABLE_STATE, TABLE_Z, TABLE_WHOLES }; // segments that are all of a tensor, behind those of groups
+
+static int64_t table_wholes(const Optim *optim) {
+    const Group *last = &optim->groups[optim->group_count - 1];
+    return optim->group_count > 0 ? last->first + last->count : optim->piece_count;
+}
+
+static int64_t table_size(const Optim *optim) { return table_wholes(optim) + TABLE_WHOLES; }
 
 static void place(Optim *optim, int64_t state, DType compute) {
-    Tensor flat = tensor_1d(NULL, wide_of(optim), optim->params.elements);
-    if (!is_shared(optim, compute)) optim->z = arena_tensor(&optim->arena, "z", flat);
+    Tensor z = tensor_1d(NULL, wide_of(optim), tensor_count(optim->z));
+    if (!is_shared(optim, compute)) optim->z = arena_tensor(&optim->arena, "z", z);
     if (state > 0) optim->state = arena_tensor(&optim->arena, "gap and slots", tensor_1d(NULL, wide_of(optim), state));
-    if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", flat);
+    if (optim->readout.kind != READOUT_NONE) optim->average = arena_tensor(&optim->arena, "readout", z);
     optim->table = arena_take(&optim->arena, "segments", (size_t)table_size(optim) * sizeof(Segment));
     optim->squares = arena_tensor(&optim->arena, "squares", tensor_1d(NULL, DTYPE_F64, optim->piece_count));
     optim->window = arena_tensor(&optim->arena, "window", tensor_1d(NULL, DTYPE_F64, WINDOW_SIZE));
@@ -200,25 +152,34 @@ bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, D
                 Errors *errors) {
     const OptimOptions *o = setup->options;
     *optim = (Optim){.kernels = kernels, .params = *params, .clip = o->clip, .readout = readout_of(o),
-                     .arena = {.name = "optimizer state"}, .z = tensor_1d(NULL, setup->wide, params->elements)};
+                     .arena = {.name = "optimizer state"}, .z = tensor_1d(NULL, setup->wide, params->elements),
+                     .comm = setup->comm, .sharded = setup->sharded && setup->comm && setup->comm->size > 1};
     if (!routes_choose(optim->routes, setup, errors) || !check_host(optim, errors)) return false;
-    list_pieces(optim);
+    pieces_list(optim);
     if (!groups_apply(&o->groups, optim->pieces, optim->piece_count, errors)) return false;
+    if (optim->sharded) {
+        optim->owners = optim_owners(optim, setup->comm->size);
+        pieces_take_shares(optim);
+    }
     list_groups(optim);
-    optim->matrices = count_matrices(optim);
-    place(optim, lay_out_state(optim), compute);
+    optim->matrices = count_own_matrices(optim);
+    int64_t state = pieces_lay_out(optim, optim->sharded && !is_shared(optim, compute));
+    place(optim, state, compute);
     return true;
 }
 
 static void upload_table(Optim *optim) {
     int64_t size = table_size(optim);
-    Segment *host = take((size_t)size, sizeof *host);
+    Segment *host = calloc((size_t)size, sizeof *host);
+    if (!host) DIE(EXIT_INTERNAL, "out of memory: %ld segments", size);
     int64_t filled[OPTIM_GROUPS] = {0};
     for (int64_t i = 0; i < optim->piece_count; i++) {
         Group *group = group_of(optim, &optim->pieces[i]);
-        host[i] = host[group->first + filled[group - optim->groups]++] = optim->pieces[i].segment;
+        host[i] = optim->pieces[i].segment;
+        if (group) host[group->first + filled[group - optim->groups]++] = host[i];
     }
-    host[size - 1].count = tensor_count(optim->state);
+    host[table_wholes(optim) + TABLE_STATE].count = tensor_count(optim->state);
+    host[table_wholes(optim) + TABLE_Z].count = tensor_count(optim->z);
     int64_t bytes = size * (int64_t)sizeof *host;
     optim->kernels->upload(tensor_1d(optim->table, DTYPE_I64, bytes / (int64_t)sizeof(int64_t)), host);
     free(host);
@@ -245,6 +206,7 @@ bool optim_open(Optim *optim, const OptimTarget *target, Errors *errors) {
 void optim_close(Optim *optim) {
     if (optim->memory) optim->kernels->return_memory(optim->memory, optim->arena.capacity);
     arena_close(&optim->arena);
+    owners_close(&optim->owners);
     free(optim->pieces);
     *optim = (Optim){0};
 }
@@ -270,10 +232,16 @@ void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars) {
 
 // ---- steps ----
 
+static bool is_one_of_several(const Optim *optim) { return optim->comm && optim->comm->size > 1; }
+
 static Update update_of(const Optim *optim, int64_t first, int64_t count) {
     return (Update){.weights = optim->weights, .z = optim->z, .state = optim->state, .grads = optim->grads,
                     .squares = tensor_slice(optim->squares, 0, 0, count), .segments = {optim->table + first, count},
                     .scalars = optim->scalars, .status = optim->status};
+}
+
+static void sum_over_ranks(const Optim *optim, Tensor values) {
+    if (is_one_of_several(optim)) comm_wait(optim->comm, comm_sum(optim->comm, values));
 }
 
 static void move_elements(Optim *optim, const Group *group) {
@@ -282,8 +250,12 @@ static void move_elements(Optim *optim, const Group *group) {
     bool normed = false;
     for (int route = 0; route < RECIPE_ROUTES; route++)
         normed = normed || optim->routes[route].recipe->direction->move == MOVE_NORMED;
-    if (normed) k->corrected_squares(update.squares, &update);
-    else update.squares = TENSOR_NONE;
+    if (normed) {
+        k->corrected_squares(update.squares, &update);
+        if (optim->sharded) sum_over_ranks(optim, update.squares);
+    } else {
+        update.squares = TENSOR_NONE;
+    }
     k->update(&update);
 }
 
@@ -314,25 +286,30 @@ static void move_soap(Optim *optim, const Group *group) {
     }
 }
 
-// Room for one sum is where squares of tensors are taken.
-static double sum_of_squares(Optim *optim, Tensor values, Segments segments) {
+// Of all of a tensor, over all ranks: some may have none. Room for one sum is where squares of tensors are taken.
+static double sum_of_squares(Optim *optim, Tensor values, int whole) {
     Tensor room = tensor_slice(optim->squares, 0, 0, 1);
+    Segments all = {optim->table + table_wholes(optim) + whole, 1};
     double sum = 0;
-    if (!tensor_present(values)) return 0;
-    optim->kernels->sum_squares(room, values, segments);
+    if (tensor_present(values)) optim->kernels->sum_squares(room, values, all);
+    else optim->kernels->fill_zero(room);
+    sum_over_ranks(optim, room);
     optim->kernels->download(&sum, room);
     return sum;
 }
 
 bool optim_is_finite(Optim *optim) {
-    Segments pieces = {optim->table, optim->piece_count}, state = {optim->table + table_size(optim) - 1, 1};
-    return isfinite(sum_of_squares(optim, optim->z, pieces)) && isfinite(sum_of_squares(optim, optim->state, state)) &&
-           isfinite(sum_of_squares(optim, optim->average, pieces));
+    return isfinite(sum_of_squares(optim, optim->z, TABLE_Z)) &&
+           isfinite(sum_of_squares(optim, optim->state, TABLE_STATE)) &&
+           isfinite(sum_of_squares(optim, optim->average, TABLE_Z));
 }
 
+// What is not sharded is the same on all ranks: its squares are whole.
 void optim_measure(Optim *optim) {
+    _Static_assert(STATUS_LOSS_SUM == 0 && STATUS_WEIGHT_SUM == 1 && STATUS_GRAD_SQUARES == 2, "one sum of all three");
     Segments pieces = {optim->table, optim->piece_count};
     optim->kernels->sum_squares(tensor_slice(optim->status, 0, STATUS_GRAD_SQUARES, 1), optim->grads, pieces);
+    sum_over_ranks(optim, tensor_slice(optim->status, 0, 0, STATUS_GRAD_SQUARES + optim->sharded));
 }
 
 void optim_step(Optim *optim) {
@@ -352,6 +329,37 @@ void optim_step(Optim *optim) {
             (long)optim->orthogonalised, (long)optim->matrices);
     Update all = update_of(optim, 0, optim->piece_count);
     if (tensor_present(optim->average)) k->readout_add(optim->average, &all);
+    optim->stale = optim->sharded;
+}
+
+// ---- ranks ----
+
+// From the first parameter of a unit to the end of its last one.
+static Tensor unit_range(const Optim *optim, Tensor flat, int unit) {
+    int64_t begin = -1, end = 0;
+    for (int64_t i = 0; i < optim->params.count; i++) {
+        const Param *p = &optim->params.items[i];
+        if (p->unit != unit) continue;
+        if (begin < 0) begin = p->offset;
+        end = p->offset + p->rows * p->columns;
+    }
+    return begin < 0 ? TENSOR_NONE : tensor_slice(flat, 0, begin, end - begin);
+}
+
+int64_t optim_reduce(Optim *optim, int unit) {
+    if (optim->sharded) return comm_reduce(optim->comm, optim->grads, owners_unit(&optim->owners, unit));
+    Tensor range = unit_range(optim, optim->grads, unit);
+    return is_one_of_several(optim) && tensor_present(range) ? comm_sum(optim->comm, range) : 0;
+}
+
+int64_t optim_gather(Optim *optim, int unit) {
+    if (!optim->sharded) return 0;
+    return comm_gather(optim->comm, optim->weights, owners_unit(&optim->owners, unit));
+}
+
+void optim_gather_all(Optim *optim) {
+    for (int unit = 0; unit < optim->units && optim->stale; unit++) comm_wait(optim->comm, optim_gather(optim, unit));
+    optim->stale = false;
 }
 
 // ---- what the network sees ----
@@ -360,13 +368,22 @@ bool optim_has(const Optim *optim, Iterate iterate) {
     return iterate != ITERATE_READOUT || optim->readout.kind != READOUT_NONE;
 }
 
-void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
-    if (iterate == ITERATE_SHOWN) iterate = optim->readout.kind != READOUT_NONE ? ITERATE_READOUT : ITERATE_X;
-    if (optim->z.data == optim->weights.data) return;
-    if (iterate == ITERATE_READOUT) {
-        optim->kernels->copy(optim->weights, optim->average);
-        return;
-    }
+// Between a tensor laid out as z, and a flat one: what is owned, piece by piece.
+static void pack(const Optim *optim, Tensor packed, Tensor flat) {
+    for (const Piece *p = optim->pieces; p < optim->pieces + optim->piece_count; p++)
+        if (p->segment.count > 0)
+            optim->kernels->copy(tensor_slice(packed, 0, p->segment.z, p->segment.count),
+                                 tensor_slice(flat, 0, p->segment.offset, p->segment.count));
+}
+
+static void unpack(const Optim *optim, Tensor flat, Tensor packed) {
+    for (const Piece *p = optim->pieces; p < optim->pieces + optim->piece_count; p++)
+        if (p->segment.count > 0)
+            optim->kernels->copy(tensor_slice(flat, 0, p->segment.offset, p->segment.count),
+                                 tensor_slice(packed, 0, p->segment.z, p->segment.count));
+}
+
+static void interpolate(Optim *optim, Iterate iterate, int64_t steps) {
     double share[RECIPE_ROUTES];
     for (int route = 0; route < RECIPE_ROUTES; route++) {
         route_advance(&optim->routes[route], steps);
@@ -376,50 +393,70 @@ void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
     optim->kernels->interpolate(optim->weights, &all, share);
 }
 
-void optim_begin(Optim *optim) {
+void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps) {
+    bool apart = optim->z.data != optim->weights.data;
+    if (iterate == ITERATE_SHOWN) iterate = optim->readout.kind != READOUT_NONE ? ITERATE_READOUT : ITERATE_X;
+    if (apart && iterate == ITERATE_READOUT) unpack(optim, optim->weights, optim->average);
+    else if (apart) interpolate(optim, iterate, steps);
+    if (apart) optim->stale = optim->sharded;
+    optim_gather_all(optim);
+}
+
+void optim_begin(Optim *optim, Tensor values) {
     optim->kernels->fill_zero(optim->window);
-    if (tensor_present(optim->average)) optim->kernels->copy(optim->average, optim->z);
+    pack(optim, optim->z, values);
+    if (tensor_present(optim->average)) pack(optim, optim->average, values);
+    optim->stale = optim->sharded;
     optim_load_weights(optim, ITERATE_Y, 0);
 }
 
 // ---- state ----
 
 // A vector, or a matrix (rows, columns), at `offset` of a flat tensor, under "PREFIX.NAME", or "NAME" without a prefix.
-static void add_state(NamedTensors *out, const char *prefix, const Piece *piece, Tensor flat, int64_t offset,
-                      const int64_t shape[2]) {
+static NamedTensor *add_tensor(NamedTensors *out, const char *prefix, const Piece *piece, Tensor flat, int64_t offset,
+                               const int64_t shape[2]) {
     Text name = {0};
     piece_name(piece, &name);
     Tensor view = tensor_slice(flat, 0, offset, shape[0] * shape[1]);
     if (piece->param->kind != PARAM_VECTOR && shape[1] > 1) view = tensor_reshape(view, shape[0], shape[1], 0, 0);
-    named_tensors_add(out, view, "%s%s%s", prefix, *prefix ? "." : "", text_string(&name));
+    NamedTensor *item = named_tensors_add(out, view, "%s%s%s", prefix, *prefix ? "." : "", text_string(&name));
     text_close(&name);
+    return item;
+}
+
+// What is here of something of the parameter's own shape.
+static void add_like(NamedTensors *out, const char *prefix, const Piece *piece, Tensor flat, int64_t offset) {
+    int64_t whole = piece->rows * piece->columns, here = piece->segment.count;
+    bool is_all = here == whole;
+    if (here == 0) return;
+    NamedTensor *item = add_tensor(out, prefix, piece, flat, offset,
+                                   (const int64_t[]){is_all ? piece->rows : here, is_all ? piece->columns : 1});
+    if (!is_all) item->begin = piece->begin, item->whole = whole;
 }
 
 static void add_slot(NamedTensors *out, const Optim *optim, const Piece *piece, int slot) {
-    const Slot *row = &route_of(optim, piece)->recipe->direction->slots[slot];
-    int64_t r = piece->rows, c = piece->columns;
-    const int64_t shapes[][2] = {
-        [SLOT_LIKE] = {r, c}, [SLOT_ROWS] = {r, 1}, [SLOT_LEFT] = {r, r}, [SLOT_RIGHT] = {c, c}};
-    if (piece->segment.slot[slot] >= 0)
-        add_state(out, row->name, piece, optim->state, piece->segment.slot[slot], shapes[row->shape]);
+    const Slot *row = &piece_route(optim, piece)->recipe->direction->slots[slot];
+    int64_t r = piece->rows, c = piece->columns, begin = piece->segment.slot[slot];
+    const int64_t shapes[][2] = {[SLOT_ROWS] = {r, 1}, [SLOT_LEFT] = {r, r}, [SLOT_RIGHT] = {c, c}};
+    if (begin < 0) return;
+    if (row->shape == SLOT_LIKE) add_like(out, row->name, piece, optim->state, begin);
+    else add_tensor(out, row->name, piece, optim->state, begin, shapes[row->shape]);
 }
 
 void optim_state(const Optim *optim, NamedTensors *out) {
     for (int64_t i = 0; i < optim->piece_count; i++) {
         const Piece *piece = &optim->pieces[i];
-        const int64_t whole[2] = {piece->rows, piece->columns};
-        add_state(out, "z", piece, optim->z, piece->segment.offset, whole);
-        if (piece->segment.gap >= 0) add_state(out, "gap", piece, optim->state, piece->segment.gap, whole);
-        for (int slot = 0; slot < slot_count(route_of(optim, piece)); slot++) add_slot(out, optim, piece, slot);
-        if (tensor_present(optim->average))
-            add_state(out, "readout", piece, optim->average, piece->segment.offset, whole);
+        add_like(out, "z", piece, optim->z, piece->segment.z);
+        if (piece->segment.gap >= 0) add_like(out, "gap", piece, optim->state, piece->segment.gap);
+        for (int slot = 0; slot < route_slots(piece_route(optim, piece)); slot++) add_slot(out, optim, piece, slot);
+        if (tensor_present(optim->average)) add_like(out, "readout", piece, optim->average, piece->segment.z);
     }
 }
 
 void optim_gradients(const Optim *optim, NamedTensors *out) {
     for (int64_t i = 0; i < optim->piece_count; i++) {
         const Piece *piece = &optim->pieces[i];
-        add_state(out, "", piece, optim->grads, piece->segment.offset, (const int64_t[]){piece->rows, piece->columns});
+        add_like(out, "", piece, optim->grads, piece->segment.offset);
     }
 }
 
@@ -432,6 +469,25 @@ static void print_route(Text *out, const Route *route, const char *serves) {
     text_close(&schedule);
 }
 
+static int64_t owned_elements(const Optim *optim) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < optim->piece_count; i++) count += optim->pieces[i].segment.count;
+    return count;
+}
+
+static void print_ranks(const Optim *optim, Text *out) {
+    char own[TEXT_NUMBER], all[TEXT_NUMBER];
+    int64_t count = 0;
+    for (int64_t i = 0; i < optim->piece_count; i++) count += optim->pieces[i].rows * optim->pieces[i].columns;
+    text_printf(out, "        sharded over %d ranks: this one moves %s of %s parameters", optim->comm->size,
+                text_count(own, (double)owned_elements(optim)), text_count(all, (double)count));
+    int64_t matrices = owners_load(&optim->owners, optim->comm->rank).parts;
+    if (matrices > 0)
+        text_printf(out, ", %ld matrices among them; the most work of a rank is %.2f times the mean", matrices,
+                    owners_imbalance(&optim->owners));
+    text_add(out, "\n");
+}
+
 void optim_print(const Optim *optim, Text *out) {
     const Route *matrix = &optim->routes[RECIPE_MATRIX], *other = &optim->routes[RECIPE_OTHER];
     bool one = matrix->recipe == other->recipe && matrix->hyper.lr == other->hyper.lr;
@@ -442,9 +498,10 @@ void optim_print(const Optim *optim, Text *out) {
         print_route(out, other, " for the rest");
         text_add(out, "\n");
     }
-    if (optim->matrices > 0)
-        text_printf(out, "        %ld matrices are orthogonalised in each step by %d of %s\n", optim->matrices,
+    if (count_matrices(optim) > 0)
+        text_printf(out, "        %ld matrices are orthogonalised in each step by %d of %s\n", count_matrices(optim),
                     matrix->polynomial.steps, matrix->hyper.ns);
+    if (optim->sharded) print_ranks(optim, out);
     if (optim->readout.kind != READOUT_NONE)
         text_add(out, "        checkpoints and evaluations are of the readout, a further average of x\n");
     else if (averages(optim))

@@ -3,9 +3,13 @@
 // averages, gap = x - z, both wide; y is written in the compute dtype. Every parameter is served by exactly one recipe,
 // chosen by its kind. Scalars are pure functions of the attempted step and the options; a skipped step leaves all state
 // untouched.
+//
+// On several ranks all make the same calls. Sharded, z and state lie with owners, by the map of owners.h: a rank moves
+// what it owns, and the weights of others come by gathering. Else every rank keeps and moves everything.
 #pragma once
 
-#include "kernels/kernels.h"
+#include "comm/comm.h"
+#include "optim/owners.h"
 #include "optim/recipes.h"
 #include "optim/soap.h"
 #include "runtime/arena.h"
@@ -18,17 +22,22 @@ typedef struct {
     const HyperOptions *hyper[1 + RECIPE_ROUTES]; // optim.*, optim.matrix.*, optim.other.*
     int64_t steps, step_tokens;                   // of the run, for schedules
     DType wide;                                   // of z and state
+    Comm *comm;                                   // NULL: one process
+    bool sharded;
 } OptimSetup;
 
-// A part of a parameter that moves on its own: q, k, v; gate, up; a whole matrix, table or vector (one row).
+// A part of a parameter that moves on its own: q, k, v; gate, up; a whole matrix, table or vector (one row). The
+// segment is what of it is this rank's: all, or from its element `begin` on, or nothing.
 typedef struct {
     const Param *param;
     const ParamPart *part;
     int64_t rows, columns;
+    int64_t begin;
     Segment segment;
 } Piece;
 
-// Pieces that are moved by the same calls: all that move by element; matrices of one shape that are orthogonalised.
+// Pieces that are moved by the same calls: all that move by element, those without an element here too; matrices of one
+// shape that are orthogonalised here.
 typedef struct {
     const Route *route; // NULL: of every route that moves by element
     int64_t first, count; // in Optim.table
@@ -54,16 +63,23 @@ typedef struct {
     double clip;
     Readout readout;
 
+    Comm *comm;
+    bool sharded;  // never on one rank
+    Owners owners; // of what is sharded
+    int units;     // of the parameters
+    bool stale;    // weights that others own are those of before the step; of a step that is replayed the caller tells
+
     Piece *pieces; // in memory order
     int64_t piece_count;
     Group groups[OPTIM_GROUPS];
     int group_count;
-    int64_t matrices; // orthogonalised in each step
+    int64_t matrices; // orthogonalised in each step, here; over all owners every matrix is, once
 
-    Tensor z; // `weights` itself where the dtypes agree and nothing is averaged
+    Tensor z; // `weights` itself where the dtypes agree and nothing is averaged; else, sharded, what is owned
     Tensor state;
-    Tensor average;  // e, of the readout; or none
-    Segment *table;  // on the device: every piece in memory order, again group by group, and one that is all of `state`
+    Tensor average;  // e, of the readout, laid out as z; or none
+    // On the device: every piece in memory order, again group by group, one that is all of `state`, one all of z.
+    Segment *table;
     Tensor squares;  // (pieces) f64
     Tensor window;   // (WINDOW_SIZE) f64: of accepted steps, what spikes are judged by
     Arena arena;
@@ -89,10 +105,21 @@ void optim_print(const Optim *optim, Text *out); // a few lines for people
 // t, clip, readout and recipes; and `seen`, as if the host had looked at all steps before. Not the loss weight, and no
 // spikes. In any order of t: bit for bit the same.
 void optim_scalars(Optim *optim, int64_t t, StepScalars *scalars);
-void optim_step(Optim *optim);    // norm, clip, skip decision, update; gradients stay
-void optim_measure(Optim *optim); // the first part of it: squares of the gradient, to status
+// Norm, clip, skip decision, update. The gradients of all units were reduced before, and stay; status is summed over
+// the ranks here. Sharded, weights are stale afterwards.
+void optim_step(Optim *optim);
+void optim_measure(Optim *optim); // the first part of it: squares of the gradient, and the sums, to status
 
-// Whether z, gap, slots and readout hold finite numbers alone: one pass on the device, then a wait for all queued work.
+// Ranks, unit by unit (Param.unit); each returns a mark for comm_wait. Gradients of a unit that is done go to their
+// owners, or are summed where nothing is sharded; weights of a unit come from their owners.
+int64_t optim_reduce(Optim *optim, int unit);
+int64_t optim_gather(Optim *optim, int unit);
+void optim_gather_all(Optim *optim); // where weights are stale: all units, and waits
+// Who would own what on so many ranks; to be closed.
+Owners optim_owners(const Optim *optim, int ranks);
+
+// Whether z, gap, slots and readout hold finite numbers alone, on all ranks: one pass on the device, then a wait for
+// all queued work.
 bool optim_is_finite(Optim *optim);
 
 // What the network is to see after `steps` attempted steps: y to go on, the others to look at. SHOWN is what a
@@ -101,8 +128,11 @@ bool optim_is_finite(Optim *optim);
 typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
 bool optim_has(const Optim *optim, Iterate iterate);
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);
-void optim_begin(Optim *optim); // z was filled: weights and readout follow, and nothing was accepted yet
+// z becomes `values`, laid out as the weights: weights and readout follow, and nothing was accepted yet. Gradients may
+// hold the values.
+void optim_begin(Optim *optim, Tensor values);
 
-// z, gap, slots and readout by parameter name, parts apart, without padding: "z.h.0.qkv_w.q".
+// z, gap, slots and readout by parameter name, parts apart, without padding: "z.h.0.qkv_w.q". What this rank owns: a
+// range of a tensor is flat and says which one it is.
 void optim_state(const Optim *optim, NamedTensors *out);
 void optim_gradients(const Optim *optim, NamedTensors *out); // the same of gradients: "h.0.qkv_w.q"

@@ -225,8 +225,8 @@ static double *download(const OptimRun *run, Tensor tensor) {
 }
 
 void optim_run_begin(OptimRun *run, const double *start) {
-    upload(run, run->optim.z, start, 0);
-    optim_begin(&run->optim);
+    upload(run, run->grads, start, 0);
+    optim_begin(&run->optim, run->grads);
 }
 
 StepScalars optim_run_step(OptimRun *run, const double *gradients) {

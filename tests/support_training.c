@@ -134,8 +134,8 @@ void training_run(const Training *training, double *losses, uint64_t *hash) {
     open_trainer(&t, training);
     const Kernels *k = t.gpt.kernels;
     network_fill(&t.gpt, 5);
-    k->copy(t.optim.z, t.gpt.weights);
-    optim_begin(&t.optim);
+    k->copy(t.gpt.grads, t.gpt.weights);
+    optim_begin(&t.optim, t.gpt.grads);
     for (int64_t i = 0; i < training->steps; i++) {
         losses[i] = step(&t, i + 1);
         if (i + 1 == training->forget_after) k->return_memory(k->take_memory(1), 1); // it might have been used
