@@ -358,7 +358,7 @@ static bool analyze(Analysis *a, const AnalyzeOptions *options, Errors *errors) 
     if (!make_polynomial(a, options, errors)) return false;
     a->one_row = !made && !was_given(options->tensor);
     a->kernels = kernels_find("cpu", errors);
-    if (!a->kernels || !a->kernels->open(0, errors)) return false;
+    if (!a->kernels || !a->kernels->open(0, 0, errors)) return false;
     bool good = made ? examine_made(a, options, errors) : examine_checkpoint(a, options, errors);
     a->kernels->close();
     if (good) report_end(a);

@@ -67,7 +67,7 @@ static void look_at_disk(void) {
 static void look_at_backend(void) {
     Errors errors = {0};
     const Kernels *cpu = kernels_find("cpu", &errors);
-    bool good = cpu && cpu->open(0, &errors);
+    bool good = cpu && cpu->open(0, 0, &errors);
     tell(good ? GOOD : MISSING, "OpenBLAS", good ? "an OpenMP build, found by its own directory" : "cannot be used",
          good ? "" : text_string(&errors.text));
     if (good) cpu->close();
@@ -97,7 +97,7 @@ static void look_at_cuda(const Kernels *cuda) {
     Text text = {0};
     cuda->describe(&text);
     for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) tell(GOOD, "GPU", line, "");
-    if (cuda->open(0, &errors)) cuda->close();
+    if (cuda->open(0, 0, &errors)) cuda->close();
     else tell(MISSING, "GPU", "cannot be used", text_string(&errors.text));
     text_close(&text);
     errors_close(&errors);

@@ -25,7 +25,7 @@ static bool open_backend(Run *run, Errors *errors) {
     run->compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
     run->wide = DTYPE_F32;
     run->comm = comm_none(run->kernels);
-    run->backend_open = run->kernels->open(m->threads, errors);
+    run->backend_open = run->kernels->open(m->threads, 0, errors);
     return run->backend_open;
 }
 

@@ -216,7 +216,8 @@ static void end_call(const Call *call) {
 
 // ---- the device ----
 
-static bool checked_open(int64_t threads, Errors *errors) { return inner->open(threads, errors); }
+static bool checked_open(int64_t threads, int64_t gpu, Errors *errors) { return inner->open(threads, gpu, errors); }
+static int64_t checked_device_count(void) { return inner->device_count(); }
 static void checked_close(void) { inner->close(); }
 static void *checked_take_memory(size_t bytes) { return inner->take_memory(bytes); }
 static void checked_return_memory(void *memory, size_t bytes) { inner->return_memory(memory, bytes); }

@@ -152,9 +152,11 @@ typedef struct {
 } MatrixProduct;
 
 #define KERNELS(K)                                                                                                     \
-    /* the device: `threads` 0 means all cores; false and a message where it cannot run */                             \
-    K(bool, open, (int64_t threads, Errors *errors))                                                                   \
+    /* the device: `threads` 0 means all cores, `device` is the number of the GPU among those that this process sees;  \
+       false and a message where it cannot run */                                                                      \
+    K(bool, open, (int64_t threads, int64_t device, Errors *errors))                                                   \
     K(void, close, (void))                                                                                             \
+    K(int64_t, device_count, (void)) /* GPUs that this process sees; of the CPU: 1 */                                  \
     K(void *, take_memory, (size_t bytes)) /* zeroed; NULL where there is not enough */                                \
     K(void, return_memory, (void *memory, size_t bytes))                                                               \
     K(size_t, workspace_bytes, (void)) /* what the backend holds for itself */                                         \

@@ -70,7 +70,7 @@ const Kernels *side_kernels(int side) {
     const Kernels *kernels = checked_kernels(wanted->kernels);
     if (wanted->kernels == open_kernels && wanted->threads == open_threads) return kernels;
     Errors errors = {0};
-    if (!kernels->open(wanted->threads, &errors)) fail_msg("%s: %s", kernels->name, text_string(&errors.text));
+    if (!kernels->open(wanted->threads, 0, &errors)) fail_msg("%s: %s", kernels->name, text_string(&errors.text));
     open_kernels = wanted->kernels;
     open_threads = wanted->threads;
     return kernels;

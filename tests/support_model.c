@@ -25,7 +25,7 @@ void network_open(Gpt *gpt, const Kernels *kernels, const GptShape *shape, Netwo
     Errors errors = {0};
     const Kernels *checked = checked_kernels(kernels);
     checked_want_finite(true);
-    if (!checked->open(THREADS, &errors)) fail_msg("%s", text_string(&errors.text));
+    if (!checked->open(THREADS, 0, &errors)) fail_msg("%s", text_string(&errors.text));
     gpt_plan(gpt, checked, shape, &setup);
     if (!gpt_open(gpt, &errors)) fail_msg("%s", text_string(&errors.text));
 }

@@ -177,7 +177,7 @@ void optim_run_open_in(OptimRun *run, const Kernels *kernels, DType compute, con
     *run = (OptimRun){.kernels = checked_kernels(kernels), .compute = compute, .params = *params,
                       .elements = count_elements(params)};
     checked_want_finite(true);
-    if (!run->kernels->open(THREADS, &errors) || !plan(run, settings, steps, &errors))
+    if (!run->kernels->open(THREADS, 0, &errors) || !plan(run, settings, steps, &errors))
         fail_msg("%s", text_string(&errors.text));
     char *next = run->memory = run->kernels->take_memory(memory_bytes(run));
     run->scalars = (StepScalars *)next, next += sizeof(StepScalars);

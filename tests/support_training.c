@@ -63,7 +63,7 @@ static void open_trainer(Trainer *t, const Training *training) {
                       .recompute = training->recompute, .training = true};
     Errors errors = {0};
     checked_want_finite(true);
-    k->open(2, &errors);
+    k->open(2, 0, &errors);
     require_no_errors(&errors);
     if (training->choices && training->choices->size > 0) k->read_choices(text_string(training->choices), &errors);
     require_no_errors(&errors);

@@ -225,7 +225,7 @@ TEST(attention_refuses_keys_before_the_first) {
     char printed[1024];
     Errors errors = {0};
     for (int i = 0; i < 2; i++) {
-        assert_true(list[i]->open(1, &errors));
+        assert_true(list[i]->open(1, 0, &errors));
         assert_int_equal(test_status_of(see_before_the_first_key, list[i], printed, sizeof printed), EXIT_INTERNAL);
         assert_non_null(strstr(printed, "key -1"));
     }

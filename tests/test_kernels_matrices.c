@@ -257,7 +257,7 @@ TEST(neurons_and_momentum_are_equal_on_one_and_two_threads) {
 TEST(neurons_by_hand) {
     for (int unit = 0; unit < 2; unit++) {
         Errors errors = {0};
-        assert_true(cpu_kernels.open(1, &errors));
+        assert_true(cpu_kernels.open(1, 0, &errors));
         float o[4] = {3, 0, 0, 4}, state[6] = {0};
         double status[STATUS_COUNT] = {0}, factor = unit ? 2 / sqrt(8) : 5 / sqrt(8);
         Segment segment = {.count = 4, .gap = -1, .slot = {0, 4, -1, -1, -1, -1}};
@@ -284,7 +284,7 @@ TEST(the_cpu_computes_matrices_in_fp64) {
     static double out[2][BATCHES * ROWS * ROWS];
     const Kernels *const backends[] = {&cpu_kernels, &reference_kernels};
     Errors errors = {0};
-    assert_true(cpu_kernels.open(2, &errors));
+    assert_true(cpu_kernels.open(2, 0, &errors));
     fill_doubles(a, BATCHES * ROWS * INNER, 1), fill_doubles(b, BATCHES * COLUMNS * INNER, 2);
     fill_doubles(c, BATCHES * ROWS * ROWS, 3);
     for (int turned = 0; turned < 6; turned++) {

@@ -175,7 +175,7 @@ TEST(layout_is_aligned_and_block_after_block) {
 static void open_tiny(Gpt *gpt, const GptShape *shape) {
     Errors errors = {0};
     GptSetup setup = {.compute = DTYPE_F32, .wide = DTYPE_F32, .batch = 2, .length = 12, .training = true};
-    assert_true(cpu_kernels.open(1, &errors));
+    assert_true(cpu_kernels.open(1, 0, &errors));
     gpt_plan(gpt, &cpu_kernels, shape, &setup);
     assert_true(gpt_open(gpt, &errors));
     gpt_fill(gpt, gpt->weights, 1);

@@ -131,7 +131,7 @@ static double *orthogonalised(const Job *job, const double *matrices) { // for f
     NewtonSchulz room = {0};
     Arena arena = {.name = "test"};
     Errors errors = {0};
-    if (!job->kernels->open(2, &errors)) fail_msg("%s", text_string(&errors.text));
+    if (!job->kernels->open(2, 0, &errors)) fail_msg("%s", text_string(&errors.text));
     place(job, &room, &arena, dtype);
     size_t bytes = arena.used;
     void *memory = job->kernels->take_memory(bytes);

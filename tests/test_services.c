@@ -15,7 +15,7 @@ enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
 static void open_backend(const Kernels *k) {
     Errors errors = {0};
-    if (!k->open(1, &errors)) fail_msg("%s: %s", k->name, text_string(&errors.text));
+    if (!k->open(1, 0, &errors)) fail_msg("%s: %s", k->name, text_string(&errors.text));
 }
 
 TEST(downloads_are_there_once_their_mark_is_reached) {
@@ -393,7 +393,7 @@ TEST(switches_of_the_environment_are_checked) {
     for (int i = 0; i < 4; i++) {
         Errors errors = {0};
         setenv(names[i], "yes", 1);
-        assert_false(cuda_kernels.open(1, &errors));
+        assert_false(cuda_kernels.open(1, 0, &errors));
         assert_int_equal(errors.exit_code, EXIT_USAGE);
         assert_non_null(strstr(text_string(&errors.text), names[i]));
         errors_close(&errors);
@@ -571,7 +571,7 @@ TEST(a_library_that_does_not_open_is_told) {
     Errors errors = {0};
     cudasim_fail_library(EXECUTION_FAILED, 0);
     for (int i = 0; i < 2; i++) {
-        assert_false(cuda_kernels.open(1, &errors));
+        assert_false(cuda_kernels.open(1, 0, &errors));
         assert_int_equal(errors.exit_code, EXIT_USAGE);
         assert_non_null(strstr(text_string(&errors.text), "cuBLASLt cannot be used: CUBLAS_STATUS_EXECUTION_FAILED"));
         errors_close(&errors);

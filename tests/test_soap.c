@@ -30,7 +30,7 @@ static Problem problem_open(const Kernels *kernels, int64_t threads, DType wide,
                             HyperOptions hyper) {
     Errors errors = {0};
     Problem p = {.kernels = kernels, .wide = wide, .rows = rows, .columns = columns, .hyper = hyper};
-    if (!kernels->open(threads, &errors)) fail_msg("%s", text_string(&errors.text));
+    if (!kernels->open(threads, 0, &errors)) fail_msg("%s", text_string(&errors.text));
     soap_place(&p.room, &p.arena, wide, rows, columns, &hyper);
     p.memory = kernels->take_memory(p.arena.used);
     assert_non_null(p.memory);

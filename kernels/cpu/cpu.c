@@ -31,7 +31,8 @@ static struct {
 
 static size_t scratch_bytes(void) { return (size_t)cpu.threads * CPU_SCRATCH * sizeof *cpu.scratch; }
 
-bool cpu_open(int64_t threads, Errors *errors) {
+bool cpu_open(int64_t threads, int64_t device, Errors *errors) {
+    (void)device;
     enum { THREAD_LIMIT = 4096 };
     if (openblas_get_parallel() != OPENBLAS_OPENMP)
         return errors_add(errors, EXIT_INTERNAL, "OpenBLAS was loaded in a build without OpenMP; install "
@@ -56,6 +57,8 @@ void cpu_close(void) {
 }
 
 int cpu_team(int64_t elements) { return elements < TEAM_ELEMENTS ? 1 : cpu.threads; }
+
+int64_t cpu_device_count(void) { return 1; }
 
 float *cpu_scratch(void) { return cpu.scratch + (int64_t)omp_get_thread_num() * CPU_SCRATCH; }
 

@@ -26,6 +26,8 @@ bool cuda_read_switch(const char *name, bool *value, Errors *errors);
 
 cudaStream_t cuda_stream(void);
 int cuda_multiprocessors(void);
+// Counts device memory that callers took beside the backend, or gave back (negative), with what it handed out itself.
+void cuda_account(int64_t bytes);
 
 // Device memory for one operation's own use, its content undefined and lost with the next operation; aligned to 256
 // bytes. It is the workspace of the products as well.

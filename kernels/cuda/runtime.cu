@@ -15,6 +15,7 @@ enum {
 };
 
 static struct {
+    int number; // among those that the driver shows
     cudaStream_t stream;
     char *scratch;
     int multiprocessors;
@@ -74,11 +75,14 @@ bool cuda_read_switch(const char *name, bool *value, Errors *errors) {
 // "13.0" of 13000.
 static void add_version(Text *out, int version) { text_printf(out, "%d.%d", version / 1000, version % 100 / 10); }
 
-static bool find_device(Errors *errors) {
+static bool find_device(int64_t number, Errors *errors) {
     int count = 0, driver = 0, runtime = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
     cudaGetLastError(); // told below
-    if (error == cudaSuccess && count > 0) return true;
+    if (error == cudaSuccess && number >= 0 && number < count) return true;
+    if (error == cudaSuccess && count > 0)
+        return errors_add(errors, EXIT_USAGE, "device: there is no GPU %ld: the driver shows %d, from 0; look at "
+                          "CUDA_VISIBLE_DEVICES and nvidia-smi", static_cast<long>(number), count);
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&runtime);
     if (error == cudaErrorInsufficientDriver && driver > 0)
@@ -94,6 +98,12 @@ static bool find_device(Errors *errors) {
                       cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
+int64_t cuda_device_count(void) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) cudaGetLastError(); // `open` tells
+    return count;
+}
+
 bool cuda_is_there(void) {
     int count = 0, driver = 0;
     cudaError_t error = cudaGetDeviceCount(&count);
@@ -104,11 +114,11 @@ bool cuda_is_there(void) {
 
 __global__ void probe() {}
 
-// Whether the first GPU is new enough and runs code of this build.
-static bool probe_device(Errors *errors) {
+// Whether the GPU is new enough and runs code of this build.
+static bool probe_device(int number, Errors *errors) {
     cudaDeviceProp properties;
-    cudaError_t error = cudaSetDevice(0);
-    if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, 0);
+    cudaError_t error = cudaSetDevice(number);
+    if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, number);
     if (error == cudaSuccess && properties.major < 8)
         return errors_add(errors, EXIT_USAGE, "device: %s has compute capability %d.%d, and 8.0 is needed; use "
                           "device=cpu", properties.name, properties.major, properties.minor);
@@ -138,11 +148,14 @@ static void sample_memory(void) {
     if (used > device.held && used - device.held > device.own) device.own = used - device.held;
 }
 
-bool cuda_open(int64_t threads, Errors *errors) {
+bool cuda_open(int64_t threads, int64_t number, Errors *errors) {
     (void)threads;
     if (!recording_configure(errors) || !tuner_configure(errors) || !gemm_configure(errors)) return false;
+    REQUIRE(!device.stream || number == device.number, "GPU %d is open, and GPU %ld is asked for", device.number,
+            static_cast<long>(number));
     if (device.stream) return true;
-    if (!find_device(errors) || !probe_device(errors)) return false;
+    if (!find_device(number, errors) || !probe_device(static_cast<int>(number), errors)) return false;
+    device.number = static_cast<int>(number);
     device.free_at_open = free_bytes();
     if (cudaMalloc(&device.scratch, CUDA_SCRATCH) != cudaSuccess ||
         cudaHostAlloc(reinterpret_cast<void **>(&device.staging), SLOTS * SLOT_BYTES, cudaHostAllocDefault)) {
@@ -154,7 +167,7 @@ bool cuda_open(int64_t threads, Errors *errors) {
                           device.free_at_open >> 20, CUDA_SCRATCH >> 20, SLOTS * SLOT_BYTES >> 20);
     }
     CUDA(cudaStreamCreateWithFlags(&device.stream, cudaStreamNonBlocking));
-    CUDA(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, 0));
+    CUDA(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, device.number));
     for (cudaEvent_t &event : device.left) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     for (cudaEvent_t &event : device.marks) CUDA(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     if (!gemm_open(errors)) {
@@ -191,8 +204,7 @@ void *cuda_take_memory(size_t bytes) {
     }
     CUDA(error);
     CUDA(cudaMemsetAsync(memory, 0, bytes, device.stream));
-    device.held += bytes;
-    sample_memory();
+    cuda_account(static_cast<int64_t>(bytes));
     return memory;
 }
 
@@ -222,6 +234,11 @@ void cuda_return_host_memory(void *memory, size_t bytes) {
     if (!memory) return;
     cuda_finish(); // copies into it may be queued
     CUDA(cudaFreeHost(memory));
+}
+
+void cuda_account(int64_t bytes) {
+    device.held += bytes;
+    sample_memory();
 }
 
 bool cuda_is_host(void) { return false; }
@@ -322,10 +339,9 @@ static bool has_words(const char *name, const char *words) {
     return false;
 }
 
+// Of the GPU that is open, else of the first.
 static bool device_properties(cudaDeviceProp *properties) {
-    int count = 0;
-    bool there = cudaGetDeviceCount(&count) == cudaSuccess && count > 0 &&
-                 cudaGetDeviceProperties(properties, 0) == cudaSuccess;
+    bool there = cuda_device_count() > 0 && cudaGetDeviceProperties(properties, device.number) == cudaSuccess;
     if (!there) cudaGetLastError(); // the caller knows
     return there;
 }

@@ -3,6 +3,7 @@
 #include "tests/cudasim/cudasim_internal.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <map>
 
 namespace cudasim {
@@ -12,6 +13,14 @@ namespace {
 constexpr int MULTIPROCESSORS = 4, BLOCK_SHARED = 48 << 10, BLOCK_SHARED_OPTIN = 227 << 10, CUDA_VERSION = 13000;
 
 std::map<const void *, size_t> opted_in;
+thread_local int present_device;
+
+// Devices are alike and share one memory; CUDASIM_DEVICES says how many there are.
+int device_count() {
+    const char *wanted = getenv("CUDASIM_DEVICES");
+    return wanted ? atoi(wanted) : 1;
+}
+
 thread_local cudaError_t last_error = cudaSuccess;
 
 struct ErrorText {
@@ -222,17 +231,26 @@ cudaError_t cudaDriverGetVersion(int *version) {
 }
 cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaGetDeviceCount(int *count) {
-    *count = 1;
+    *count = device_count();
     return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *device) {
-    *device = 0;
+    *device = present_device;
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return done(device == 0 ? cudaSuccess : cudaErrorInvalidDevice); }
+cudaError_t cudaSetDevice(int device) {
+    if (device < 0 || device >= device_count()) return done(cudaErrorInvalidDevice);
+    present_device = device;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device) {
+    if (device < 0 || device >= device_count()) return done(cudaErrorInvalidDevice);
+    const int length = snprintf(text, static_cast<size_t>(size), "0000:%02x:00.0", device + 1);
+    return done(length < size ? cudaSuccess : cudaErrorInvalidValue);
+}
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device) {
-    if (device != 0) return done(cudaErrorInvalidDevice);
+    if (device < 0 || device >= device_count()) return done(cudaErrorInvalidDevice);
     switch (attribute) {
     case cudaDevAttrMaxThreadsPerBlock: *value = 1024; break;
     case cudaDevAttrMaxSharedMemoryPerBlock: *value = BLOCK_SHARED; break;
@@ -260,7 +278,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device) {
         cudaDeviceGetAttribute(&value, wanted, device);
         return value;
     };
-    if (device != 0) return done(cudaErrorInvalidDevice);
+    if (device < 0 || device >= device_count()) return done(cudaErrorInvalidDevice);
     *properties = {};
     snprintf(properties->name, sizeof properties->name, "CUDA simulator");
     size_t free;

@@ -15,12 +15,13 @@ const Kernels reference_kernels = {
 
 // ---- the device ----
 
-bool reference_open(int64_t threads, Errors *errors) {
-    (void)threads, (void)errors;
+bool reference_open(int64_t threads, int64_t device, Errors *errors) {
+    (void)threads, (void)device, (void)errors;
     return true;
 }
 
 void reference_close(void) {}
+int64_t reference_device_count(void) { return 1; }
 void reference_finish(void) {}
 bool reference_is_host(void) { return true; }
 int64_t reference_mark(void) { return 0; }
