@@ -42,11 +42,6 @@ static void catch_signals(void) {
 
 // ---- what is told ----
 
-static void complain(Errors *errors) {
-    if (errors->count) console_note("%s", text_string(&errors->text));
-    errors_close(errors);
-}
-
 static void log_step(Run *run, const StepResult *result, const Console *console) {
     Text line = {0};
     JsonWriter w = {.out = &line};
@@ -74,7 +69,7 @@ static int evaluate(Run *run) {
     run->state.evaluated = run_evaluate(run, &result, &errors);
     run_show(run, ITERATE_Y);
     if (errors.count) exit_code = errors.exit_code;
-    complain(&errors);
+    console_errors(&errors);
     if (!run->state.evaluated) return exit_code;
     if (result.loss < run->state.best_val_loss) {
         run->state.best_val_loss = result.loss;
@@ -98,7 +93,8 @@ static int evaluate(Run *run) {
 static void sample(Run *run) {
     Text text = {0};
     run_show(run, ITERATE_SHOWN);
-    run_sample(run, &run->config.sample, (uint64_t)run->config.run.seed + (uint64_t)run->state.step, false, &text);
+    uint64_t seed = (uint64_t)run->config.run.seed + (uint64_t)run->state.step;
+    if (run_leads(run)) run_sample(run, &run->config.sample, seed, false, &text);
     run_show(run, ITERATE_Y);
     console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
     text_close(&text);
@@ -175,7 +171,7 @@ static bool end_save(Run *run, Pace *pace) {
         run->state.best_step = pace->saved_best; // that one is still the best there is
         run->state.best_val_loss = pace->saved_loss;
     }
-    complain(&result.errors);
+    console_errors(&result.errors);
     pace->saving = result.seconds;
     set_deadline(run, pace);
     return result.saved;
@@ -188,8 +184,8 @@ static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     end_save(run, pace);
     save_signal = 0;
     if (!trouble_state_is_good(run)) pace->lost = EXIT_DIVERGED;
-    else if (!run_hold_lock(run, &errors)) pace->lost = EXIT_CANNOT_WRITE;
-    complain(&errors);
+    else if (ranks_any(run->ranks, run_leads(run) && !run_hold_lock(run, &errors))) pace->lost = EXIT_CANNOT_WRITE;
+    console_errors(&errors);
     if (pace->lost) return false;
     run_begin_save(run, !diverged, began);
     return !wait && run_saving(run) ? true : end_save(run, pace);
@@ -230,10 +226,11 @@ static int end_early(Run *run, Pace *pace, int exit_code) {
     return exit_code;
 }
 
-// Damaged data.
+// Damaged data. The others of several ranks cannot go on without this one, nor save: they end too.
 static int give_up(Run *run, Pace *pace, Errors *errors) {
     int exit_code = errors->exit_code;
-    complain(errors);
+    if (run->ranks) errors_exit_if_any(errors);
+    console_errors(errors);
     return end_early(run, pace, exit_code);
 }
 
@@ -250,18 +247,29 @@ static bool save_due(const Run *run, int64_t step) {
     return due(step, run->config.checkpoint.every) || run_is_milestone(run, step) || run->state.best_step == step;
 }
 
+// What one rank is asked for between two steps, and then all do.
+enum { WISH_STOP = 1, WISH_SAVE = 2, WISH_WAIT = 4 }; // to wait: a checkpoint is still being written
+
+static unsigned agree(Run *run, const Pace *pace, double step_seconds) {
+    bool stop = stop_signal || is_late(run, pace, step_seconds);
+    return ranks_any(run->ranks, (stop ? WISH_STOP : 0) | (save_signal ? WISH_SAVE : 0) |
+                                 (run_saving(run) ? WISH_WAIT : 0));
+}
+
+static bool stopped(Run *run) { return ranks_any(run->ranks, run_stopped(run)); }
+
 // Whether nothing is to be done between the queued step and the next, so that the device need not wait for the host.
-static bool runs_ahead(const Run *run, const Pipeline *pipeline) {
+static bool runs_ahead(const Run *run, const Pipeline *pipeline, unsigned wishes) {
     const Config *c = &run->config;
     int64_t step = pipeline->queued;
-    bool interrupted_here = stop_signal || save_signal || run->state.bad_steps > 0 || step == run->steps;
+    bool interrupted_here = wishes & (WISH_STOP | WISH_SAVE) || run->state.bad_steps > 0 || step == run->steps;
     return !run->kernels->is_host() && !interrupted_here && run->deadline == 0 && !evaluation_due(run, step) &&
            !due(step, c->sample.every) && !save_due(run, step);
 }
 
 static int train(Run *run) {
     const Config *c = &run->config;
-    Console console = console_begin(run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
+    Console console = console_begin(run->comm.size * run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
                                     gpt_flops_per_token(&run->shape, c->train.sequence_length));
     Pace pace = {.saved_step = run->state.step};
     Pipeline pipeline = {.queued = run->state.step};
@@ -275,10 +283,11 @@ static int train(Run *run) {
         !save(run, &pace, false, true))
         return pace.lost ? pace.lost : EXIT_CANNOT_WRITE;
 
-    while (run->state.step < run->steps && !(stop_signal && run->state.step == pace.saved_step)) {
+    unsigned wishes = agree(run, &pace, 0);
+    while (run->state.step < run->steps && !(wishes & WISH_STOP && run->state.step == pace.saved_step)) {
         bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
-        if (queued && runs_ahead(run, &pipeline)) steps_queue(run, &pipeline, &errors);
-        if (!queued) return give_up(run, &pace, &errors);
+        if (queued && runs_ahead(run, &pipeline, wishes)) steps_queue(run, &pipeline, &errors);
+        if (!queued || (errors.count && run->ranks)) return give_up(run, &pace, &errors);
         StepResult result = steps_wait(run, &pipeline);
         Trouble trouble = result.skip != SKIP_NONE ? meet(run, &result, &pace) : (Trouble){0};
         if (trouble.exit_code)
@@ -295,16 +304,17 @@ static int train(Run *run) {
         int64_t step = run->state.step;
         bool last = step == run->steps;
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
-        bool stop = stop_signal || diverged || is_late(run, &pace, result.seconds);
+        wishes = agree(run, &pace, result.seconds);
+        bool stop = wishes & WISH_STOP || diverged;
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
-        if (!run_saving(run)) end_save(run, &pace);
+        if (!(wishes & WISH_WAIT)) end_save(run, &pace);
         if (pipeline.queued > step) continue; // there is nothing to be done here
         if (errors.count) return give_up(run, &pace, &errors);
         if (!stop || last) evaluate_if_due(run, &pace);
-        if (!stop && !run_stopped(run) && due(step, c->sample.every)) sample(run);
-
-        stop = stop || run_stopped(run);
-        if (save_due(run, step) || last || stop || save_signal) {
+        stop = stop || stopped(run);
+        if (!stop && due(step, c->sample.every)) sample(run);
+        stop = stopped(run) || stop;
+        if (save_due(run, step) || last || stop || wishes & WISH_SAVE) {
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
             if (pace.lost) return pace.lost;
             if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
@@ -336,59 +346,112 @@ static void begin_branch(Run *run) {
     state->best_val_loss = INFINITY;
 }
 
+// How a run begins: anew, or from `checkpoint` ("": anew) of a run that is continued with `resume`, or branched off.
+typedef struct {
+    bool resume;
+    const char *checkpoint;
+} Beginning;
+
+static bool plan(Run *run, const Beginning *b, Errors *errors) {
+    return (!*b->checkpoint || run_adopt(run, b->checkpoint, errors)) &&
+           run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, errors) &&
+           (!*b->checkpoint || run_check_resume(&run->config, b->checkpoint, errors));
+}
+
+static bool take_directory(Run *run, const Beginning *b, Errors *errors) {
+    run_same_configuration(run); // as it was settled by the plan
+    ranks_same(run->ranks, "training data", run->fingerprint);
+    return !run_leads(run) || run_take_directory(run, b->resume, errors);
+}
+
+static bool open_all(Run *run, const Beginning *b, Errors *errors) {
+    Text banner = {0};
+    (void)b;
+    run_report(run, &banner);
+    console_note("%s", text_string(&banner));
+    text_close(&banner);
+    return run_open(run, errors);
+}
+
+static bool load(Run *run, const Beginning *b, Errors *errors) {
+    if (!*b->checkpoint) {
+        gpt_fill(&run->gpt, run->gpt.grads, (uint64_t)run->config.run.seed);
+        optim_begin(&run->optim, run->gpt.grads);
+        return true;
+    }
+    if (!run_load_state(run, b->checkpoint, errors)) return false;
+    if (run->origin) begin_branch(run);
+    bool nothing_to_do = run->state.step >= run->steps && !evaluation_pending(run);
+    console_note("%s %s at step %ld of %ld%s", run->origin ? "branched off" : "resumed", b->checkpoint, run->state.step,
+                 run->steps, nothing_to_do ? ": there is nothing to do; raise train.steps to go on" : "");
+    return true;
+}
+
+// No checkpoint may count on metrics that are cut off: those come second.
+static bool open_files(Run *run, const Beginning *b, Errors *errors) {
+    (void)b;
+    return !run_leads(run) ||
+           (run_write_provenance(run, errors) && set_aside(run, errors) &&
+            metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, errors));
+}
+
 // Of a branch: from here on it can be resumed.
-static bool save_first(Run *run, Errors *errors) {
+static bool save_first(Run *run, const Beginning *b, Errors *errors) {
     SaveResult result;
+    (void)b;
+    if (!run->origin) return true;
     run_begin_save(run, false, clock_seconds());
     run_end_save(run, &result);
     errors_move(errors, &result.errors);
     return result.saved;
 }
 
-// Everything about a run that is the same however it begins. `resume`: an existing run is continued, from `checkpoint`
-// if it has one (else NULL, and it begins anew).
+// All ranks go through these together: where one fails, all end.
+static bool begin(Run *run, const Beginning *b, Errors *errors) {
+    static bool (*const stages[])(Run *, const Beginning *, Errors *) = {plan, take_directory, open_all,
+                                                                         load, open_files,     save_first};
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++) {
+        bool good = stages[i](run, b, errors);
+        Errors told = {0}; // what is no failure
+        if (good) errors_move(&told, errors);
+        bool all_good = run_agree(run, errors);
+        console_errors(&told);
+        if (!all_good) return false;
+    }
+    return true;
+}
+
 static int start(Run *run, bool resume, const char *checkpoint) {
     Errors errors = {0};
-    Text banner = {0};
     catch_signals();
     run->stop = &stop_signal;
     run->begun = clock_seconds();
-    if (checkpoint && !run_adopt(run, checkpoint, &errors)) goto failed;
-    if (!run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors)) goto failed;
-    if (checkpoint && !run_check_resume(&run->config, checkpoint, &errors)) goto failed;
-    if (!run_take_directory(run, resume, &errors)) goto failed;
-    run_report(run, &banner);
-    console_note("%s", text_string(&banner));
-    text_close(&banner);
-    if (!run_open(run, &errors)) goto failed;
-    if (checkpoint) {
-        if (!run_load_state(run, checkpoint, &errors)) goto failed;
-        if (run->origin) begin_branch(run);
-        console_note("%s %s at step %ld of %ld%s", run->origin ? "branched off" : "resumed", checkpoint,
-                     run->state.step, run->steps,
-                     run->state.step >= run->steps && !evaluation_pending(run)
-                         ? ": there is nothing to do; raise train.steps to go on" : "");
-    } else {
-        gpt_fill(&run->gpt, run->gpt.grads, (uint64_t)run->config.run.seed);
-        optim_begin(&run->optim, run->gpt.grads);
-    }
-    if (!run_write_provenance(run, &errors)) goto failed;
-    if (!set_aside(run, &errors)) goto failed; // first: no checkpoint may count on metrics that are cut off
-    if (!metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, &errors)) goto failed;
-    if (run->origin && !save_first(run, &errors)) goto failed;
-    complain(&errors);
-    int exit_code = train(run);
-    if (!metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
-    complain(&errors);
-    if (exit_code == 0) tell_finished(run);
-    if (run->state.step == 0) run_discard(run);
+    bool good = begin(run, &(Beginning){resume, checkpoint}, &errors);
+    int exit_code = good ? train(run) : errors.exit_code;
+    if (good && !metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
+    if (good && exit_code == 0) tell_finished(run);
+    if (run->state.step == 0 || (!good && run->origin)) run_discard(run);
+    console_errors(&errors);
+    run_part(run);
     run_close(run);
     return exit_code;
-failed:
-    if (run->state.step == 0 || run->origin) run_discard(run);
-    run_close(run);
-    errors_exit_if_any(&errors);
-    return EXIT_INTERNAL;
+}
+
+// What rank 0 found all go on with: the run directory, and a checkpoint in it or none.
+static void share_beginning(Run *run, char checkpoint[4096], Errors *errors) {
+    errors_exit_if_any(errors);
+    run_share(run, run->dir);
+    run_share(run, checkpoint);
+}
+
+// -1 and a message where it is no such number; 0 where there is none.
+static int64_t read_ranks(const char *text) {
+    double ranks = 0;
+    const char *end = text ? text_read_number(text, &ranks) : NULL;
+    if (!text) return 0;
+    if (end && !*end && ranks >= 1 && ranks <= RANKS_LIMIT && ranks == floor(ranks)) return (int64_t)ranks;
+    text_print(stderr, "train_gpt: --ranks %s: expected a number of processes, 1 to %d\n", text, RANKS_LIMIT);
+    return -1;
 }
 
 int command_train(int argc, char **argv) {
@@ -396,57 +459,78 @@ int command_train(int argc, char **argv) {
     Errors errors = {0};
     char checkpoint[4096] = "";
     bool resume = false;
-    const Argument arguments[] = {{"--resume", .flag = &resume}, {0}};
-    argc = arguments_take(argc, argv, arguments, 1, "train CONFIG.json [key=value ...] [--resume]");
-    if (argc == 0) return EXIT_USAGE;
+    const char *ranks_text = NULL;
+    const Argument arguments[] = {{"--resume", .flag = &resume}, {"--ranks", .text = &ranks_text}, {0}};
+    argc = arguments_take(argc, argv, arguments, 1, "train CONFIG.json [key=value ...] [--ranks N] [--resume]");
+    int64_t ranks = read_ranks(ranks_text);
+    if (argc == 0 || ranks < 0) return EXIT_USAGE;
     config_load(&run.config, argv[1], argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
-    run_name_directory(&run);
-    if (resume && run_lock(&run, &errors)) run_find_valid(run.dir, true, checkpoint, &errors);
+    run_meet(&run, ranks, run.config.dist.timeout, &errors);
     errors_exit_if_any(&errors);
-    return start(&run, resume, *checkpoint ? checkpoint : NULL);
+    run_same_configuration(&run);
+    run_name_directory(&run);
+    if (resume && run_leads(&run) && run_lock(&run, &errors)) run_find_valid(run.dir, true, checkpoint, &errors);
+    share_beginning(&run, checkpoint, &errors);
+    return start(&run, resume, checkpoint);
 }
 
-// A branch: a new run that begins with a checkpoint of another one, which stays as it is.
-static int branch(Run *run, const char *into, int argc, char **argv) {
-    Errors errors = {0};
-    static char checkpoint[4096], origin[PATH_MAX];
-    if (!*into) errors_add(&errors, EXIT_USAGE, "--into: name the directory of the new run");
-    if (errors.count == 0 && run_find_state(argv[1], false, checkpoint, &errors))
-        run_config_from(checkpoint, &run->config, argv + 2, argc - 2, &errors);
-    errors_exit_if_any(&errors);
-    run->config.run.dir = into;
-    run->origin = realpath(checkpoint, origin) ? origin : checkpoint;
-    run_name_directory(run);
-    return start(run, false, checkpoint);
+// Before the configuration is known, which is in the checkpoint.
+static double timeout_of(char *const *overrides, int count) {
+    Config config;
+    Errors ignored = {0};
+    config_load(&config, NULL, overrides, count, &ignored);
+    double timeout = config.dist.timeout;
+    config_close(&config);
+    errors_close(&ignored);
+    return timeout;
+}
+
+static void refuse_run_dir(char *const *overrides, int count, Errors *errors) {
+    for (int i = 0; i < count; i++)
+        if (strncmp(overrides[i], "run.dir=", 8) == 0)
+            errors_add(errors, EXIT_USAGE, "%s: a run is continued in its own directory; to move it, rename that, "
+                       "to branch it use --into NEW_RUN", overrides[i]);
+}
+
+// With `into` a branch: a new run that begins with a checkpoint of another one, which stays as it is.
+static void find_beginning(Run *run, const char *path, const char *into, char checkpoint[4096], Errors *errors) {
+    if (into) run_find_state(path, false, checkpoint, errors);
+    else if (checkpoint_run(path, run->dir, errors) && run_lock(run, errors))
+        run_find_state(path, true, checkpoint, errors);
 }
 
 int command_resume(int argc, char **argv) {
     Run run = RUN_CLOSED;
     Errors errors = {0};
-    char checkpoint[4096];
-    const char *into = NULL;
-    const Argument arguments[] = {{"--into", .text = &into}, {0}};
-    argc = arguments_take(argc, argv, arguments, 1, "resume RUN_OR_CHECKPOINT [--into NEW_RUN] [key=value ...]");
-    if (argc == 0) return EXIT_USAGE;
-    for (int i = 2; i < argc; i++)
-        if (strncmp(argv[i], "run.dir=", 8) == 0)
-            errors_add(&errors, EXIT_USAGE, "%s: a run is continued in its own directory; to move it, rename that, "
-                       "to branch it use --into NEW_RUN", argv[i]);
+    char checkpoint[4096] = "", origin[PATH_MAX];
+    const char *into = NULL, *ranks_text = NULL;
+    const Argument arguments[] = {{"--into", .text = &into}, {"--ranks", .text = &ranks_text}, {0}};
+    argc = arguments_take(argc, argv, arguments, 1,
+                          "resume RUN_OR_CHECKPOINT [--into NEW_RUN] [--ranks N] [key=value ...]");
+    int64_t ranks = read_ranks(ranks_text);
+    if (argc == 0 || ranks < 0) return EXIT_USAGE;
+    if (into && !*into) errors_add(&errors, EXIT_USAGE, "--into: name the directory of the new run");
+    refuse_run_dir(argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
-    if (into) return branch(&run, into, argc, argv);
-    if (checkpoint_run(argv[1], run.dir, &errors) && run_lock(&run, &errors) &&
-        run_find_state(argv[1], true, checkpoint, &errors))
-        run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
+    run_meet(&run, ranks, timeout_of(argv + 2, argc - 2), &errors);
     errors_exit_if_any(&errors);
-    return start(&run, true, checkpoint);
+    if (run_leads(&run)) find_beginning(&run, argv[1], into, checkpoint, &errors);
+    share_beginning(&run, checkpoint, &errors);
+    run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
+    errors_exit_if_any(&errors);
+    if (into) run.config.run.dir = into;
+    if (into) run.origin = realpath(checkpoint, origin) ? origin : checkpoint;
+    if (into) run_name_directory(&run);
+    return start(&run, !into, checkpoint);
 }
 
 // ---- the program ----
 
 const Command commands[] = {
-    {"train", command_train, "CONFIG.json [key=value ...] [--resume]", "start a run (--resume: continue it if it exists)"},
-    {"resume", command_resume, "RUN_OR_CHECKPOINT [--into NEW_RUN] [key=value ...]",
+    {"train", command_train, "CONFIG.json [key=value ...] [--ranks N] [--resume]",
+     "start a run (--resume: continue it if it exists), as N processes or as a launcher has it"},
+    {"resume", command_resume, "RUN_OR_CHECKPOINT [--into NEW_RUN] [--ranks N] [key=value ...]",
      "continue a run from its newest checkpoint; --into: branch it into another one"},
     {"eval", command_eval, "MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]",
      "validation loss, perplexity, bits per byte"},

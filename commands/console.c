@@ -8,6 +8,9 @@
 #include "runtime/text.h"
 
 static bool live_line; // a live line stands on the terminal and must be wiped first
+static bool quiet;
+
+void console_be_quiet(void) { quiet = true; }
 
 Console console_begin(double limit, int64_t step_tokens, double flops_per_token) {
     return (Console){.limit = limit, .flops_per_token = flops_per_token, .step_tokens = step_tokens};
@@ -32,7 +35,7 @@ void console_step(const Console *c, const ConsoleStep *s) {
     static double shown; // when the last plain line was
     double now = clock_seconds();
     bool terminal = isatty(STDERR_FILENO), ends = s->step == s->steps || s->skipped;
-    if (!terminal && !ends && now - shown < 1) return;
+    if (quiet || (!terminal && !ends && now - shown < 1)) return;
     shown = now;
     fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  norm %.3f  %s tok/s  %.0f%% of limit  ETA %s%s%s",
             terminal ? "\r\033[K" : "", s->step, s->steps, s->loss, s->lr, s->grad_norm,
@@ -46,7 +49,7 @@ void console_progress(const char *what, int64_t done, int64_t all) {
     static double begun, shown;
     double now = clock_seconds();
     if (done == 0) begun = now;
-    if (now - begun < 1 || now - shown < 0.2 || !isatty(STDERR_FILENO)) return;
+    if (quiet || now - begun < 1 || now - shown < 0.2 || !isatty(STDERR_FILENO)) return;
     shown = now;
     live_line = true;
     fprintf(stderr, "\r\033[K%s %.0f%%", what, 100 * (double)done / (double)all);
@@ -58,7 +61,14 @@ void console_wipe(void) {
     live_line = false;
 }
 
+void console_errors(Errors *errors) {
+    console_wipe();
+    if (errors->count) text_print(stderr, "%s%s", error_prefix(), text_string(&errors->text));
+    errors_close(errors);
+}
+
 void console_note(const char *format, ...) {
+    if (quiet) return;
     console_wipe();
     va_list arguments;
     va_start(arguments, format);

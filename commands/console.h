@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/error.h"
+
 typedef struct {
     double limit;             // floating-point operations per second of this machine's matrix products
     double flops_per_token;
@@ -30,6 +32,12 @@ void console_progress(const char *what, int64_t done, int64_t all);
 
 // Takes the live line away, for what follows on standard output.
 void console_wipe(void);
+
+// What follows is not shown, but for errors: another rank shows the same.
+void console_be_quiet(void);
+
+// What was collected, above the live line, and closes it.
+void console_errors(Errors *errors);
 
 // A line of its own, above the live line.
 void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -24,9 +24,8 @@ static bool open_backend(Run *run, Errors *errors) {
     bool bf16 = m->precision == PRECISION_BF16 || (m->precision == OPTION_AUTO && !cpu);
     run->compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
     run->wide = DTYPE_F32;
-    run->comm = comm_none(run->kernels);
-    run->backend_open = run->kernels->open(m->threads, 0, errors);
-    return run->backend_open;
+    run->backend_open = run->kernels->open(run_threads(run), run_device(run), errors);
+    return run->backend_open && run_open_comm(run, errors);
 }
 
 static bool open_shards(Run *run, Shards **shards, const char *key, const TextList *globs, Errors *errors) {
@@ -138,14 +137,16 @@ static bool plan_shape(Run *run, Errors *errors) {
     return gpt_shape(&run->shape, &run->config.model, vocab, run->config.train.sequence_length, errors);
 }
 
-static OptimSetup optim_setup(const Run *run) {
+static OptimSetup optim_setup(Run *run) {
     const Config *c = &run->config;
     return (OptimSetup){.options = &c->optim,
                         .route = {&c->route_matrix, &c->route_other},
                         .hyper = {&c->hyper, &c->hyper_matrix, &c->hyper_other},
                         .steps = run->steps,
                         .step_tokens = run->config.train.batch_tokens,
-                        .wide = run->wide};
+                        .wide = run->wide,
+                        .comm = &run->comm,
+                        .sharded = run_is_sharded(run)};
 }
 
 // What auto became belongs to the run: it must not follow another train.steps.
@@ -163,7 +164,7 @@ static bool plan_with_micro_batch(Run *run, Errors *errors) {
     bool training = run->parts & RUN_TRAINING;
     const TrainOptions *t = &run->config.train;
     GptSetup setup = {.compute = run->compute, .wide = run->wide, .batch = t->micro_batch, .length = t->sequence_length,
-                      .recompute = (int)t->recompute, .training = training};
+                      .recompute = (int)t->recompute, .training = training, .comm = &run->comm};
     gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
     if (!training) return true;
     OptimSetup optim = optim_setup(run);
@@ -178,13 +179,14 @@ static bool plan_network(Run *run, Errors *errors) {
     TrainOptions *t = &run->config.train;
     if (t->micro_batch != OPTION_AUTO) return plan_with_micro_batch(run, errors);
     int64_t most = run->kernels->is_host() ? HOST_SEQUENCES : DEVICE_TOKENS / t->sequence_length;
-    if (run->parts & RUN_TRAINING && most > run->sequences_per_step) most = run->sequences_per_step;
+    int64_t ours = divide_up(run->sequences_per_step, run->comm.size); // of a step
+    if (run->parts & RUN_TRAINING && most > ours) most = ours;
     t->micro_batch = 1;
     if (!plan_with_micro_batch(run, errors)) return false;
     int64_t fitting = run_fitting_micro_batch(run, most);
     if (run->parts & RUN_TRAINING) optim_close(&run->optim);
     gpt_close(&run->gpt);
-    int64_t sequences = run->parts & RUN_TRAINING ? run->sequences_per_step : fitting;
+    int64_t sequences = run->parts & RUN_TRAINING ? ours : fitting;
     t->micro_batch = divide_up(sequences, divide_up(sequences, fitting));
     return plan_with_micro_batch(run, errors);
 }
@@ -239,6 +241,8 @@ bool run_open(Run *run, Errors *errors) {
     if ((run->parts & RUN_TRAINING) && !optim_open(&run->optim, &target, errors)) return false;
     if (run->parts & RUN_TRAINING) run->status = run->kernels->take_host_memory(STATUS_BYTES);
     if ((run->parts & RUN_TRAINING) && !run->status) DIE(EXIT_INTERNAL, "out of memory: %d numbers", STATUS_COUNT);
+    run->unit_marks = calloc((size_t)run->shape.layers + 2, sizeof *run->unit_marks);
+    if (!run->unit_marks) DIE(EXIT_INTERNAL, "out of memory: marks of %ld blocks", run->shape.layers);
     open_copies(run);
     LoaderSetup setup = loader_setup(run);
     if (run->parts & RUN_DATA) run->loader = loader_open(&setup, errors);
@@ -258,6 +262,8 @@ void run_close(Run *run) {
     metrics_close(&run->metrics);
     if (run->status) run->kernels->return_host_memory(run->status, STATUS_BYTES);
     if (run->lock >= 0) close(run->lock);
+    comm_close(&run->comm);
+    free(run->unit_marks);
     if (run->backend_open) run->kernels->close();
     config_close(&run->config);
     *run = RUN_CLOSED;
@@ -265,7 +271,7 @@ void run_close(Run *run) {
 
 // ---- one step ----
 
-enum { PROGRAM_MICRO_STEP, PROGRAM_END_STEP };
+enum { PROGRAM_MICRO_STEP, PROGRAM_END_STEP = PROGRAM_MICRO_STEP + (MICRO_FIRST | MICRO_LAST) + 1 };
 
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step) {
     const TrainOptions *t = &run->config.train;
@@ -276,20 +282,32 @@ void run_begin_step(Run *run, StepScalars *scalars, int64_t step) {
     gpt_begin_step(&run->gpt, scalars);
 }
 
-static void queue_micro_step(void *context) {
-    Run *run = context;
-    gpt_forward(&run->gpt, GPT_TRAIN);
-    gpt_backward(&run->gpt);
+// What is the same every time is recorded, unless the host has to carry a part of it.
+static void run_program(Run *run, int64_t program, void (*queue)(void *context)) {
+    if (run->comm.row->queued) kernels_run(run->kernels, program, queue, run);
+    else queue(run);
 }
 
-void run_micro_step(Run *run, const Batch *batch) {
+// Where a micro-batch stands in its step, as far as that changes anything.
+static unsigned place_of(const Run *run, int64_t micro) {
+    if (run->comm.size == 1) return 0;
+    return (micro == 0 ? MICRO_FIRST : 0) | (micro == run->micro_steps - 1 ? MICRO_LAST : 0);
+}
+
+static void queue_micro_step(void *context) {
+    Run *run = context;
+    run_queue_passes(run, run->place);
+}
+
+void run_micro_step(Run *run, const Batch *batch, int64_t micro) {
     gpt_load_batch(&run->gpt, batch);
-    kernels_run(run->kernels, PROGRAM_MICRO_STEP, queue_micro_step, run);
+    run->place = place_of(run, micro);
+    run_program(run, PROGRAM_MICRO_STEP + run->place, queue_micro_step);
+    if (run->place & MICRO_FIRST) run->optim.stale = false; // its forward gathered the weights
 }
 
 static void queue_end_step(void *context) {
     Run *run = context;
-    for (int unit = 0; unit < run->optim.units; unit++) comm_wait(&run->comm, optim_reduce(&run->optim, unit));
     optim_step(&run->optim);
 }
 
@@ -298,7 +316,8 @@ static int64_t slot_of(int64_t step) { return step % STATUS_SLOTS; }
 void run_end_step(Run *run) {
     REQUIRE(run->ended - run->looked_at < STATUS_SLOTS, "more than %d steps on their way", STATUS_SLOTS);
     int64_t slot = slot_of(run->ended++);
-    kernels_run(run->kernels, PROGRAM_END_STEP, queue_end_step, run);
+    run_program(run, PROGRAM_END_STEP, queue_end_step);
+    run->optim.stale = run_is_sharded(run); // whether it was queued or replayed
     run->kernels->download_later(run->status + slot * STATUS_COUNT, run->gpt.status);
     run->marks[slot] = run->kernels->mark();
 }
@@ -355,6 +374,7 @@ void run_report(const Run *run, Text *out) {
         text_add(out, "optim   ");
         optim_print(&run->optim, out);
     }
+    run_report_ranks(run, out);
     run_report_memory(run, out);
 }
 

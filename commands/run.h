@@ -42,6 +42,9 @@ typedef struct Save Save; // a checkpoint on its way
 
 typedef struct {
     Config config;
+    Launch launch;
+    Ranks *ranks;      // NULL: this process alone
+    int planned_ranks; // of a plan that is only looked at; 0: those that there are
     const Kernels *kernels;
     Comm comm;
     Tokenizer *tokenizer; // NULL where no tokenizer is known
@@ -59,6 +62,8 @@ typedef struct {
     Optim optim;
     double *status; // (STATUS_SLOTS, STATUS_COUNT) of the last steps, host memory of the backend; only for training
     int64_t marks[STATUS_SLOTS];
+    int64_t *unit_marks; // by unit: of what is on its way for it
+    unsigned place;      // of the micro-batch that is queued: MICRO_FIRST, MICRO_LAST
     int64_t ended, looked_at; // steps that were queued, and waited for
     int64_t repeated_here;    // of state.repeated_steps, by this process
     Loader *loader;
@@ -86,6 +91,24 @@ enum {
     RUN_VALIDATION = 4, // validation shards, where data.val names some
 };
 
+// Several processes as one run. `ranks` processes are made of this one where it is not 0 and no launcher made them; the
+// one that was called ends with their exit code. All make the same calls from here on; rank 0 writes, and tells.
+bool run_meet(Run *run, int64_t ranks, double timeout, Errors *errors);
+void run_part(Run *run); // when all have come here; a process that ends without it ends the others (71)
+bool run_leads(const Run *run); // rank 0
+void run_same_configuration(Run *run);        // ends all (71) where they differ
+void run_share(Run *run, char text[4096]);    // rank 0's to all
+bool run_agree(Run *run, Errors *errors);     // no rank has an error; where one has, all have
+void run_collect(Run *run, Text *text);       // on rank 0: those of all ranks, one behind the other
+int64_t run_sum(Run *run, int64_t value);     // over all ranks
+
+// Of this rank, where the options leave it open.
+int64_t run_threads(const Run *run);
+int64_t run_device(const Run *run);
+bool run_open_comm(Run *run, Errors *errors); // behind the backend
+bool run_is_sharded(const Run *run);          // each rank keeps a part of the optimizer's state
+void run_report_ranks(const Run *run, Text *out);
+
 // What a configuration means, without taking memory: backend, tokenizer, shards, shape, plans. All that is wrong is
 // collected.
 bool run_plan(Run *run, int parts, Errors *errors);
@@ -107,9 +130,13 @@ int64_t run_rollback_step(const Run *run, int64_t step);
 // queue work. Nothing of it depends on the step but what run_begin_step and the batches bring to the device.
 // run_wait_step waits for the oldest step that was not waited for; at most STATUS_SLOTS may be on their way.
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step); // fills `scalars`; all before it are on their way
-void run_micro_step(Run *run, const Batch *batch);                 // gradients accumulate
+void run_micro_step(Run *run, const Batch *batch, int64_t micro);  // gradients accumulate
 void run_end_step(Run *run);                                       // reduction, norm, clip, skip decision, update
 const double *run_wait_step(Run *run);                             // (STATUS_COUNT), until its slot is used again
+
+// Forward and backward of one micro-batch, with what the ranks send in the first and the last one of a step.
+enum { MICRO_FIRST = 1, MICRO_LAST = 2 };
+void run_queue_passes(Run *run, unsigned place);
 
 // What the network sees from here on: ITERATE_SHOWN to evaluate, sample and save, ITERATE_Y to train. A run without an
 // optimizer has one set of weights.

@@ -321,15 +321,19 @@ bool run_evaluate(Run *run, Evaluation *result, Errors *errors) {
     *result = (Evaluation){0};
     gpt_begin_evaluation(&run->gpt);
     int64_t micro_steps = loader_micro_steps(&setup), micro = 0;
-    const Batch *batch = NULL;
-    for (; micro < micro_steps && !run_stopped(run); micro++) {
+    for (; micro < micro_steps; micro++) {
+        const Batch *batch = NULL;
         console_progress("evaluating", micro, micro_steps);
-        if (!(batch = loader_next(loader, errors))) break;
+        bool stop = run_stopped(run) || !(batch = loader_next(loader, errors));
+        if (ranks_any(run->ranks, stop)) break; // all at the same place
         gpt_load_batch(&run->gpt, batch);
         gpt_forward(&run->gpt, GPT_EVALUATE);
         if (run->tokenizer) result->bytes += target_bytes(run->tokenizer, batch);
     }
-    comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
+    if (micro == micro_steps) {
+        comm_wait(&run->comm, comm_sum(&run->comm, run->gpt.status));
+        result->bytes = run_sum(run, result->bytes);
+    }
     run->kernels->download(status, run->gpt.status);
     loader_close(loader);
     console_wipe();

@@ -16,7 +16,7 @@ void steps_seek(Run *run, Pipeline *pipeline) {
 static void plant(Run *run, int64_t step, int64_t micro) {
     int64_t element;
     double value;
-    if (!fault_plant(run_data_step(run, step - 1) + 1, micro, &element, &value)) return;
+    if (!run_leads(run) || !fault_plant(run_data_step(run, step - 1) + 1, micro, &element, &value)) return;
     float number = (float)value;
     Tensor grads = run->gpt.grads;
     run->kernels->upload(tensor_slice(grads, 0, element % tensor_count(grads), 1), &number);
@@ -27,8 +27,8 @@ bool steps_gradient(Run *run, StepScalars *scalars, int64_t step, Errors *errors
     for (int64_t micro = 0; micro < run->micro_steps; micro++) {
         const Batch *batch = loader_next(run->loader, errors); // a pure function of (seed, step)
         if (!batch) return false;
-        run_micro_step(run, batch); // forward and backward
         plant(run, step, micro);
+        run_micro_step(run, batch, micro); // forward and backward
     }
     return true;
 }
@@ -69,7 +69,7 @@ void steps_count(Run *run, const StepResult *result) {
 
 void steps_write_metrics(Run *run, Text *line) {
     Errors errors = {0};
-    if (!metrics_write(&run->metrics, text_string(line), &errors)) console_note("%s", text_string(&errors.text));
-    errors_close(&errors);
+    if (run_leads(run)) metrics_write(&run->metrics, text_string(line), &errors);
+    console_errors(&errors);
     text_close(line);
 }

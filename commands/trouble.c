@@ -14,11 +14,6 @@ enum {
 
 static const Trouble goes_on = {0}, stops = {.exit_code = EXIT_DIVERGED, .keep = true};
 
-static void tell(Errors *errors) {
-    if (errors->count) console_note("%s", text_string(&errors->text));
-    errors_close(errors);
-}
-
 static int64_t attempted(const Run *run) { return run->state.step + 1; }
 
 // ---- which tensors ----
@@ -38,24 +33,37 @@ static int64_t count_not_finite(const Kernels *kernels, Tensor tensor) {
     return count;
 }
 
-// "h.3.qkv_w.q: 12 of 12288" of each tensor that holds such a number, NAMED of them, and how many more there are.
-static TextList name_not_finite(const Run *run, void (*list)(const Optim *, NamedTensors *)) {
-    TextList names = {0};
+// "h.3.qkv_w.q: 12 of 12288" of each tensor that holds such a number on this rank, a line each.
+static void list_not_finite(const Run *run, void (*list)(const Optim *, NamedTensors *), Text *out) {
     NamedTensors tensors = {0};
-    int64_t more = 0;
-    char text[TENSOR_NAME + 64];
     list(&run->optim, &tensors);
     for (int64_t i = 0; i < tensors.count; i++) {
-        Tensor tensor = tensors.items[i].tensor;
-        int64_t count = count_not_finite(run->kernels, tensor);
+        const NamedTensor *item = &tensors.items[i];
+        int64_t count = count_not_finite(run->kernels, item->tensor), all = tensor_count(item->tensor);
         if (count == 0) continue;
-        snprintf(text, sizeof text, "%s: %ld of %ld", tensors.items[i].name, count, tensor_count(tensor));
-        if (names.count < NAMED) text_list_add(&names, text);
+        text_printf(out, "%s", item->name);
+        if (item->whole > 0) text_printf(out, "[%ld:%ld]", item->begin, item->begin + all);
+        text_printf(out, ": %ld of %ld\n", count, all);
+    }
+    named_tensors_close(&tensors);
+}
+
+// Those of all ranks, NAMED of them, and how many more there are. Known on rank 0, which tells them.
+static TextList name_not_finite(Run *run, void (*list)(const Optim *, NamedTensors *)) {
+    TextList names = {0};
+    Text lines = {0};
+    char text[64];
+    int64_t more = 0;
+    list_not_finite(run, list, &lines);
+    run_collect(run, &lines);
+    char *rest = NULL, *line = lines.size > 0 ? strtok_r(lines.data, "\n", &rest) : NULL;
+    for (; line; line = strtok_r(NULL, "\n", &rest)) {
+        if (names.count < NAMED) text_list_add(&names, line);
         else more++;
     }
     snprintf(text, sizeof text, "%ld more tensors", more);
     if (more > 0) text_list_add(&names, text);
-    named_tensors_close(&tensors);
+    text_close(&lines);
     return names;
 }
 
@@ -65,7 +73,7 @@ static void join(Text *out, const TextList *names) {
 
 // ---- the state ----
 
-static void tell_damaged(const Run *run) {
+static void tell_damaged(Run *run) {
     Errors ignored = {0};
     Text text = {0};
     char checkpoint[4096] = "";
@@ -130,7 +138,6 @@ static bool compute_again(Run *run, double status[STATUS_COUNT], Errors *errors)
     StepScalars scalars;
     steps_seek(run, &ignored);
     if (!steps_gradient(run, &scalars, attempted(run), errors)) return false;
-    for (int unit = 0; unit < run->optim.units; unit++) comm_wait(&run->comm, optim_reduce(&run->optim, unit));
     optim_measure(&run->optim);
     run->kernels->download(status, run->gpt.status);
     return true;
@@ -183,7 +190,7 @@ static Trouble meet_not_finite(Run *run, const StepResult *result) {
     if (!trouble_state_is_good(run)) return (Trouble){.exit_code = EXIT_DIVERGED};
     if (!compute_again(run, status, &errors)) {
         Trouble trouble = {.exit_code = errors.exit_code, .keep = true};
-        tell(&errors);
+        console_errors(&errors);
         return trouble;
     }
     if (same_sums(result->status, status)) return tell_arithmetic(run, result);
@@ -216,7 +223,7 @@ static bool is_whole(const Run *run, int64_t step, char path[4096]) {
     Errors errors = {0};
     if (!checkpoint_at(run->dir, step, path)) return false;
     bool whole = checkpoint_verify(path, &errors) && checkpoint_check_state(path, &errors);
-    tell(&errors);
+    console_errors(&errors);
     return whole;
 }
 
@@ -248,11 +255,13 @@ static void keep_known(RunState *state, const RunState *before, int64_t skip) {
 static bool go_back(Run *run, const char *checkpoint, Errors *errors) {
     RunState before = run->state;
     int64_t orphans;
-    if (!run_load_back(run, checkpoint, errors)) return false;
+    run_load_back(run, checkpoint, errors);
+    if (!run_agree(run, errors)) return false;
     keep_known(&run->state, &before, run->config.train.rollback_skip);
     int64_t step = run->state.step;
-    return checkpoint_set_aside(run->dir, step, &orphans, errors) &&
-           metrics_go_back(&run->metrics, run->dir, run->state.metrics_bytes, step, errors);
+    bool good = !run_leads(run) || (checkpoint_set_aside(run->dir, step, &orphans, errors) &&
+                                    metrics_go_back(&run->metrics, run->dir, run->state.metrics_bytes, step, errors));
+    return !ranks_any(run->ranks, !good); // messages may be there all the same
 }
 
 static void tell_rollback(Run *run, int64_t spike, const char *checkpoint) {
@@ -277,17 +286,21 @@ static Trouble roll_back(Run *run) {
                      " or train.on_spike=skip", run->state.rollbacks);
         return stops;
     }
-    if (!find_checkpoint(run, checkpoint)) {
+    ranks_patient(run->ranks, true);
+    if (!run_leads(run) || !find_checkpoint(run, checkpoint)) *checkpoint = 0;
+    run_share(run, checkpoint);
+    ranks_patient(run->ranks, false);
+    if (!*checkpoint) {
         console_note("step %ld: there is no checkpoint of a multiple of checkpoint.every=%ld to roll back to", spike,
                      run->config.checkpoint.every);
         return goes_on;
     }
     if (!go_back(run, checkpoint, &errors)) {
         Trouble trouble = {.exit_code = errors.exit_code};
-        tell(&errors);
+        console_errors(&errors);
         return trouble;
     }
-    tell(&errors); // lines of metrics that are missing
+    console_errors(&errors); // lines of metrics that are missing
     tell_rollback(run, spike, checkpoint);
     return (Trouble){.again = true};
 }

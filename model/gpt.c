@@ -112,10 +112,11 @@ static const struct {
     const char *name;
     size_t arena;
     void (*place)(Gpt *, Arena *);
+    bool sent; // other ranks get it
 } places[] = {
-    {"weights", offsetof(Gpt, weight_arena), place_weights},
-    {"gradients", offsetof(Gpt, grad_arena), place_grads},
-    {"activations", offsetof(Gpt, act_arena), place_acts},
+    {"weights", offsetof(Gpt, weight_arena), place_weights, true},
+    {"gradients", offsetof(Gpt, grad_arena), place_grads, true},
+    {"activations", offsetof(Gpt, act_arena), place_acts, false},
 };
 enum { PLACES = sizeof places / sizeof places[0] };
 
@@ -131,11 +132,24 @@ void gpt_plan(Gpt *gpt, const Kernels *kernels, const GptShape *shape, const Gpt
     }
 }
 
+static void *take_memory(Gpt *gpt, int i) {
+    Comm *comm = places[i].sent ? gpt->setup.comm : NULL;
+    size_t bytes = arena_of(gpt, i)->used;
+    return comm ? comm->row->take_memory(comm, bytes) : gpt->kernels->take_memory(bytes);
+}
+
+static void return_memory(Gpt *gpt, int i) {
+    Comm *comm = places[i].sent ? gpt->setup.comm : NULL;
+    size_t bytes = arena_of(gpt, i)->capacity;
+    if (comm) comm->row->return_memory(comm, gpt->memory[i], bytes);
+    else gpt->kernels->return_memory(gpt->memory[i], bytes);
+}
+
 bool gpt_open(Gpt *gpt, Errors *errors) {
     for (int i = 0; i < PLACES; i++) {
         Arena *arena = arena_of(gpt, i);
         if (arena->used == 0) continue;
-        gpt->memory[i] = gpt->kernels->take_memory(arena->used);
+        gpt->memory[i] = take_memory(gpt, i);
         if (!gpt->memory[i]) {
             Text table = {0};
             arena_report(&table, (const Arena *[]){&gpt->weight_arena, &gpt->grad_arena, &gpt->act_arena}, PLACES);
@@ -153,7 +167,7 @@ bool gpt_open(Gpt *gpt, Errors *errors) {
 
 void gpt_close(Gpt *gpt) {
     for (int i = 0; i < PLACES; i++) {
-        if (gpt->memory[i]) gpt->kernels->return_memory(gpt->memory[i], arena_of(gpt, i)->capacity);
+        if (gpt->memory[i]) return_memory(gpt, i);
         arena_close(arena_of(gpt, i));
     }
     free((void *)gpt->params.items);

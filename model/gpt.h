@@ -5,6 +5,7 @@
 // F hidden width of the MLP, V vocabulary rows (padded).
 #pragma once
 
+#include "comm/comm.h"
 #include "kernels/kernels.h"
 #include "model/model_options.h"
 #include "runtime/arena.h"
@@ -59,6 +60,7 @@ typedef struct {
     int64_t length;    // largest T
     int recompute;     // 0 nothing, 1 norms and activations, 2 blocks
     bool training;     // without it there are no gradients, and blocks share their activations
+    Comm *comm;        // that weights and gradients pass through; NULL: this process is alone
 } GptSetup;
 
 // Every parameter of one block and of the model, as views of a flat buffer; absent ones are TENSOR_NONE.

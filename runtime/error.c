@@ -5,6 +5,11 @@
 
 void (*error_abort_hook)(void);
 
+static char prefix[32];
+
+void error_name_rank(int rank) { snprintf(prefix, sizeof prefix, "rank %d: ", rank); }
+const char *error_prefix(void) { return prefix; }
+
 static _Noreturn void leave(int exit_code) {
     void (*hook)(void) = error_abort_hook;
     error_abort_hook = NULL;
@@ -16,7 +21,7 @@ void error_die(int exit_code, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
     fflush(stdout);
-    fputs("train_gpt: ", stderr);
+    fprintf(stderr, "%strain_gpt: ", prefix);
     text_vprint(stderr, format, arguments);
     fputc('\n', stderr);
     va_end(arguments);
@@ -27,7 +32,7 @@ void error_require(const char *file, int line, const char *condition, const char
     va_list arguments;
     va_start(arguments, format);
     fflush(stdout);
-    fprintf(stderr, "train_gpt: internal error at %s:%d: (%s) does not hold: ", file, line, condition);
+    fprintf(stderr, "%strain_gpt: internal error at %s:%d: (%s) does not hold: ", prefix, file, line, condition);
     text_vprint(stderr, format, arguments);
     fputs("\nThis is a defect of the program; please report it with the command and the configuration.\n", stderr);
     va_end(arguments);
@@ -61,7 +66,7 @@ void errors_exit_if_any(Errors *errors) {
     if (errors->count == 0) return;
     int exit_code = errors->exit_code;
     fflush(stdout);
-    fprintf(stderr, "%s", text_string(&errors->text));
+    fprintf(stderr, "%s%s", prefix, text_string(&errors->text));
     errors_close(errors);
     leave(exit_code);
 }

@@ -24,6 +24,10 @@ enum {
     EXIT_INTERRUPTED = 130,  // second SIGINT
 };
 
+// Messages of this process begin with "rank N: " from here on: others print beside it.
+void error_name_rank(int rank);
+const char *error_prefix(void); // that, or ""
+
 // Called once before the process dies, so that peers do not wait for it; may be NULL.
 extern void (*error_abort_hook)(void);
 

@@ -10,8 +10,9 @@
 // mkdir, truncation, removal. Every strike is told on standard error; 1+:tell lists the operations of a run.
 //
 // THALWEG_PLANT plants numbers in gradients: "STEP:MICRO:ELEMENT:VALUE[:once]", several with commas between them.
-// Behind micro-batch MICRO (from 0) of step STEP of the data (from 1; those are the steps of a run, until a rollback
-// leaves some out) element ELEMENT of the flat gradient, modulo its size, becomes VALUE: nan, inf, -inf or a number.
+// Before micro-batch MICRO (from 0) of step STEP of the data (from 1; those are the steps of a run, until a rollback
+// leaves some out) element ELEMENT of the flat gradient of rank 0, modulo its size, becomes VALUE: nan, inf, -inf or a
+// number.
 // `once`: only the first time that it is computed, as by a fault of the hardware.
 #pragma once
 
