@@ -444,16 +444,6 @@ static void share_beginning(Run *run, char checkpoint[4096], Errors *errors) {
     run_share(run, checkpoint);
 }
 
-// -1 and a message where it is no such number; 0 where there is none.
-static int64_t read_ranks(const char *text) {
-    double ranks = 0;
-    const char *end = text ? text_read_number(text, &ranks) : NULL;
-    if (!text) return 0;
-    if (end && !*end && ranks >= 1 && ranks <= RANKS_LIMIT && ranks == floor(ranks)) return (int64_t)ranks;
-    text_print(stderr, "train_gpt: --ranks %s: expected a number of processes, 1 to %d\n", text, RANKS_LIMIT);
-    return -1;
-}
-
 int command_train(int argc, char **argv) {
     Run run = RUN_CLOSED;
     Errors errors = {0};
@@ -462,7 +452,7 @@ int command_train(int argc, char **argv) {
     const char *ranks_text = NULL;
     const Argument arguments[] = {{"--resume", .flag = &resume}, {"--ranks", .text = &ranks_text}, {0}};
     argc = arguments_take(argc, argv, arguments, 1, "train CONFIG.json [key=value ...] [--ranks N] [--resume]");
-    int64_t ranks = read_ranks(ranks_text);
+    int64_t ranks = arguments_ranks(ranks_text);
     if (argc == 0 || ranks < 0) return EXIT_USAGE;
     config_load(&run.config, argv[1], argv + 2, argc - 2, &errors);
     errors_exit_if_any(&errors);
@@ -508,7 +498,7 @@ int command_resume(int argc, char **argv) {
     const Argument arguments[] = {{"--into", .text = &into}, {"--ranks", .text = &ranks_text}, {0}};
     argc = arguments_take(argc, argv, arguments, 1,
                           "resume RUN_OR_CHECKPOINT [--into NEW_RUN] [--ranks N] [key=value ...]");
-    int64_t ranks = read_ranks(ranks_text);
+    int64_t ranks = arguments_ranks(ranks_text);
     if (argc == 0 || ranks < 0) return EXIT_USAGE;
     if (into && !*into) errors_add(&errors, EXIT_USAGE, "--into: name the directory of the new run");
     refuse_run_dir(argv + 2, argc - 2, &errors);
@@ -540,7 +530,7 @@ const Command commands[] = {
      "INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]",
      "text files, folders and JSONL into token shards"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
-    {"check", command_check, "CONFIG.json|RUN_OR_CHECKPOINT [key=value ...]",
+    {"check", command_check, "CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]",
      "dry run: validity, memory plan, time estimate; of a run: every checkpoint verified, byte by byte"},
     {"bench", command_bench, "[CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--json]",
      "step throughput against the step's own GEMMs; --optimizer: the optimizer alone"},

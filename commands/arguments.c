@@ -1,7 +1,9 @@
 #include "commands/arguments.h"
 
+#include <math.h>
 #include <string.h>
 
+#include "comm/launch.h"
 #include "runtime/text.h"
 
 // `word` is "--name" or "--name=value".
@@ -39,4 +41,13 @@ int arguments_take(int argc, char **argv, const Argument *table, int needed, con
     }
     if (kept < 1 + needed) return refuse(usage, "", "an argument is missing");
     return kept;
+}
+
+int64_t arguments_ranks(const char *text) {
+    double ranks = 0;
+    const char *end = text ? text_read_number(text, &ranks) : NULL;
+    if (!text) return 0;
+    if (end && !*end && ranks >= 1 && ranks <= RANKS_LIMIT && ranks == floor(ranks)) return (int64_t)ranks;
+    text_print(stderr, "train_gpt: --ranks %s: expected a number of processes, 1 to %d\n", text, RANKS_LIMIT);
+    return -1;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct {
     const char *name;  // "--json"; a row without a name ends the table
@@ -12,3 +13,6 @@ typedef struct {
 // Takes the table's arguments out of argv and returns the new argc. Unknown ones, missing values and fewer than
 // `needed` other arguments are named on stderr with the usage line: 0 is returned.
 int arguments_take(int argc, char **argv, const Argument *table, int needed, const char *usage);
+
+// The value of --ranks; 0 where it was not given (NULL), -1 and a message where it is no number of processes.
+int64_t arguments_ranks(const char *text);

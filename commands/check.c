@@ -10,15 +10,18 @@
 static const double EXPECTED_SHARE = 0.8;
 
 int command_check(int argc, char **argv) {
-    const Argument none[] = {{0}};
-    argc = arguments_take(argc, argv, none, 1, "check CONFIG.json|RUN_OR_CHECKPOINT [key=value ...]");
-    if (argc == 0) return EXIT_USAGE;
+    const char *ranks_text = NULL;
+    const Argument arguments[] = {{"--ranks", .text = &ranks_text}, {0}};
+    argc = arguments_take(argc, argv, arguments, 1, "check CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]");
+    int64_t ranks = arguments_ranks(ranks_text);
+    if (argc == 0 || ranks < 0) return EXIT_USAGE;
     if (path_is_directory(argv[1])) {
         if (argc == 2) return check_run(argv[1]);
         fprintf(stderr, "train_gpt: %s: key=value changes nothing in a run; leave it out\n", argv[2]);
         return EXIT_USAGE;
     }
     Run run = RUN_CLOSED;
+    run.launch.local_size = run.planned_ranks = ranks > 0 ? (int)ranks : 1;
     Errors errors = {0};
     Text text = {0};
     bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&
@@ -32,8 +35,9 @@ int command_check(int argc, char **argv) {
             text_add(&command, " ");
             text_add_shell(&command, argv[i]);
         }
+        if (ranks > 0) text_printf(&command, " --ranks %ld", ranks);
         run_report(&run, &text);
-        double limit = run_gemm_rate(run.kernels, run.compute);
+        double limit = run_gemm_rate(run.kernels, run.compute) * (run.kernels->is_host() ? 1 : run.planned_ranks);
         double flops = gpt_flops_per_token(&run.shape, run.config.train.sequence_length);
         double tokens = (double)(run.steps * run_step_tokens(&run));
         text_print(stdout, "%s", text_string(&text));

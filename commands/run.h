@@ -116,6 +116,7 @@ bool run_open(Run *run, Errors *errors); // takes memory; after run_plan
 void run_close(Run *run);
 void run_report(const Run *run, Text *out); // model, data, memory plan: what the banner and `check` print
 size_t run_planned_bytes(const Run *run);
+size_t run_memory_bytes(const Run *run); // of the device, for this rank; 0: not known
 void run_report_memory(const Run *run, Text *out);
 int64_t run_fitting_micro_batch(const Run *run, int64_t most); // of a planned run: most, or what halving it gives
 bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)

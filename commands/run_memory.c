@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "commands/run.h"
+#include "runtime/integers.h"
 #include "runtime/philox.h"
 
 // ---- the plan ----
@@ -25,6 +26,11 @@ size_t run_planned_bytes(const Run *run) {
     return arena_total(list, ARENAS);
 }
 
+size_t run_memory_bytes(const Run *run) {
+    int64_t ranks = run->launch.local_size, devices = run->kernels->device_count();
+    return run->kernels->memory_bytes() / (size_t)(ranks > devices ? divide_up(ranks, devices) : 1);
+}
+
 static void report_arenas(const Run *run, Text *out) {
     const Arena *list[ARENAS];
     Arena backend;
@@ -34,8 +40,9 @@ static void report_arenas(const Run *run, Text *out) {
 
 void run_report_memory(const Run *run, Text *out) {
     char number[TEXT_NUMBER];
-    size_t there = run->kernels->memory_bytes();
-    text_printf(out, "memory  on %s, which has %s\n", run->kernels->name, text_bytes(number, (double)there));
+    size_t there = run_memory_bytes(run);
+    text_printf(out, "memory  on %s, which has %s%s\n", run->kernels->name, text_bytes(number, (double)there),
+                run->comm.size > 1 ? " for each rank" : "");
     report_arenas(run, out);
     if (!run->kernels->is_host() && run->copies.used > 0)
         text_printf(out, "        and %s of the host's for checkpoints on their way\n",
@@ -77,7 +84,7 @@ static void propose(const Run *run, double there, Text *out) {
 
 int64_t run_fitting_micro_batch(const Run *run, int64_t most) {
     const double share = 0.95; // of the memory
-    size_t there = run->kernels->memory_bytes();
+    size_t there = run_memory_bytes(run);
     int64_t batch = most > 1 ? most : 1;
     while (batch > 1 && there > 0 && (double)bytes_with(run, batch, run->gpt.setup.recompute) > share * (double)there)
         batch /= 2;
@@ -85,7 +92,7 @@ int64_t run_fitting_micro_batch(const Run *run, int64_t most) {
 }
 
 bool run_check_memory(const Run *run, Errors *errors) {
-    size_t planned = run_planned_bytes(run), there = run->kernels->memory_bytes();
+    size_t planned = run_planned_bytes(run), there = run_memory_bytes(run);
     double share = run->kernels->is_host() ? 1 : 0.98; // a driver takes a little more than it says
     if (there == 0 || (double)planned <= share * (double)there) return true;
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
