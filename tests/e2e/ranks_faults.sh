@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# What becomes of several ranks when one dies, stops, is cut off or is not like the others: all end with 71 and the name
+# of the rank, no checkpoint is damaged, and --resume goes on to the same end.
+. "$(dirname "$0")/lib.sh"
+export OMP_NUM_THREADS=1
+make_shards
+limit=4
+slow=(device=cpu train.steps=400 train.batch_tokens=352 checkpoint.every=20 eval.every=0 dist.timeout=$limit)
+train run.dir=whole --ranks 3 "${slow[@]}"
+
+# begin NAME: three ranks in the background, past their first checkpoint.
+begin() {
+    start run.dir="$1" --ranks 3 "${slow[@]}"
+    wait_for_lines "$1/metrics.jsonl" 30
+    mapfile -t ranks < <(pgrep -P "$started" | sort -n)
+    [ ${#ranks[@]} -eq 3 ] || { cat start.log; fail "${#ranks[@]} processes under the launcher, expected 3"; }
+}
+told() { grep -qE -- "$1" start.log || { cat start.log; fail "no \"$1\""; }; }
+goes_on() { # RUN: nothing is damaged, and the end is the same
+    expect 0 'whole' "$program" check "$1"
+    grep -q damaged out.log && { cat out.log; fail "a checkpoint of $1 is damaged"; }
+    "$program" train "$tiny" "${data[@]}" run.dir="$1" --ranks 3 "${slow[@]}" --resume >again.log 2>&1 ||
+        { cat again.log; fail "$1 does not go on"; }
+    same_run whole "$1"
+}
+
+echo "== a rank is killed"
+for victim in 0 1 2; do
+    begin killed$victim
+    kill -KILL "${ranks[victim]}"
+    ends_with 71
+    told "rank $victim"
+    goes_on killed$victim
+done
+
+echo "== a rank is stopped"
+for victim in 0 2; do
+    begin stopped$victim
+    kill -STOP "${ranks[victim]}"
+    others=$(( (victim + 1) % 3 ))
+    while kill -0 "${ranks[others]}" 2>/dev/null && [ "$(ps -o stat= -p "${ranks[others]}")" != Z ]; do sleep 0.05; done
+    told "rank $victim"
+    kill -KILL "${ranks[victim]}" 2>/dev/null || true # as the launcher's user would
+    ends_with 71
+    goes_on stopped$victim
+done
+
+echo "== the launcher is killed: nothing stays behind"
+begin orphans
+kill -KILL "$started"
+{ wait "$started" || true; } 2>/dev/null
+started=
+for process in "${ranks[@]}"; do
+    for _ in $(seq 100); do kill -0 "$process" 2>/dev/null || break; sleep 0.05; done
+    ! kill -0 "$process" 2>/dev/null || fail "a rank outlives its launcher"
+done
+goes_on orphans
+
+echo "== stopped by a signal: a checkpoint, 75, and on"
+begin signalled
+kill -TERM "$started"
+ends_with 75
+goes_on signalled
+begin one_rank
+kill -USR1 "${ranks[1]}" # one of them asks for all
+ends_with 75
+goes_on one_rank
+
+echo "== ranks that were started one by one, and are not alike"
+rank() { # RANK SECRET OPTION...
+    local number=$1 secret=$2; shift 2
+    THALWEG_RANK=$number THALWEG_RANKS=2 THALWEG_LOCAL_RANK=$number THALWEG_LOCAL_RANKS=2 THALWEG_SECRET=$secret \
+        THALWEG_RENDEZVOUS=127.0.0.1:$port "$program" train "$tiny" "${data[@]}" run.dir=apart "${slow[@]}" "$@" \
+        >"rank$number.log" 2>&1 </dev/null
+}
+both_end() { # PATTERN SECRET OPTION... of rank 1
+    local pattern=$1 secret=$2 codes=(0 0) first; shift 2
+    rm -rf apart
+    port=$((20000 + (RANDOM + $$) % 20000))
+    rank 0 one & first=$!
+    rank 1 "$secret" "$@" || codes[1]=$?
+    wait "$first" || codes[0]=$?
+    [ "${codes[*]}" = "71 71" ] || { cat rank0.log rank1.log; fail "exit ${codes[*]}, expected 71 of both: $pattern"; }
+    grep -qE -- "$pattern" rank0.log || { cat rank0.log; fail "rank 0 does not say \"$pattern\""; }
+}
+both_end 'secret' two
+both_end 'rank 1.*configuration|configuration.*rank 1' one train.steps=401
+both_end 'train.steps' one train.steps=401
+port=$((20000 + (RANDOM + $$) % 20000))
+status=0
+rank 0 one || status=$?
+[ $status -eq 71 ] || { cat rank0.log; fail "exit $status of a rank that waits for nobody"; }
+grep -q 'rank 1' rank0.log || { cat rank0.log; fail "the rank that has not come is not named"; }
