@@ -59,7 +59,7 @@ static double step_seconds(Run *run, const Batch *batch, int64_t t) {
     double begin = clock_seconds();
     StepScalars scalars;
     run_begin_step(run, &scalars, t);
-    for (int64_t micro = 0; micro < run->micro_steps; micro++) run_micro_step(run, batch);
+    for (int64_t micro = 0; micro < run->micro_steps; micro++) run_micro_step(run, batch, micro);
     run_end_step(run);
     run_wait_step(run);
     return clock_seconds() - begin;
@@ -201,6 +201,11 @@ static Utilisation utilisation(const Run *run, const Result *r, double flops) {
     return (Utilisation){peak, peak > 0 ? flops / peak : 0, flops / r->limits.flops};
 }
 
+static BenchTimes times_of(const Run *run, const Result *r) {
+    double optimizer = optimizer_bench_seconds(&r->optimizer);
+    return (BenchTimes){(bench_median(r->step, REPEATS) - optimizer) / (double)run->micro_steps, optimizer};
+}
+
 static void print_lines(const Run *run, const Result *r) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
     Text model = {0};
@@ -226,9 +231,9 @@ static void print_lines(const Run *run, const Result *r) {
     printf("step / GEMMs     %.3f\n", step / gemms);
     printf("peak memory      %s, planned %s\n", text_bytes(a, r->peak_bytes),
            text_bytes(b, (double)run_planned_bytes(run)));
-    double optimizer = optimizer_bench_seconds(&r->optimizer);
-    printf("a micro-batch    %.2f ms\n", 1e3 * (step - optimizer) / (double)run->micro_steps);
-    printf("the optimizer    %.2f ms, %.1f %% of the step\n\n", 1e3 * optimizer, 100 * optimizer / step);
+    BenchTimes times = times_of(run, r);
+    printf("a micro-batch    %.2f ms\n", 1e3 * times.micro_batch);
+    printf("the optimizer    %.2f ms, %.1f %% of the step\n\n", 1e3 * times.optimizer, 100 * times.optimizer / step);
     optimizer_bench_print_head();
     optimizer_bench_print(&r->optimizer);
     printf("\n%-18s %6s %6s %6s %6s %12s\n", "bare products", "rows", "in", "out", "calls", "GFLOP/s");
@@ -257,14 +262,15 @@ static void print_json(const Run *run, const Result *r) {
     json_number(&w, "flops_per_second", flops);
     if (share.peak > 0) json_number(&w, "mfu", share.of_peak);
     json_number(&w, "share_of_large_product", share.of_product);
-    json_number(&w, "micro_batch_seconds",
-                (step - optimizer_bench_seconds(&r->optimizer)) / (double)run->micro_steps);
+    BenchTimes times = times_of(run, r);
+    json_number(&w, "micro_batch_seconds", times.micro_batch);
     bench_operations_json(r->tallies, r->tally_count, &r->limits, &w);
     json_number(&w, "peak_bytes", r->peak_bytes);
     json_integer(&w, "planned_bytes", (int64_t)run_planned_bytes(run));
     json_begin(&w, "optimizers", '[');
     optimizer_bench_json(&r->optimizer, step, &w);
     json_end(&w, ']');
+    bench_ranks_json(run, &times, &w);
     json_end(&w, '}');
     puts(text_string(&text));
     text_close(&text);
@@ -280,6 +286,8 @@ static bool measure_and_print(Run *run, bool json, Errors *errors) {
     if (good && json) print_json(run, &result);
     if (good && !json) print_lines(run, &result);
     if (good && !json) bench_print_operations(result.tallies, result.tally_count, &result.limits);
+    BenchTimes times = good ? times_of(run, &result) : (BenchTimes){0};
+    if (good && !json) bench_print_ranks(run, &times);
     if (result.optimizer.run) optimizer_bench_close(&result.optimizer);
     free(memory);
     return good;

@@ -1,5 +1,5 @@
 // The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), and the optimizer's step
-// apart from its micro-batches (bench_optimizer.c), beside what the same memory traffic and the same matrix products
+// apart from its micro-batches (bench_optimizer.c), what several ranks would send (bench_ranks.c); beside what the same memory traffic and the same matrix products
 // take when nothing else is done.
 #pragma once
 
@@ -68,6 +68,15 @@ double optimizer_bench_seconds(const OptimizerBench *bench); // of its step
 void optimizer_bench_print_head(void);
 void optimizer_bench_print(const OptimizerBench *bench);
 void optimizer_bench_json(const OptimizerBench *bench, double step_seconds, JsonWriter *writer);
+
+// Seconds, measured on one rank.
+typedef struct {
+    double micro_batch, optimizer;
+} BenchTimes;
+
+// What several ranks would send, counted, and how they would scale, modelled. Of a planned run.
+void bench_print_ranks(const Run *run, const BenchTimes *times);
+void bench_ranks_json(const Run *run, const BenchTimes *times, JsonWriter *writer);
 
 // The optimizer alone: one line for each recipe that is asked for.
 bool bench_recipes(const BenchRequest *request, Errors *errors);
