@@ -63,7 +63,7 @@ void console_wipe(void) {
 
 void console_errors(Errors *errors) {
     console_wipe();
-    if (errors->count) text_print(stderr, "%s%s", error_prefix(), text_string(&errors->text));
+    if (errors->text.size > 0) text_print(stderr, "%s%s", error_prefix(), text_string(&errors->text));
     errors_close(errors);
 }
 

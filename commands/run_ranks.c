@@ -17,7 +17,7 @@ bool run_meet(Run *run, int64_t ranks, double timeout, Errors *errors) {
                           " out", ranks, launch->by, launch->size);
     if (ranks > 1) launch_ranks(launch, (int)ranks);
     if (launch->size == 1) return true;
-    error_name_rank(launch->rank);
+    if (launch->rank > 0) error_name_rank(launch->rank);
     if (launch->rank > 0) console_be_quiet();
     run->ranks = ranks_open(launch, timeout, errors);
     return run->ranks != NULL;

@@ -66,7 +66,7 @@ void errors_exit_if_any(Errors *errors) {
     if (errors->count == 0) return;
     int exit_code = errors->exit_code;
     fflush(stdout);
-    fprintf(stderr, "%s%s", prefix, text_string(&errors->text));
+    if (errors->text.size > 0) fprintf(stderr, "%s%s", prefix, text_string(&errors->text));
     errors_close(errors);
     leave(exit_code);
 }
