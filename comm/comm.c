@@ -1,4 +1,4 @@
-#include "comm/comm.h"
+#include "comm/row.h"
 
 // ---- one process ----
 
@@ -12,9 +12,9 @@ static int64_t nothing_to_send(Comm *comm, Tensor flat, Shares shares) {
     return 0;
 }
 
-static void nothing_to_wait_for(Comm *comm, int64_t mark) { (void)comm, (void)mark; }
-static void *take_memory(Comm *comm, size_t bytes) { return comm->kernels->take_memory(bytes); }
-static void return_memory(Comm *comm, void *memory, size_t bytes) { comm->kernels->return_memory(memory, bytes); }
+void row_wait_for_nothing(Comm *comm, int64_t mark) { (void)comm, (void)mark; }
+void *row_take_memory(Comm *comm, size_t bytes) { return comm->kernels->take_memory(bytes); }
+void row_return_memory(Comm *comm, void *memory, size_t bytes) { comm->kernels->return_memory(memory, bytes); }
 static void nothing_to_close(Comm *comm) { (void)comm; }
 
 static const CommRow row_none = {.name = "none",
@@ -22,9 +22,9 @@ static const CommRow row_none = {.name = "none",
                                  .sum = nothing_to_sum,
                                  .reduce = nothing_to_send,
                                  .gather = nothing_to_send,
-                                 .wait = nothing_to_wait_for,
-                                 .take_memory = take_memory,
-                                 .return_memory = return_memory,
+                                 .wait = row_wait_for_nothing,
+                                 .take_memory = row_take_memory,
+                                 .return_memory = row_return_memory,
                                  .close = nothing_to_close};
 
 Comm comm_none(const Kernels *kernels) { return (Comm){.row = &row_none, .kernels = kernels, .size = 1}; }

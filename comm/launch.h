@@ -15,14 +15,16 @@ typedef struct {
     int port;
     int listener;               // of rank 0, where the launcher opened it before there were ranks; else -1
     char secret[LAUNCH_SECRET]; // keeps jobs apart; "" where the launcher gives none
-    char by[32];                // "--ranks", "torchrun", "srun", "mpirun", "THALWEG_RANK"; "" for a process alone
+    char by[32];                // "--ranks", "torchrun", "mpirun", "srun", "THALWEG_RANK"; "": nobody, a process alone
 } Launch;
 
-// From the environment: our own variables, torchrun's, srun's, mpirun's, in this order. False and a message (2) where
-// one of them is incomplete or not a number.
+// From the environment. The first launcher counts of which there are variables: our own (THALWEG_RANK, THALWEG_RANKS,
+// THALWEG_RENDEZVOUS=HOST:PORT, and THALWEG_LOCAL_RANK, THALWEG_LOCAL_RANKS where machines have several ranks),
+// torchrun, mpirun, srun. THALWEG_RENDEZVOUS, THALWEG_PORT and THALWEG_SECRET hold for all of them. False and a message
+// (2) where a variable is missing or is not what it should be.
 bool launch_find(Launch *launch, Errors *errors);
 
 // Makes `ranks` processes of this one and returns in each of them. The process that was called stays, passes signals
-// on, and exits with the code of the first rank that failed by itself, after the last one ended. Called before there
-// are threads.
+// on, and exits with the code of the first rank that failed by itself (71 where a signal ended it), after the last one
+// ended. Called before there are threads. One rank is this process.
 void launch_ranks(Launch *launch, int ranks);

@@ -34,3 +34,5 @@ void ranks_patient(Ranks *ranks, bool patient);
 
 // Ends this process with 71 and a message; the others learn of it at once.
 _Noreturn void ranks_fail(Ranks *ranks, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// The same where a connection broke or a library says so: if another rank is the reason, its name is told instead.
+_Noreturn void ranks_lost(Ranks *ranks, const char *format, ...) __attribute__((format(printf, 2, 3)));
