@@ -177,34 +177,35 @@ void ranks_collect(Ranks *ranks, const Text *text, Text *out) {
 
 // ---- the same text ----
 
-static void add_line(Text *out, const char *line, size_t size) {
-    Text whole = {0};
-    text_append(&whole, line, size);
-    text_add(out, size ? "\"" : "nothing");
-    if (size) text_excerpt(out, text_string(&whole));
-    if (size) text_add(out, "\"");
-    text_close(&whole);
+// The line at `text`, which is NULL behind the last one, with quotes.
+static void add_line(Text *out, const char *text) {
+    Text line = {0};
+    if (text) text_append(&line, text, strcspn(text, "\n"));
+    text_add(out, text ? "\"" : "missing");
+    if (text) text_excerpt(out, text_string(&line));
+    if (text) text_add(out, "\"");
+    text_close(&line);
 }
 
-// The first line in which two texts differ.
+static const char *next_line(const char *text) {
+    const char *end = strchr(text, '\n');
+    return end ? end + 1 : NULL;
+}
+
+static bool same_line(const char *a, const char *b) {
+    size_t size = strcspn(a, "\n");
+    return size == strcspn(b, "\n") && memcmp(a, b, size) == 0;
+}
+
+// The first line in which two texts differ, as they do.
 static void tell_difference(Text *out, const char *what, int rank, const char *theirs, const char *ours) {
     int64_t line = 1;
-    for (;; line++) {
-        size_t n = strcspn(theirs, "\n"), m = strcspn(ours, "\n");
-        if (n != m || memcmp(theirs, ours, n) != 0) {
-            text_printf(out, "%s: line %ld of rank %d is ", what, line, rank);
-            add_line(out, theirs, n);
-            text_add(out, ", of rank 0 ");
-            add_line(out, ours, m);
-            text_add(out, "; it must be the same on all ranks");
-            return;
-        }
-        if (!theirs[n] || !ours[m]) break;
-        theirs += n + 1;
-        ours += m + 1;
-    }
-    text_printf(out, "%s: rank %d has %s lines than rank 0; it must be the same on all ranks", what, rank,
-                strchr(theirs, '\n') ? "more" : "fewer");
+    for (; theirs && ours && same_line(theirs, ours); line++) theirs = next_line(theirs), ours = next_line(ours);
+    text_printf(out, "%s: line %ld of rank %d is ", what, line, rank);
+    add_line(out, theirs);
+    text_add(out, ", of rank 0 ");
+    add_line(out, ours);
+    text_add(out, "; it must be the same on all ranks");
 }
 
 void ranks_same(Ranks *ranks, const char *what, const char *text) {

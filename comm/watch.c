@@ -43,6 +43,7 @@ static bool begin_ending(Ranks *ranks, int exit_code, const char *reason) {
     if (first) {
         Beat beat = {.kind = BEAT_ENDS, .exit_code = exit_code};
         strncpy(beat.text, reason, sizeof beat.text - 1);
+        tell_all(ranks, &ranks->own);
         tell_all(ranks, &beat);
     }
     pthread_mutex_unlock(&ranks->lock);
@@ -103,8 +104,8 @@ static void hear(Ranks *ranks, int rank, double now) {
                          MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (n <= 0)
-            end_all(ranks, "rank %d is gone without a word, at %s: it was killed, or its machine or the network failed"
-                    RANKS_ADVICE, rank, place(peer));
+            end_all(ranks, "rank %d is gone without a word, last seen at %s: it was killed, or its machine or the "
+                    "network failed" RANKS_ADVICE, rank, place(peer));
         peer->received += (size_t)n;
         if (peer->received == sizeof peer->coming) take(ranks, rank, now);
     }
@@ -121,7 +122,7 @@ static void judge_silence(Ranks *ranks, double now) {
     for (int i = 0; i < ranks->peer_count; i++) {
         const Peer *peer = &ranks->peers[i];
         if (peer->watch >= 0 && !peer->left && now - peer->heard > ranks->timeout)
-            end_all(ranks, "rank %d has been silent for %.0f s, since %s: it was stopped, or its machine or the "
+            end_all(ranks, "rank %d has been silent for %.0f s, last seen at %s: it was stopped, or its machine or the "
                     "network hangs" RANKS_ADVICE, i, now - peer->heard, place(peer));
     }
 }

@@ -83,7 +83,7 @@ static int count_left(TestRanks *ranks) {
 
 void test_ranks_wait(TestRanks *ranks, int stopped) {
     double end = clock_seconds() + patience_seconds;
-    while (count_left(ranks) > (stopped >= 0) && clock_seconds() < end) poll(NULL, 0, 10);
+    while (count_left(ranks) > stopped && clock_seconds() < end) poll(NULL, 0, 10);
     for (int slot = 0; slot < ranks->count; slot++)
         if (ranks->pids[slot] > 0) kill(ranks->pids[slot], SIGKILL);
     while (count_left(ranks) > 0) poll(NULL, 0, 10);
@@ -95,7 +95,7 @@ void test_ranks_run(int count, void (*work)(const Launch *, void *), void *conte
     Launch launch = test_launch(count);
     test_ranks_add(&ranks, launch, count, work, context);
     close(launch.listener);
-    test_ranks_wait(&ranks, -1);
+    test_ranks_wait(&ranks, 0);
     for (int slot = 0; slot < count; slot++)
         if (ranks.codes[slot] != 0)
             DIE(EXIT_INTERNAL, "rank %d of %d ended with %d: %s", slot, count, ranks.codes[slot], ranks.said[slot]);
