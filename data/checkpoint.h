@@ -30,6 +30,15 @@ typedef struct {
 bool checkpoint_save(const char *run_dir, const Kernels *kernels, const CheckpointContent *content, char path[4096],
                      Errors *errors);
 
+// The same in stages, for several ranks with one file system: rank 0 makes the directory beside; each rank writes the
+// files of its own content and describes them in `part`; rank 0 gives all of them their name, or drops them once nobody
+// writes any more.
+bool checkpoint_begin(const char *run_dir, int64_t step, Errors *errors);
+bool checkpoint_write(const char *run_dir, const Kernels *kernels, const CheckpointContent *content, Text *part,
+                      Errors *errors);
+bool checkpoint_commit(const char *run_dir, int64_t step, const Text *parts, int count, Errors *errors);
+void checkpoint_drop(const char *run_dir, int64_t step);
+
 // What becomes of older checkpoints. Full ones hold a state to resume from (files "state-..."); the last `keep` of
 // them stay whole (0: all), and so do those of the steps in `always` and of the multiples of `every` (0: none) from
 // `since` on. The others become models, without their state, of which the last `keep_models` stay (negative: all).
@@ -43,11 +52,13 @@ typedef struct {
 // old or the new one is there. Directories without a readable manifest stay.
 bool checkpoint_retain(const char *run_dir, int64_t newest, const Retention *retention, Errors *errors);
 
-// Before a save: whether its files fit on the disk, with some reserve. Where they do not, `retention` (NULL: none) is
-// applied as if they were written, but the newest valid full checkpoint stays; if that is not enough, a message (73)
-// tells what could be removed. Unknown free space is enough. `free_bytes` is directory_free_bytes, but in tests.
+// Before a save: whether its files, about `bytes` of all ranks, fit on the disk, with some reserve. Where they do not,
+// `retention` (NULL: none) is applied as if they were written, but the newest valid full checkpoint stays; if that is
+// not enough, a message (73) tells what could be removed. Unknown free space is enough. `free_bytes` is
+// directory_free_bytes, but in tests.
 typedef bool FreeBytes(const char *directory, uint64_t *bytes);
-bool checkpoint_room(const char *run_dir, const CheckpointContent *content, const Retention *retention,
+uint64_t checkpoint_bytes(const CheckpointContent *content);
+bool checkpoint_room(const char *run_dir, int64_t step, uint64_t bytes, const Retention *retention,
                      FreeBytes *free_bytes, Errors *errors);
 
 // A run that goes on from `step`: its later checkpoints, `count` of them, get names step_N.orphan-K that nothing looks

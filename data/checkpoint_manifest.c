@@ -4,8 +4,9 @@
 #include <string.h>
 
 #include "data/checkpoint_parts.h"
+#include "data/state_files.h"
 
-enum { VERSION = 1, MANIFEST_LIMIT = 1 << 26, FILES_LIMIT = 4096, NAME_LIMIT = 255 }; // 64 MiB: blocks of 4 TiB
+enum { VERSION = 1, MANIFEST_LIMIT = 1 << 26, FILES_LIMIT = 8192, NAME_LIMIT = 255 }; // 64 MiB: blocks of 4 TiB
 
 // ---- reading ----
 
@@ -68,9 +69,29 @@ static const char *read_file(Manifest *manifest, const cJSON *node) {
     return NULL;
 }
 
+// Those of the state, where there are any, are the files of all ranks that wrote it: 1..N of N.
+static bool check_state(const Manifest *manifest, const char *path, Errors *errors) {
+    char name[STATE_FILE_NAME];
+    int64_t states = 0, index, ranks = 0, all = 0;
+    for (int64_t i = 0; i < manifest->count; i++) {
+        const char *file = manifest->files[i].name;
+        if (!checkpoint_is_state(file)) continue;
+        if (!state_file_place(file, &index, &ranks))
+            return refuse(path, file, "the state is in files state-00001-of-0000N.safetensors to 0000N-of-0000N",
+                          errors);
+        if (states++ == 0) all = ranks;
+        if (ranks != all) return refuse(path, file, "it is of another number of files than the first one", errors);
+    }
+    for (int64_t i = 1; states < all && i <= all; i++) { // one is missing: no name is there twice
+        state_file_name(name, i, all);
+        if (!is_listed(manifest, name)) return refuse(path, name, "this part of the state is not listed", errors);
+    }
+    return true;
+}
+
 static bool read_files(Manifest *manifest, const char *path, const cJSON *files, Errors *errors) {
     int count = cJSON_IsArray(files) ? cJSON_GetArraySize(files) : 0;
-    if (count < 1 || count > FILES_LIMIT) return refuse(path, "", "\"files\" must list 1 to 4096 files", errors);
+    if (count < 1 || count > FILES_LIMIT) return refuse(path, "", "\"files\" must list 1 to 8192 files", errors);
     manifest->files = malloc((size_t)count * sizeof *manifest->files);
     if (!manifest->files) DIE(EXIT_INTERNAL, "out of memory: %d files of a checkpoint", count);
     const cJSON *node;
@@ -80,7 +101,7 @@ static bool read_files(Manifest *manifest, const char *path, const cJSON *files,
         const cJSON *name = json_member(node, "name");
         return refuse(path, cJSON_IsString(name) ? name->valuestring : "an entry of \"files\"", problem, errors);
     }
-    return true;
+    return check_state(manifest, path, errors);
 }
 
 static bool read_root(Manifest *manifest, const char *path, Errors *errors) {

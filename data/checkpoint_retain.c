@@ -143,7 +143,7 @@ bool checkpoint_retain(const char *run_dir, int64_t newest, const Retention *ret
 enum { RESERVE = 8 << 20, HEADER_BYTES = 4096, ENTRY_BYTES = 256 };
 
 // About what a checkpoint takes: data, headers, hashes of blocks, directory.
-static uint64_t planned_bytes(const CheckpointContent *content) {
+uint64_t checkpoint_bytes(const CheckpointContent *content) {
     uint64_t bytes = HEADER_BYTES;
     for (int i = 0; i < content->text_files; i++) bytes += strlen(content->texts[i].text);
     for (int i = 0; i < content->tensor_files; i++) {
@@ -209,13 +209,13 @@ static bool tell_no_room(const char *run_dir, uint64_t needed, uint64_t left, Er
     return false;
 }
 
-bool checkpoint_room(const char *run_dir, const CheckpointContent *content, const Retention *retention,
+bool checkpoint_room(const char *run_dir, int64_t step, uint64_t bytes, const Retention *retention,
                      FreeBytes *free_bytes, Errors *errors) {
     char checkpoints[4096];
-    uint64_t bytes = planned_bytes(content), needed = bytes + bytes / 10 + RESERVE, left = 0;
+    uint64_t needed = bytes + bytes / 10 + RESERVE, left = 0;
     if (has_room(run_dir, needed, free_bytes, &left)) return true;
     checkpoint_folder(checkpoints, run_dir);
     checkpoint_clear(checkpoints);
-    if (retention) make_room(run_dir, content->step, retention);
+    if (retention) make_room(run_dir, step, retention);
     return has_room(run_dir, needed, free_bytes, &left) || tell_no_room(run_dir, needed, left, errors);
 }

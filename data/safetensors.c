@@ -225,6 +225,8 @@ static Tensor entry_tensor(const Safetensors *st, const Entry *entry) {
                      shape[1], shape[2], shape[3]);
 }
 
+Tensor safetensors_tensor(const Safetensors *st, int64_t index) { return entry_tensor(st, &st->entries[index]); }
+
 Tensor safetensors_find(const Safetensors *st, const char *name) {
     const Entry *entry = find(st, name);
     return entry ? entry_tensor(st, entry) : TENSOR_NONE;
@@ -253,21 +255,22 @@ static bool shape_fits(const Entry *entry, Tensor expected) {
            memcmp(entry->shape, expected.shape, sizeof *entry->shape * (size_t)entry->rank) == 0;
 }
 
-static void check_wanted(const Safetensors *st, const Entry *entry, const NamedTensor *wanted, Errors *errors) {
+bool safetensors_check(const Safetensors *st, const NamedTensor *wanted, Errors *errors) {
+    const Entry *entry = find(st, wanted->name);
     Tensor expected = file_shape(wanted);
+    REQUIRE(!wanted->whole, "%s is a part", wanted->name);
+    if (!entry) return errors_add(errors, st->exit_code, "%s: there is no tensor %s", st->path, wanted->name);
+    if (!is_float(dtypes[entry->dtype].ours))
+        return errors_add(errors, st->exit_code, "%s: %s is %s, expected F32, F64 or BF16", st->path, wanted->name,
+                          dtypes[entry->dtype].name);
+    if (shape_fits(entry, expected)) return true;
     Text text = {0};
-    if (!entry) {
-        errors_add(errors, st->exit_code, "%s: there is no tensor %s", st->path, wanted->name);
-    } else if (!is_float(dtypes[entry->dtype].ours)) {
-        errors_add(errors, st->exit_code, "%s: %s is %s, expected F32, F64 or BF16", st->path, wanted->name,
-                   dtypes[entry->dtype].name);
-    } else if (!shape_fits(entry, expected)) {
-        describe_shape(&text, entry->shape, entry->rank);
-        text_add(&text, ", expected ");
-        describe_shape(&text, expected.shape, expected.rank);
-        errors_add(errors, st->exit_code, "%s: %s has shape %s", st->path, wanted->name, text_string(&text));
-    }
+    describe_shape(&text, entry->shape, entry->rank);
+    text_add(&text, ", expected ");
+    describe_shape(&text, expected.shape, expected.rank);
+    errors_add(errors, st->exit_code, "%s: %s has shape %s", st->path, wanted->name, text_string(&text));
     text_close(&text);
+    return false;
 }
 
 static void *take(size_t bytes) {
@@ -283,7 +286,7 @@ static bool check_all(const Safetensors *st, const NamedTensor *tensors, int64_t
     memset(wanted, 0, (size_t)st->count + 1);
     for (int64_t i = 0; i < count; i++) {
         const Entry *entry = find(st, tensors[i].name);
-        check_wanted(st, entry, &tensors[i], errors);
+        safetensors_check(st, &tensors[i], errors);
         if (entry) wanted[entry - st->entries] = true;
     }
     for (int64_t i = 0; i < st->count; i++)
@@ -293,7 +296,7 @@ static bool check_all(const Safetensors *st, const NamedTensor *tensors, int64_t
     return errors->count == before;
 }
 
-static void fill_straight(const Kernels *kernels, Tensor out, Tensor in) {
+void safetensors_fill(const Kernels *kernels, Tensor out, Tensor in) {
     enum { PIECE = 1 << 20 };
     int64_t count = tensor_count(out), piece = count < PIECE ? count : PIECE;
     Tensor flat = tensor_reshape(out, count, 0, 0, 0);
@@ -312,7 +315,7 @@ static void fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
     for (int64_t r = 0; r < rows; r++)
         for (int64_t c = 0; c < columns; c++)
             memcpy(turned + (r * columns + c) * bytes, (char *)in.data + (c * rows + r) * bytes, (size_t)bytes);
-    fill_straight(kernels, out, tensor_2d(turned, in.dtype, rows, columns));
+    safetensors_fill(kernels, out, tensor_2d(turned, in.dtype, rows, columns));
     free(turned);
 }
 
@@ -323,7 +326,7 @@ bool safetensors_read(const Safetensors *st, const Kernels *kernels, const Named
         Tensor in = safetensors_find(st, tensors[i].name), out = tensors[i].tensor;
         if (tensors[i].zero) continue;
         if (tensors[i].transposed && out.rank == 2) fill_transposed(kernels, out, in);
-        else fill_straight(kernels, out, in);
+        else safetensors_fill(kernels, out, in);
     }
     return true;
 }

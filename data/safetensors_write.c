@@ -1,5 +1,6 @@
 // safetensors, written: sorted by name, so that equal tensors give equal bytes; the header is padded so that the data
 // begins at a multiple of 4096. Tensors come from the device in pieces, or are read where they are on the host.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,14 +9,30 @@
 
 enum { HEADER_ALIGNMENT = 4096, PIECE = 1 << 20 }; // bytes, elements
 
-static int by_name(const void *a, const void *b) {
-    return strcmp((*(const NamedTensor *const *)a)->name, (*(const NamedTensor *const *)b)->name);
+// A tensor and its name in the file.
+typedef struct {
+    const NamedTensor *named;
+    char name[TENSOR_NAME];
+} Item;
+
+static int by_name(const void *a, const void *b) { return strcmp(((const Item *)a)->name, ((const Item *)b)->name); }
+
+static void name_item(Item *item) {
+    const NamedTensor *named = item->named;
+    int64_t end = named->begin + tensor_count(named->tensor);
+    int size = named->whole ? snprintf(item->name, sizeof item->name, "%s[%ld:%ld]", named->name, named->begin, end)
+                            : snprintf(item->name, sizeof item->name, "%s", named->name);
+    REQUIRE(size > 0 && size < TENSOR_NAME, "tensor name %s", named->name);
+    REQUIRE(!named->whole || (named->tensor.rank == 1 && end <= named->whole), "%s is no part", item->name);
 }
 
-static const NamedTensor **sorted(const NamedTensor *tensors, int64_t count) {
-    const NamedTensor **order = malloc((size_t)(count + 1) * sizeof *order);
+static Item *sorted(const NamedTensor *tensors, int64_t count) {
+    Item *order = malloc((size_t)(count + 1) * sizeof *order);
     if (!order) DIE(EXIT_INTERNAL, "out of memory: %ld tensors", count);
-    for (int64_t i = 0; i < count; i++) order[i] = &tensors[i];
+    for (int64_t i = 0; i < count; i++) {
+        order[i].named = &tensors[i];
+        name_item(&order[i]);
+    }
     qsort(order, (size_t)count, sizeof *order, by_name);
     return order;
 }
@@ -25,7 +42,7 @@ static const char *file_dtype(DType dtype) {
     return dtype == DTYPE_F32 ? "F32" : dtype == DTYPE_F64 ? "F64" : "BF16";
 }
 
-static uint64_t write_header(Text *header, const NamedTensor *const *order, int64_t count, DType dtype) {
+static uint64_t write_header(Text *header, const Item *order, int64_t count, DType dtype) {
     JsonWriter w = {.out = header};
     int64_t offset = 0;
     json_begin(&w, NULL, '{');
@@ -33,11 +50,12 @@ static uint64_t write_header(Text *header, const NamedTensor *const *order, int6
     json_string(&w, "format", "pt");
     json_end(&w, '}');
     for (int64_t i = 0; i < count; i++) {
-        Tensor t = order[i]->tensor;
-        json_begin(&w, order[i]->name, '{');
+        Tensor t = order[i].named->tensor;
+        bool turned = order[i].named->transposed;
+        json_begin(&w, order[i].name, '{');
         json_string(&w, "dtype", file_dtype(dtype));
         json_begin(&w, "shape", '[');
-        for (int d = 0; d < t.rank; d++) json_integer(&w, NULL, t.shape[order[i]->transposed ? t.rank - 1 - d : d]);
+        for (int d = 0; d < t.rank; d++) json_integer(&w, NULL, t.shape[turned ? t.rank - 1 - d : d]);
         json_end(&w, ']');
         json_begin(&w, "data_offsets", '[');
         json_integer(&w, NULL, offset);
@@ -105,7 +123,7 @@ static void write_zeros(const Output *out, Tensor t) {
 
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
                        DType dtype) {
-    const NamedTensor **order = sorted(tensors, count);
+    Item *order = sorted(tensors, count);
     Text header = {0};
     uint64_t data = write_header(&header, order, count, dtype), length = header.size;
     file_reserve(writer, sizeof length + length + data);
@@ -114,9 +132,10 @@ bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTe
     Output out = {writer, kernels, dtype, malloc(PIECE * sizeof(double)), malloc(PIECE * sizeof(double))};
     if (!out.raw || !out.converted) DIE(EXIT_INTERNAL, "out of memory: pieces of tensors to write");
     for (int64_t i = 0; i < count && !writer->error; i++) {
-        if (order[i]->zero) write_zeros(&out, order[i]->tensor);
-        else if (order[i]->transposed && order[i]->tensor.rank == 2) write_transposed(&out, order[i]->tensor);
-        else write_straight(&out, order[i]->tensor);
+        const NamedTensor *named = order[i].named;
+        if (named->zero) write_zeros(&out, named->tensor);
+        else if (named->transposed && named->tensor.rank == 2) write_transposed(&out, named->tensor);
+        else write_straight(&out, named->tensor);
     }
     free(out.raw);
     free(out.converted);

@@ -91,7 +91,8 @@ typedef struct {
 
 static bool look_for_room(const CheckpointContent *content, const void *context) {
     const Room *room = context;
-    return checkpoint_room(room->run, content, room->retention, room->free_bytes, room->errors);
+    return checkpoint_room(room->run, content->step, checkpoint_bytes(content), room->retention, room->free_bytes,
+                           room->errors);
 }
 
 bool test_checkpoint_room(const char *run, int64_t step, const Retention *retention, FreeBytes *free_bytes,

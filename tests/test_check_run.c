@@ -79,13 +79,13 @@ TEST(numbers_that_are_not_finite_are_counted) {
     NamedTensor named[] = {{.name = "z.h.0.w", .tensor = tensor_1d(values, DTYPE_F32, 4)},
                            {.name = "z.h.0.b", .tensor = tensor_1d(good, DTYPE_F32, 2)}};
     CheckpointTensors tensors[] = {{"model.safetensors", named, 2, DTYPE_BF16},
-                                   {"state-1.safetensors", named, 2, DTYPE_F64}};
+                                   {"state-00001-of-00001.safetensors", named, 2, DTYPE_F64}};
     CheckpointContent content = {.step = 1, .tensors = tensors, .tensor_files = 2};
     snprintf(run, sizeof run, "%s", test_folder("check_finite"));
     assert_true(checkpoint_save(run, NULL, &content, NULL, &errors));
     const char *printed = check_of(run, &code);
     assert_int_equal(code, 0);
     must_tell(printed, "model.safetensors: z.h.0.w: 2 of 4 values are not finite");
-    must_tell(printed, "state-1.safetensors: z.h.0.w: 2 of 4 values are not finite");
+    must_tell(printed, "state-00001-of-00001.safetensors: z.h.0.w: 2 of 4 values are not finite");
     assert_null(strstr(printed, "z.h.0.b"));
 }

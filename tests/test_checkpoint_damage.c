@@ -277,6 +277,7 @@ TEST(manifests_without_blocks_are_read) {
     "{\"name\": " name ", \"size\": " size ", \"xxh3\": \"" HEX HEX "\", \"blocks\": " blocks "}"
 #define FILES(entries) ROOT("1", "10", "1048576") "[" entries "]"
 #define GOOD ENTRY("\"a\"", "5", "\"" HEX "\"")
+#define STATE(place) ENTRY("\"state-0000" place ".safetensors\"", "5", "\"" HEX "\"")
 
 static bool check_manifest(const char *body, Errors *errors) {
     char hash[HASH_HEX];
@@ -302,8 +303,8 @@ TEST(manifests_are_read_strictly) {
         {ROOT("1", "1.5", "1048576") "[" GOOD "]", "\"step\" must be a count"},
         {ROOT("1", "10", "1048575") "[" GOOD "]", "\"block_bytes\" must be 1048576"},
         {ROOT("1", "10", "0") "[" GOOD "]", "\"block_bytes\" must be 1048576"},
-        {FILES(""), "must list 1 to 4096 files"},
-        {ROOT("1", "10", "1048576") "{}", "must list 1 to 4096 files"},
+        {FILES(""), "must list 1 to 8192 files"},
+        {ROOT("1", "10", "1048576") "{}", "must list 1 to 8192 files"},
         {FILES(GOOD) ", \"more\": 1", "expected version, step, block_bytes, files and xxh3"},
         {FILES("5"), "expected name, size, xxh3 and blocks"},
         {FILES("{\"name\": \"a\", \"size\": 5, \"xxh3\": \"" HEX HEX "\"}"), "\"blocks\" must be"},
@@ -315,6 +316,22 @@ TEST(manifests_are_read_strictly) {
         {FILES(ENTRY("\"manifest.json\"", "5", "\"" HEX "\"")), "the name of another file"},
         {FILES(ENTRY("7", "5", "\"" HEX "\"")), "the name of another file"},
         {FILES(GOOD ", " GOOD), "a: is listed twice"},
+        {FILES(STATE("1-of-00001")), NULL},
+        {FILES(STATE("2-of-00002") ", " GOOD ", " STATE("1-of-00002")), NULL},
+        {FILES(STATE("1-of-00002")), "state-00002-of-00002.safetensors: this part of the state is not listed"},
+        {FILES(STATE("2-of-00003") ", " STATE("3-of-00003")), "state-00001-of-00003.safetensors: this part"},
+        {FILES(STATE("1-of-99999")), "state-00002-of-99999.safetensors: this part of the state is not listed"},
+        {FILES(STATE("1-of-00002") ", " STATE("2-of-00003")), "state-00002-of-00003.safetensors: it is of another"},
+        {FILES(STATE("1-of-00001") ", " STATE("1-of-00001")), "is listed twice"},
+        {FILES(STATE("3-of-00002") ", " STATE("1-of-00002")), "state-00003-of-00002.safetensors: the state is in"},
+        {FILES(STATE("0-of-00001")), "the state is in files state-00001-of-0000N.safetensors"},
+        {FILES(STATE("1-of-00000")), "the state is in files"},
+        {FILES(STATE("1-of-1")), "the state is in files"},
+        {FILES(STATE("1-of--0001")), "the state is in files"},
+        {FILES(STATE("01-of-00001")), "the state is in files"},
+        {FILES(STATE("1-of-999999999999999999999")), "the state is in files"},
+        {FILES(ENTRY("\"state-\"", "5", "\"" HEX "\"")), "state-: the state is in files"},
+        {FILES(ENTRY("\"state-00001-of-00001.safetensors2\"", "5", "\"" HEX "\"")), "the state is in files"},
         {FILES(ENTRY("\"a\"", "-5", "\"" HEX "\"")), "\"size\" must be a count"},
         {FILES(ENTRY("\"a\"", "1e300", "\"" HEX "\"")), "\"size\" must be a count"},
         {FILES(ENTRY("\"a\"", "9007199254740991", "\"" HEX "\"")), "\"blocks\" must be"},
