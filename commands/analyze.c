@@ -269,66 +269,102 @@ static bool examine_made(Analysis *a, const AnalyzeOptions *options, Errors *err
 
 // ---- matrices of a checkpoint ----
 
-static double *read_matrix(Tensor tensor) {
-    double *matrix = malloc((size_t)tensor_count(tensor) * sizeof *matrix);
-    if (!matrix) DIE(EXIT_INTERNAL, "out of memory: a matrix of %ld elements", tensor_count(tensor));
-    dtype_convert(matrix, DTYPE_F64, tensor.data, tensor.dtype, tensor_count(tensor));
-    return matrix;
+typedef struct {
+    const char *checkpoint;
+    StateFiles *files;
+    ParamList params; // of the network: the shapes of tensors that are cut over several files
+} State;
+
+// Where NAME is a part of a parameter, as state calls it: "h.3.qkv_w.q".
+static bool names_part(const char *name, const Param *param, const ParamPart *part) {
+    size_t size = strlen(param->name);
+    if (strncmp(name, param->name, size) != 0) return false;
+    return *part->suffix ? name[size] == '.' && strcmp(name + size + 1, part->suffix) == 0 : !name[size];
 }
 
-static bool is_momentum(const Safetensors *state, int64_t index) { // of a matrix in a block
-    const char *name = safetensors_name(state, index);
-    return strncmp(name, "m.h.", 4) == 0 && safetensors_find(state, name).rank == 2;
+// (rows, columns) of a tensor that is cut: such are of their parameter's shape. Absent where that is no matrix.
+static Tensor shape_of_cut(const State *state, const char *name) {
+    const char *point = strchr(name, '.');
+    for (int64_t i = 0; point && i < state->params.count; i++) {
+        const Param *param = &state->params.items[i];
+        for (int p = 0; p < param->part_count; p++) {
+            const ParamPart *part = &param->part[p];
+            if (param->kind == PARAM_VECTOR || param->columns == 1 || !names_part(point + 1, param, part)) continue;
+            int64_t rows = param->real_rows - part->row < part->rows ? param->real_rows - part->row : part->rows;
+            return tensor_2d(NULL, DTYPE_F64, rows, param->columns);
+        }
+    }
+    return TENSOR_NONE;
 }
 
-static bool refuse_tensor(const Safetensors *state, const char *checkpoint, const char *wanted, Errors *errors) {
+// The shape of a matrix, without numbers; absent for all else.
+static Tensor matrix_at(const State *state, int64_t index) {
+    Tensor whole = state_whole(state->files, index);
+    if (!tensor_present(whole)) return shape_of_cut(state, state_name(state->files, index));
+    return whole.rank == 2 ? tensor_2d(NULL, DTYPE_F64, whole.shape[0], whole.shape[1]) : TENSOR_NONE;
+}
+
+static int64_t find_matrix(const State *state, const char *name) { // -1: there is none
+    for (int64_t i = 0; i < state_count(state->files); i++)
+        if (strcmp(state_name(state->files, i), name) == 0 && tensor_present(matrix_at(state, i))) return i;
+    return -1;
+}
+
+static bool is_momentum(const State *state, int64_t index) { // of a matrix in a block
+    return strncmp(state_name(state->files, index), "m.h.", 4) == 0 && tensor_present(matrix_at(state, index));
+}
+
+static bool examine_tensor(Analysis *a, const State *state, int64_t index, Errors *errors) {
+    const char *name = state_name(state->files, index);
+    NamedTensor wanted = {.tensor = matrix_at(state, index)};
+    int64_t count = tensor_count(wanted.tensor);
+    strcpy(wanted.name, name);
+    wanted.tensor.data = malloc((size_t)count * sizeof(double));
+    if (!wanted.tensor.data) DIE(EXIT_INTERNAL, "out of memory: a matrix of %ld elements", count);
+    bool good = state_check(state->files, &wanted, 1, errors);
+    if (good) state_fill(state->files, a->kernels, &wanted, 1);
+    else free(wanted.tensor.data);
+    return good && examine(a, name, wanted.tensor.data, wanted.tensor.shape[0], wanted.tensor.shape[1], errors);
+}
+
+static bool refuse_tensor(const State *state, const char *wanted, Errors *errors) {
     enum { SHOWN = 12 };
     Text names = {0};
     int64_t matrices = 0;
     for (int pass = 0; pass < 2 && matrices == 0; pass++) // momenta; where there are none, whatever is a matrix
-        for (int64_t i = 0; i < safetensors_count(state); i++) {
-            const char *name = safetensors_name(state, i);
-            if (pass == 0 ? !is_momentum(state, i) : safetensors_find(state, name).rank != 2) continue;
-            if (++matrices <= SHOWN) text_printf(&names, "%s%s", matrices == 1 ? "" : ", ", name);
+        for (int64_t i = 0; i < state_count(state->files); i++) {
+            if (pass == 0 ? !is_momentum(state, i) : !tensor_present(matrix_at(state, i))) continue;
+            if (++matrices <= SHOWN)
+                text_printf(&names, "%s%s", matrices == 1 ? "" : ", ", state_name(state->files, i));
         }
     if (matrices > SHOWN) text_printf(&names, " and %ld more", matrices - SHOWN);
     if (was_given(wanted))
-        errors_add(errors, EXIT_USAGE, "--tensor: the state of %s has no matrix m.%s; its matrices are %s", checkpoint,
-                   wanted, text_string(&names));
+        errors_add(errors, EXIT_USAGE, "--tensor: the state of %s has no matrix m.%s; its matrices are %s",
+                   state->checkpoint, wanted, text_string(&names));
     else
         errors_add(errors, EXIT_USAGE, "--matrix: the optimizer of %s keeps no momentum of matrices; name another "
-                   "tensor with --tensor: %s", checkpoint, text_string(&names));
+                   "tensor with --tensor: %s", state->checkpoint, text_string(&names));
     text_close(&names);
     return false;
 }
 
-static bool examine_one(Analysis *a, const Safetensors *state, const char *checkpoint, const char *wanted,
-                        Errors *errors) {
+static bool examine_one(Analysis *a, const State *state, const char *wanted, Errors *errors) {
     Text name = {0};
     text_printf(&name, "m.%s", wanted);
-    Tensor tensor = safetensors_find(state, text_string(&name));
-    if (tensor.rank != 2) {
-        text_clear(&name);
-        text_add(&name, wanted);
-        tensor = safetensors_find(state, wanted);
-    }
-    bool good = tensor.rank == 2
-                    ? examine(a, text_string(&name), read_matrix(tensor), tensor.shape[0], tensor.shape[1], errors)
-                    : refuse_tensor(state, checkpoint, wanted, errors);
+    int64_t index = find_matrix(state, text_string(&name));
+    if (index < 0) index = find_matrix(state, wanted);
     text_close(&name);
-    return good;
+    return index >= 0 ? examine_tensor(a, state, index, errors) : refuse_tensor(state, wanted, errors);
 }
 
-static bool examine_all(Analysis *a, const Safetensors *state, const char *checkpoint, Errors *errors) {
-    int64_t all = 0, done = 0;
-    for (int64_t i = 0; i < safetensors_count(state); i++) all += is_momentum(state, i);
-    if (all == 0) return refuse_tensor(state, checkpoint, "auto", errors);
-    for (int64_t i = 0; i < safetensors_count(state); i++) {
+static bool examine_all(Analysis *a, const State *state, Errors *errors) {
+    int64_t all = 0, done = 0, tensors = state_count(state->files);
+    for (int64_t i = 0; i < tensors; i++) all += is_momentum(state, i);
+    if (all == 0) return refuse_tensor(state, "auto", errors);
+    for (int64_t i = 0; i < tensors; i++) {
         if (!is_momentum(state, i)) continue;
-        const char *name = safetensors_name(state, i);
-        Tensor tensor = safetensors_find(state, name);
         console_progress("measuring", done++, all);
-        if (!examine(a, name, read_matrix(tensor), tensor.shape[0], tensor.shape[1], errors)) return false;
+        if (!examine_tensor(a, state, i, errors)) return false;
     }
     return true;
 }
@@ -341,11 +377,11 @@ static bool examine_checkpoint(Analysis *a, const AnalyzeOptions *options, Error
     if (options->rows != OPTION_AUTO || options->columns != OPTION_AUTO)
         return errors_add(errors, EXIT_USAGE, "--rows, --columns: the tensors of a checkpoint have their own");
     if (!run_find(options->matrix, checkpoint, errors)) return false;
-    Safetensors *state = run_open_state(checkpoint, errors);
-    if (!state) return false;
-    bool good = a->one_row ? examine_all(a, state, checkpoint, errors)
-                           : examine_one(a, state, checkpoint, options->tensor, errors);
-    safetensors_close(state);
+    State state = {.checkpoint = checkpoint, .files = state_open(checkpoint, errors)};
+    bool good = state.files && run_params(checkpoint, &state.params, errors);
+    if (good) good = a->one_row ? examine_all(a, &state, errors) : examine_one(a, &state, options->tensor, errors);
+    state_close(state.files);
+    free((void *)state.params.items);
     return good;
 }
 

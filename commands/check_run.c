@@ -87,6 +87,7 @@ static void print_time(const char *checkpoint) {
 
 static bool verify(const char *path, Text *notes, Errors *errors) {
     if (checkpoint_check(path, errors)) look_into_all(path, notes, errors);
+    if (errors->count == 0 && checkpoint_holds_state(path)) state_close(state_open(path, errors)); // for how it is cut
     return errors->count == 0;
 }
 

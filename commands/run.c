@@ -250,8 +250,7 @@ bool run_open(Run *run, Errors *errors) {
 }
 
 void run_close(Run *run) {
-    SaveResult unseen = {0};
-    if (run_end_save(run, &unseen)) errors_close(&unseen.errors);
+    run_close_save(run);
     close_copies(run);
     if (run->loader) loader_close(run->loader);
     if (run->optim.kernels) optim_close(&run->optim);

@@ -11,6 +11,7 @@
 #include "data/corpus.h"
 #include "data/loader.h"
 #include "data/metrics.h"
+#include "data/state_files.h"
 #include "data/tokenizer.h"
 #include "kernels/kernels.h"
 #include "model/gpt.h"
@@ -172,14 +173,18 @@ bool run_find_valid(const char *run_dir, bool own, char checkpoint[4096], Errors
 // The files of a checkpoint.
 #define MODEL_FILE "model.safetensors"
 #define TUNING_FILE "tuning.json" // which of the vendor library's algorithms multiply: results depend on them
-#define STATE_FILE "state-00001-of-00001.safetensors"
 
 // Saving. What a checkpoint holds is copied at a step's end and written beside training, one at a time; where there is
 // no memory for a copy, run_begin_save writes before it returns. `prune`: then old ones go, as run_retention says.
 // Failures are messages of the result, never an end by themselves.
+//
+// Several ranks make the calls together, at the same step. Each writes its own part, and run_saving tells of that
+// alone; run_end_save waits for all parts and makes them a checkpoint. What became of it is the same on all ranks;
+// messages of any rank are in the result of rank 0, with the rank in front, and in its own.
 typedef struct {
     int64_t step;
     bool saved;
+    bool differing; // the weights are not the same on all ranks: nothing was saved, and the run is to end (76)
     double seconds, held_up; // until it was written, and how long training waited for it, from `began` on
     Errors errors;
 } SaveResult;
@@ -187,16 +192,24 @@ void run_plan_copies(Run *run); // measures run->copies, where checkpoint.async 
 void run_begin_save(Run *run, bool prune, double began);
 bool run_saving(const Run *run); // one is still being written
 bool run_end_save(Run *run, SaveResult *result); // waits for the one on its way; false: there is none
+void run_close_save(Run *run); // waits, but for no other rank: of several, what was not ended is not saved
+
+// Several ranks come here together: true where all of them are `good`. Where one is not, rank 0 gets the messages of
+// all, and a rank without a message of its own an empty one with the exit code. One process: `good`. `given` goes to
+// rank 0, which gets all of it by rank in `all`, where all are good; to be closed by the caller.
+bool run_agree(Run *run, bool good, Errors *errors);
+bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *errors);
 
 // As checkpoint.keep, keep_models, milestones and best say; `always` is freed by the caller.
 Retention run_retention(const Run *run);
 bool run_check_milestones(const Config *config, Errors *errors); // exit 2
 bool run_is_milestone(const Run *run, int64_t step);
 
-// Checkpoints that run_find found.
+// Checkpoints that run_find found. Several ranks load the state together, each what its optimizer keeps, whatever
+// number of ranks wrote it.
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
 bool run_load_back(Run *run, const char *checkpoint, Errors *errors);    // the same from a checkpoint of this very run
-Safetensors *run_open_state(const char *checkpoint, Errors *errors); // what run_load_state reads
+bool run_params(const char *checkpoint, ParamList *params, Errors *errors); // of its network; items are to be freed
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
 
 // The configuration stored in a checkpoint, with overrides on top.

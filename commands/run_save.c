@@ -119,9 +119,11 @@ enum { RUN_JSON, CONFIG_JSON, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
 // One checkpoint on its way into the run directory, with everything that writing it takes.
 struct Save {
     const char *run_dir;
+    int rank, ranks;
     const Kernels *kernels; // NULL: the tensors are copies on the host
     NamedTensors model, state;
     CheckpointTensors tensors[2];
+    char state_file[STATE_FILE_NAME];
     Text text[TEXTS];
     CheckpointText texts[TEXTS];
     CheckpointContent content;
@@ -130,11 +132,14 @@ struct Save {
     bool prune;
     SaveResult result;
     double begun;
+    Text part;     // of several ranks: the files that this one wrote
+    bool together; // all of them are at it
     pthread_t thread;
     bool threaded;
     _Atomic bool written;
 };
 
+// Rank 0's.
 static void describe(Run *run, Save *save, DType dtype) {
     static const char *const names[TEXTS] = {"run.json", "config.json", TUNING_FILE, "tokenizer.json",
                                              "tokenizer_config.json"};
@@ -151,6 +156,21 @@ static void describe(Run *run, Save *save, DType dtype) {
     save->content.texts = save->texts;
 }
 
+// The model is rank 0's; the state is everybody's own, where it is not the same on all ranks.
+static void list_tensors(Run *run, Save *save, DType dtype) {
+    int writers = run->config.dist.shard == SHARD_NONE ? 1 : save->ranks;
+    gpt_export_tensors(&run->gpt, run->gpt.weights, &save->model);
+    save->content.tensors = save->tensors;
+    if (save->rank == 0)
+        save->tensors[save->content.tensor_files++] =
+            (CheckpointTensors){MODEL_FILE, save->model.items, save->model.count, dtype};
+    if (save->rank >= writers) return;
+    optim_state(&run->optim, &save->state);
+    state_file_name(save->state_file, save->rank + 1, writers);
+    save->tensors[save->content.tensor_files++] =
+        (CheckpointTensors){save->state_file, save->state.items, save->state.count, run->wide};
+}
+
 static Save *save_prepare(Run *run, bool prune) {
     static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
     const CheckpointOptions *c = &run->config.checkpoint;
@@ -158,29 +178,44 @@ static Save *save_prepare(Run *run, bool prune) {
     Save *save = calloc(1, sizeof *save);
     if (!save) DIE(EXIT_INTERNAL, "out of memory: a checkpoint");
     save->run_dir = run->dir;
+    save->rank = run->comm.rank;
+    save->ranks = run->comm.size;
     save->kernels = run->kernels;
     save->metrics = &run->metrics;
     save->retention = run_retention(run);
     save->prune = prune;
     save->result.step = save->content.step = run->state.step;
-    describe(run, save, dtype);
-    gpt_export_tensors(&run->gpt, run->gpt.weights, &save->model);
-    optim_state(&run->optim, &save->state);
-    save->tensors[0] = (CheckpointTensors){MODEL_FILE, save->model.items, save->model.count, dtype};
-    save->tensors[1] = (CheckpointTensors){STATE_FILE, save->state.items, save->state.count, run->wide};
-    save->content.tensors = save->tensors;
-    save->content.tensor_files = 2;
+    if (save->rank == 0) describe(run, save, dtype);
+    list_tensors(run, save, dtype);
     return save;
 }
 
-// Touches nothing of the run that changes: it may be called beside training.
+// Before the checkpoint that counts on them.
+static bool sync_metrics(Save *save) {
+    return save->metrics->descriptor < 0 || metrics_sync(save->metrics, &save->result.errors);
+}
+
+static bool find_room(Save *save, uint64_t bytes) {
+    return checkpoint_room(save->run_dir, save->content.step, bytes, save->prune ? &save->retention : NULL,
+                           directory_free_bytes, &save->result.errors);
+}
+
+static void retain(Save *save) {
+    if (save->result.saved && save->prune)
+        checkpoint_retain(save->run_dir, save->content.step, &save->retention, &save->result.errors);
+}
+
+// Touches nothing of the run that changes: it may be called beside training. Of several ranks, the own part.
 static void save_write(Save *save) {
     Errors *errors = &save->result.errors;
-    const Retention *retention = save->prune ? &save->retention : NULL;
-    save->result.saved = metrics_sync(save->metrics, errors) && // before the checkpoint that counts on them
-                         checkpoint_room(save->run_dir, &save->content, retention, directory_free_bytes, errors) &&
-                         checkpoint_save(save->run_dir, save->kernels, &save->content, NULL, errors);
-    if (save->result.saved && retention) checkpoint_retain(save->run_dir, save->content.step, retention, errors);
+    if (save->ranks > 1) {
+        save->result.saved = sync_metrics(save) && checkpoint_write(save->run_dir, save->kernels, &save->content,
+                                                                    &save->part, errors);
+    } else {
+        save->result.saved = sync_metrics(save) && find_room(save, checkpoint_bytes(&save->content)) &&
+                             checkpoint_save(save->run_dir, save->kernels, &save->content, NULL, errors);
+        retain(save);
+    }
     save->result.seconds = clock_seconds() - save->begun;
 }
 
@@ -189,6 +224,7 @@ static SaveResult save_close(Save *save) {
     named_tensors_close(&save->model);
     named_tensors_close(&save->state);
     for (int i = 0; i < TEXTS; i++) text_close(&save->text[i]);
+    text_close(&save->part);
     free((void *)save->retention.always);
     free(save);
     return result;
@@ -198,12 +234,13 @@ static SaveResult save_close(Save *save) {
 
 enum { COPIES = 4 };
 
-// The flat tensors that checkpoints are made of. One that is the weights themselves counts once.
+// The flat tensors that checkpoints are made of; the weights are rank 0's alone. One that is the weights themselves
+// counts once.
 static int list_sources(const Run *run, Tensor sources[COPIES]) {
     const Tensor all[COPIES] = {run->gpt.weights, run->optim.z, run->optim.state, run->optim.average};
-    int count = 0;
-    for (int i = 0; i < COPIES; i++)
-        if (tensor_present(all[i]) && (i == 0 || all[i].data == NULL || all[i].data != all[0].data))
+    int count = 0, first = run->comm.rank > 0;
+    for (int i = first; i < COPIES; i++)
+        if (tensor_present(all[i]) && (i == first || all[i].data == NULL || all[i].data != all[0].data))
             sources[count++] = all[i];
     return count;
 }
@@ -252,10 +289,138 @@ static void copy_to_host(Run *run, Save *save) {
     int count = list_sources(run, sources);
     place_copies(run, copies);
     for (int i = 0; i < count; i++) run->kernels->download_later(copies[i].data, sources[i]);
-    redirect(&save->model, sources, copies, count);
+    if (save->rank == 0) redirect(&save->model, sources, copies, count);
     redirect(&save->state, sources, copies, count);
     save->kernels = NULL;
     run->kernels->wait(run->kernels->mark());
+}
+
+// ---- several ranks ----
+
+// The hash of the hashes of a tensor's pieces, which come from the device one by one; `kernels` NULL: it is on the
+// host.
+static void hash_tensor(Text *out, const Kernels *kernels, Tensor tensor) {
+    enum { PIECE = 1 << 20 };
+    char hash[HASH_HEX];
+    Text pieces = {0};
+    int64_t count = tensor_count(tensor), most = count < PIECE ? count : PIECE;
+    Tensor flat = tensor_reshape(tensor, count, 0, 0, 0);
+    void *room = kernels ? malloc((size_t)most * dtype_bytes(tensor.dtype)) : NULL;
+    if (kernels && !room) DIE(EXIT_INTERNAL, "out of memory: %ld numbers to hash", most);
+    for (int64_t i = 0; i < count; i += PIECE) {
+        Tensor piece = tensor_slice(flat, 0, i, count - i < PIECE ? count - i : PIECE);
+        if (kernels) kernels->download(room, piece);
+        bytes_hash(kernels ? room : piece.data, tensor_size_bytes(piece), hash);
+        text_add(&pieces, hash);
+    }
+    bytes_hash(pieces.data, pieces.size, hash);
+    text_add(out, hash);
+    free(room);
+    text_close(&pieces);
+}
+
+// Of each tensor of the model, as the network sees it.
+static void hash_weights(const Run *run, const Save *save, Text *out) {
+    bool on_host = (save->rank == 0 && !save->kernels) || run->kernels->is_host();
+    for (int64_t i = 0; i < save->model.count; i++)
+        if (!save->model.items[i].zero) hash_tensor(out, on_host ? NULL : run->kernels, save->model.items[i].tensor);
+}
+
+// The first tensor whose hash differs.
+static const char *find_difference(const Save *save, const Text *a, const Text *b) {
+    size_t at = 0;
+    for (int64_t i = 0; i < save->model.count; i++) {
+        if (save->model.items[i].zero) continue;
+        if (at + HASH_HEX - 1 > b->size || memcmp(a->data + at, b->data + at, HASH_HEX - 1) != 0)
+            return save->model.items[i].name;
+        at += HASH_HEX - 1;
+    }
+    return NULL;
+}
+
+// On rank 0, with the hashes of all.
+static bool tell_difference(Save *save, const Text *hashes) {
+    Text names = {0};
+    const char *first = NULL;
+    int count = 0;
+    for (int rank = 1; rank < save->ranks; rank++) {
+        const char *tensor = find_difference(save, &hashes[0], &hashes[rank]);
+        if (!tensor) continue;
+        text_printf(&names, "%s%d", count++ ? ", " : "", rank);
+        if (!first) first = tensor;
+    }
+    if (count > 0)
+        errors_add(&save->result.errors, EXIT_DIVERGED, "step %ld: the weights of rank%s %s are not those of rank 0 "
+                   "(first in %s); the hardware of one of them is at fault. Nothing was saved; find the machine, and "
+                   "resume without it", save->content.step, count > 1 ? "s" : "", text_string(&names), first);
+    text_close(&names);
+    return count > 0;
+}
+
+static Text *take_texts(const Save *save) {
+    Text *texts = calloc((size_t)save->ranks, sizeof *texts);
+    if (!texts) DIE(EXIT_INTERNAL, "out of memory: %d ranks", save->ranks);
+    return texts;
+}
+
+static void return_texts(const Save *save, Text *texts) {
+    for (int rank = 0; rank < save->ranks; rank++) text_close(&texts[rank]);
+    free(texts);
+}
+
+static bool weights_agree(Run *run, Save *save) {
+    Text mine = {0}, *all = take_texts(save);
+    hash_weights(run, save, &mine);
+    run_gather(run, true, &mine, all, &save->result.errors);
+    bool differing = save->rank == 0 && tell_difference(save, all);
+    save->result.differing = ranks_any(run->comm.ranks, differing);
+    return_texts(save, all);
+    text_close(&mine);
+    return !save->result.differing;
+}
+
+// Rank 0 makes room for the files of all, and a directory.
+static bool begin_files(Run *run, Save *save) {
+    Errors *errors = &save->result.errors;
+    Text mine = {0}, *all = take_texts(save);
+    uint64_t bytes = 0;
+    text_printf(&mine, "%lu", checkpoint_bytes(&save->content));
+    run_gather(run, true, &mine, all, errors);
+    for (int rank = 0; rank < save->ranks; rank++) bytes += strtoull(text_string(&all[rank]), NULL, 10);
+    bool begun = save->rank > 0 || (find_room(save, bytes) && checkpoint_begin(save->run_dir, save->content.step,
+                                                                               errors));
+    return_texts(save, all);
+    text_close(&mine);
+    return run_agree(run, begun, errors);
+}
+
+// Messages that only say that another rank has some.
+static void drop_silent(Errors *errors) {
+    if (errors->text.size == 0) errors_close(errors);
+}
+
+static void begin_together(Run *run, Save *save) {
+    ranks_patient(run->comm.ranks, true);
+    save->together = weights_agree(run, save) && begin_files(run, save);
+    ranks_patient(run->comm.ranks, false);
+    drop_silent(&save->result.errors);
+}
+
+// Rank 0 makes a checkpoint of all parts, or of none.
+static void end_together(Run *run, Save *save) {
+    Errors *errors = &save->result.errors;
+    Text *parts = take_texts(save);
+    bool good = run_gather(run, save->result.saved, &save->part, parts, errors);
+    if (save->rank == 0) {
+        good = good && checkpoint_commit(save->run_dir, save->content.step, parts, save->ranks, errors);
+        if (!good) checkpoint_drop(save->run_dir, save->content.step);
+        save->result.saved = good;
+        retain(save);
+    }
+    save->result.saved = !ranks_any(run->comm.ranks, save->rank == 0 && !good);
+    save->result.seconds = clock_seconds() - save->begun;
+    return_texts(save, parts);
+    drop_silent(errors);
 }
 
 // ---- saving ----
@@ -271,13 +436,16 @@ void run_begin_save(Run *run, bool prune, double began) {
     REQUIRE(!run->save, "a checkpoint is on its way");
     run_show(run, ITERATE_SHOWN);
     Errors errors = {0};
-    metrics_restore(&run->metrics, &errors);
+    if (run->metrics.descriptor >= 0) metrics_restore(&run->metrics, &errors);
     Save *save = run->save = save_prepare(run, prune);
     save->begun = began;
     errors_move(&save->result.errors, &errors);
     if (run->copies.base) copy_to_host(run, save);
-    save->threaded = run->copies.base && thread_start(&save->thread, write_beside, save);
-    if (!save->threaded) write_beside(save); // slower, and the same bytes
+    if (save->ranks > 1) begin_together(run, save);
+    bool writes = save->ranks == 1 || save->together;
+    save->threaded = writes && run->copies.base && thread_start(&save->thread, write_beside, save);
+    if (writes && !save->threaded) write_beside(save); // slower, and the same bytes
+    if (!writes) save->written = true;
     run_show(run, ITERATE_Y);
     save->result.held_up = clock_seconds() - save->begun;
 }
@@ -288,9 +456,21 @@ bool run_end_save(Run *run, SaveResult *result) {
     Save *save = run->save;
     if (!save) return false;
     double began = clock_seconds();
+    ranks_patient(run->comm.ranks, true);
     if (save->threaded) pthread_join(save->thread, NULL);
+    if (save->together) end_together(run, save);
+    ranks_patient(run->comm.ranks, false);
     save->result.held_up += clock_seconds() - began;
     *result = save_close(save);
     run->save = NULL;
     return true;
+}
+
+void run_close_save(Run *run) {
+    Save *save = run->save;
+    if (!save) return;
+    if (save->threaded) pthread_join(save->thread, NULL);
+    SaveResult unseen = save_close(save);
+    errors_close(&unseen.errors);
+    run->save = NULL;
 }

@@ -1,6 +1,7 @@
 // Runs and checkpoints: how what was saved is found again, and what is made of it.
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "commands/console.h"
@@ -48,17 +49,6 @@ static Json *open_run_json(const char *checkpoint, Errors *errors) {
         json_close(json);
     }
     return NULL;
-}
-
-static bool read_tensors(const char *checkpoint, const char *file, const Kernels *kernels, const NamedTensors *list,
-                         Errors *errors) {
-    char path[4096];
-    path_join(path, checkpoint, file);
-    Safetensors *st = safetensors_open(path, EXIT_CHECKPOINT, errors);
-    if (!st) return false;
-    bool read = safetensors_read(st, kernels, list->items, list->count, errors);
-    safetensors_close(st);
-    return read;
 }
 
 static bool wrong(const char *checkpoint, const char *key, const char *expected, Errors *errors) {
@@ -134,10 +124,31 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
     return read_skipped_data(run, checkpoint, root, errors) && read_window(run, checkpoint, root, errors);
 }
 
+// Whether some rank asks for every tensor there is.
+static bool check_used(Run *run, const StateFiles *files, bool good, Errors *errors) {
+    Text used = {0}, *all = calloc((size_t)run->comm.size, sizeof *all);
+    if (!all) DIE(EXIT_INTERNAL, "out of memory: %d ranks", run->comm.size);
+    if (good) state_used(files, &used);
+    good = run_gather(run, good, &used, all, errors);
+    bool known = !good || run->comm.rank > 0 || state_check_used(files, all, run->comm.size, errors);
+    good = good && run_agree(run, known, errors);
+    for (int rank = 0; rank < run->comm.size; rank++) text_close(&all[rank]);
+    text_close(&used);
+    free(all);
+    return good;
+}
+
+// All ranks come here, each for what its optimizer keeps. Nothing is written before all is checked.
 static bool read_optimizer(Run *run, const char *checkpoint, Errors *errors) {
     NamedTensors state = {0};
     optim_state(&run->optim, &state);
-    bool good = read_tensors(checkpoint, STATE_FILE, run->kernels, &state, errors);
+    ranks_patient(run->comm.ranks, true);
+    StateFiles *files = state_open(checkpoint, errors);
+    bool good = files && state_check(files, state.items, state.count, errors);
+    good = check_used(run, files, good, errors);
+    if (good) state_fill(files, run->kernels, state.items, state.count);
+    ranks_patient(run->comm.ranks, false);
+    state_close(files);
     named_tensors_close(&state);
     if (good) run_show(run, ITERATE_Y);
     return good;
@@ -160,7 +171,8 @@ static bool read_choices(Run *run, const char *checkpoint, Errors *errors) {
     return good;
 }
 
-bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
+// Everything of a checkpoint that goes on but the optimizer's state.
+static bool read_facts(Run *run, const char *checkpoint, Errors *errors) {
     Json *json = open_run_json(checkpoint, errors);
     if (!json) return false;
     bool good = read_state(run, checkpoint, json_root(json), errors);
@@ -176,28 +188,28 @@ bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
                           "the shards, or start another run",
                           checkpoint);
     json_close(json);
-    return good && read_choices(run, checkpoint, errors) && read_optimizer(run, checkpoint, errors);
+    return good && read_choices(run, checkpoint, errors);
+}
+
+bool run_load_state(Run *run, const char *checkpoint, Errors *errors) {
+    return run_agree(run, read_facts(run, checkpoint, errors), errors) && read_optimizer(run, checkpoint, errors);
 }
 
 bool run_load_back(Run *run, const char *checkpoint, Errors *errors) {
     Json *json = open_run_json(checkpoint, errors);
-    bool good = json && read_state(run, checkpoint, json_root(json), errors) &&
-                read_optimizer(run, checkpoint, errors);
+    bool good = json && read_state(run, checkpoint, json_root(json), errors);
     json_close(json);
-    return good;
-}
-
-Safetensors *run_open_state(const char *checkpoint, Errors *errors) {
-    char path[4096];
-    if (!checkpoint_check_state(checkpoint, errors)) return NULL;
-    path_join(path, checkpoint, STATE_FILE);
-    return safetensors_open(path, EXIT_CHECKPOINT, errors);
+    return run_agree(run, good, errors) && read_optimizer(run, checkpoint, errors);
 }
 
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors) {
+    char path[4096];
     NamedTensors model = {0};
     gpt_export_tensors(&run->gpt, run->gpt.weights, &model);
-    bool good = read_tensors(checkpoint, MODEL_FILE, run->kernels, &model, errors);
+    path_join(path, checkpoint, MODEL_FILE);
+    Safetensors *st = safetensors_open(path, EXIT_CHECKPOINT, errors);
+    bool good = st && safetensors_read(st, run->kernels, model.items, model.count, errors);
+    safetensors_close(st);
     named_tensors_close(&model);
     return good && read_choices(run, checkpoint, errors);
 }
@@ -216,6 +228,26 @@ bool run_config_from(const char *checkpoint, Config *config, char *const *overri
     text_close(&name);
     json_close(json);
     return parsed;
+}
+
+static bool read_vocab(const char *checkpoint, int64_t *vocab, Errors *errors) {
+    Json *json = open_run_json(checkpoint, errors);
+    bool good = json && (json_is_integer(json_member(json_root(json), "vocab"), vocab) ||
+                         wrong(checkpoint, "vocab", "a count", errors));
+    json_close(json);
+    return good;
+}
+
+bool run_params(const char *checkpoint, ParamList *params, Errors *errors) {
+    Config config = {0};
+    GptShape shape;
+    int64_t vocab;
+    bool good = run_config_from(checkpoint, &config, NULL, 0, errors) && read_vocab(checkpoint, &vocab, errors);
+    if (good && config.model.vocab == OPTION_AUTO) config.model.vocab = vocab;
+    good = good && gpt_shape(&shape, &config.model, 0, config.train.sequence_length, errors);
+    if (good) *params = gpt_param_list(&shape);
+    config_close(&config);
+    return good;
 }
 
 // ---- a model to look at ----
@@ -260,12 +292,8 @@ static bool open_model(Run *run, const ModelRequest *request, char checkpoint[40
         run->tokenizer = tokenizer_open(path, errors);
         if (!run->tokenizer) return false;
     }
-    Json *json = open_run_json(checkpoint, errors);
-    if (!json) return false;
     int64_t vocab = 0;
-    bool good = json_is_integer(json_member(json_root(json), "vocab"), &vocab);
-    json_close(json);
-    if (!good) return errors_add(errors, EXIT_CHECKPOINT, "%s/run.json: \"vocab\" must be a count", checkpoint);
+    if (!read_vocab(checkpoint, &vocab, errors)) return false;
     if (!run->tokenizer && run->config.model.vocab == OPTION_AUTO) run->config.model.vocab = vocab;
     if (!run_plan(run, request->parts | (shown ? 0 : RUN_TRAINING), errors) || !run_open(run, errors)) return false;
     return shown ? run_load_weights(run, checkpoint, errors) : load_iterate(run, checkpoint, request->iterate, errors);

@@ -1,0 +1,64 @@
+// Ranks of a run, of one mind: what failed on one has failed on all.
+#include <stdlib.h>
+#include <string.h>
+
+#include "commands/run.h"
+
+// What a rank tells: "+" and what it gives, or its exit code, a blank, and messages.
+static void report(Text *out, bool good, const Text *given, const Errors *errors) {
+    if (good) text_add(out, "+");
+    else text_printf(out, "%d %s", errors->count ? errors->exit_code : EXIT_INTERNAL, text_string(&errors->text));
+    if (good && given) text_append(out, given->data, given->size);
+}
+
+// Messages of a rank, each with the rank in front.
+static void add_messages(Errors *errors, int rank, int exit_code, const char *lines) {
+    while (*lines) {
+        size_t size = strcspn(lines, "\n");
+        errors_add(errors, exit_code, "rank %d: %.*s", rank, (int)size, lines);
+        lines += size + (lines[size] == '\n');
+    }
+}
+
+// 0: all are good; else the exit code of the first rank that is not.
+static int hear(const Text *told, int ranks, Errors *errors) {
+    int failed = 0;
+    for (int rank = 0; rank < ranks; rank++) {
+        const char *text = text_string(&told[rank]);
+        char *rest = NULL;
+        if (*text == '+') continue;
+        int exit_code = (int)strtol(text, &rest, 10);
+        if (!failed) failed = exit_code ? exit_code : EXIT_INTERNAL;
+        if (rank == 0) continue;
+        if (rest[0] && rest[1]) add_messages(errors, rank, exit_code, rest + 1);
+        else errors_add(errors, exit_code, "rank %d: failed, and does not say why", rank);
+    }
+    return failed;
+}
+
+bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *errors) {
+    int size = run->comm.size;
+    if (size == 1) {
+        if (given) text_append(all, given->data, given->size);
+        return good;
+    }
+    Text mine = {0}, *told = calloc((size_t)size, sizeof *told);
+    if (!told) DIE(EXIT_INTERNAL, "out of memory: %d ranks", size);
+    report(&mine, good, given, errors);
+    ranks_collect(run->comm.ranks, &mine, told);
+    int failed = run->comm.rank == 0 ? hear(told, size, errors) : 0;
+    failed = (int)ranks_any(run->comm.ranks, (unsigned)failed);
+    for (int rank = 0; rank < size; rank++) {
+        if (given && !failed && told[rank].size > 1) text_append(&all[rank], told[rank].data + 1, told[rank].size - 1);
+        text_close(&told[rank]);
+    }
+    if (failed && errors->count == 0) {
+        errors->count = 1;
+        errors->exit_code = failed;
+    }
+    text_close(&mine);
+    free(told);
+    return !failed;
+}
+
+bool run_agree(Run *run, bool good, Errors *errors) { return run_gather(run, good, NULL, NULL, errors); }
