@@ -153,7 +153,8 @@ static DType dtype_of(const Kernels *kernels) { return kernels == &reference_ker
 static DType wide_of(const OptimRun *run) { return run->compute == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32; }
 
 static bool plan(OptimRun *run, const OptimSettings *settings, int64_t steps, Errors *errors) {
-    OptimSetup setup = {.options = &settings->options, .steps = steps, .step_tokens = 1, .wide = wide_of(run)};
+    OptimSetup setup = {.options = &settings->options, .steps = steps, .step_tokens = 1, .wide = wide_of(run),
+                        .comm = settings->comm, .sharded = settings->sharded};
     for (int i = 0; i <= RECIPE_ROUTES; i++) setup.hyper[i] = &settings->hyper[i];
     for (int i = 0; i < RECIPE_ROUTES; i++) setup.route[i] = &settings->route[i];
     return optim_plan(&run->optim, run->kernels, &run->params, run->compute, &setup, errors);
@@ -237,7 +238,10 @@ StepScalars optim_run_step(OptimRun *run, const double *gradients) {
     run->kernels->upload(tensor_1d(run->scalars, DTYPE_I64, sizeof scalars / sizeof(int64_t)), &scalars);
     run->kernels->upload(run->status, status);
     upload(run, run->grads, gradients, PADDING);
+    for (int unit = 0; unit < run->optim.units && run->optim.comm; unit++)
+        comm_wait(run->optim.comm, optim_reduce(&run->optim, unit));
     optim_step(&run->optim);
+    optim_gather_all(&run->optim);
     run->bad_loss = run->ahead = false;
     return scalars;
 }

@@ -10,6 +10,8 @@ typedef struct {
     HyperOptions hyper[1 + RECIPE_ROUTES];
     RouteOptions route[RECIPE_ROUTES];
     TextList strings;
+    Comm *comm; // of one of several ranks; or NULL
+    bool sharded;
 } OptimSettings;
 
 void optim_settings_open(OptimSettings *settings);
@@ -52,6 +54,7 @@ void optim_run_open(OptimRun *run, const Kernels *kernels, const ParamList *para
 void optim_run_open_in(OptimRun *run, const Kernels *kernels, DType compute, const ParamList *params,
                        const OptimSettings *settings, int64_t steps); // with weights of that dtype
 void optim_run_begin(OptimRun *run, const double *start);
+// On several ranks, gradients are this one's part of them; weights are gathered.
 StepScalars optim_run_step(OptimRun *run, const double *gradients);
 void optim_run_close(OptimRun *run);
 
