@@ -63,6 +63,25 @@ bool forbidden_in_capture();
 cudaError_t submit(cudaStream_t stream, const char *name, const void *code, std::vector<std::string> values,
                    std::function<void()> work);
 
+// Work whose results come to light late: `start` when its turn comes, `land` once another stream has waited for it,
+// or work of its stream touches one of the spans, or the host has waited.
+struct Span {
+    char *start;
+    size_t bytes;
+};
+struct LibraryCall {
+    const char *name;
+    const void *code;
+    const void *owner; // what must outlive graphs that hold the call
+};
+cudaError_t submit_late(cudaStream_t stream, const LibraryCall &call, std::vector<std::string> values,
+                        std::vector<Span> spans, std::function<void()> start, std::function<void()> land);
+// Nothing may be queued on the stream as long as it is held.
+void hold_stream(cudaStream_t stream, bool hold);
+void land_everything(); // the host has waited for the device
+bool captures_beside(cudaStream_t stream); // whether this thread captures, and the stream has no part in it
+bool held_by_graphs(const void *owner);    // that can be launched
+
 // ---- race.cpp: called before every access of an instrumented kernel, and by the emulated instructions
 
 enum class Use { read, write, copy_starts, copy_lands };

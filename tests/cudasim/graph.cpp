@@ -21,7 +21,17 @@ struct Node {
     std::string shape; // grid, block and dynamic shared memory of a launch
     std::vector<std::string> arguments;
     std::function<void()> run;
+    const void *owner = nullptr;
 };
+
+// Work that has begun and whose results nobody has waited for.
+struct Late {
+    uint64_t work; // its number in its stream
+    std::vector<Span> spans;
+    std::function<void()> start, land;
+    bool landed = true; // not between the two
+};
+using LateList = std::vector<std::shared_ptr<Late>>;
 
 struct Capture {
     cudaStream_t origin;
@@ -40,6 +50,8 @@ struct CUstream_st {
     unsigned flags;
     std::shared_ptr<cudasim::Capture> capture; // none: not capturing
     uint64_t work;                             // recorded so far
+    bool held;                                 // a call of a library is not made yet; any thread
+    cudasim::LateList late;                    // of this stream; in a capture, as it will be when that is launched
 };
 struct CUevent_st {
     unsigned flags;
@@ -64,6 +76,8 @@ using Lock = std::lock_guard<std::recursive_mutex>;
 
 std::vector<std::shared_ptr<Capture>> captures; // that have not ended
 std::set<const void *> alive;                   // streams, events, graphs
+std::set<cudaStream_t> streams;
+std::set<cudaGraphExec_t> executables;
 std::vector<std::shared_ptr<const std::vector<Node>>> instantiated;
 
 template <class T> T *make_handle(const T &value) {
@@ -97,6 +111,8 @@ cudaError_t error_of_admission(cudaStream_t stream) {
                 return end_capture(*capture, cudaErrorStreamCaptureImplicit);
         return cudaSuccess;
     }
+    if (__atomic_load_n(&stream->held, __ATOMIC_SEQ_CST))
+        fault("work is queued behind a call of NCCL that is not made yet: ask ncclCommGetAsyncError until it is");
     if (stream->capture && stream->capture->invalid) return done(cudaErrorStreamCaptureInvalidated);
     return cudaSuccess;
 }
@@ -150,6 +166,90 @@ cudaError_t submit(cudaStream_t stream, const char *name, const void *code, std:
     else
         keep(stream, {name, nullptr, 0, code, "", std::move(values), std::move(work)});
     return cudaSuccess;
+}
+
+// ---- late results
+
+namespace {
+
+void land_all(const LateList &list) {
+    for (const auto &late : list) {
+        if (!late->landed) late->land();
+        late->landed = true;
+    }
+}
+
+// Takes from a stream's list what `chosen` says.
+template <class F> LateList take_late(cudaStream_t stream, F chosen) {
+    LateList taken, rest;
+    for (auto &late : stream->late) (chosen(*late) ? taken : rest).push_back(late);
+    stream->late = rest;
+    return taken;
+}
+
+bool touch(const std::vector<Span> &a, const std::vector<Span> &b) {
+    for (const Span &x : a)
+        for (const Span &y : b)
+            if (x.start < y.start + y.bytes && y.start < x.start + x.bytes) return true;
+    return false;
+}
+
+// The stream goes on behind the event: what lies before that lands, now or when the capture is launched.
+void land_before(cudaStream_t stream, cudaEvent_t event) {
+    if (!event->stream || !alive.count(event->stream) || event->stream == stream) return;
+    const LateList list = take_late(event->stream, [event](const Late &late) { return late.work <= event->work; });
+    if (!stream || !stream->capture) land_all(list);
+    else if (!list.empty())
+        stream->capture->nodes.push_back(
+            {"cudaStreamWaitEvent", nullptr, 0, nullptr, "", {}, [list] { land_all(list); }});
+}
+
+} // namespace
+
+cudaError_t submit_late(cudaStream_t stream, const LibraryCall &call, std::vector<std::string> values,
+                        std::vector<Span> spans, std::function<void()> start, std::function<void()> land) {
+    Lock lock(api_mutex);
+    const Admission admission = admit(stream);
+    if (admission == Admission::refused) return cudaPeekAtLastError();
+    const LateList before = take_late(stream, [&spans](const Late &late) { return touch(late.spans, spans); });
+    const auto late =
+        std::make_shared<Late>(Late{stream->work + 1, std::move(spans), std::move(start), std::move(land)});
+    const auto run = [before, late] {
+        land_all(before);
+        late->start();
+        late->landed = false;
+    };
+    if (admission == Admission::recorded)
+        keep(stream, {call.name, nullptr, 0, call.code, "", std::move(values), run, call.owner});
+    else {
+        stream->work++;
+        run();
+    }
+    stream->late.push_back(late);
+    return cudaSuccess;
+}
+
+void hold_stream(cudaStream_t stream, bool hold) { __atomic_store_n(&stream->held, hold, __ATOMIC_SEQ_CST); }
+
+void land_everything() {
+    Lock lock(api_mutex);
+    for (const cudaStream_t stream : streams)
+        if (!stream->capture) land_all(take_late(stream, [](const Late &) { return true; }));
+}
+
+bool captures_beside(cudaStream_t stream) {
+    Lock lock(api_mutex);
+    for (const auto &capture : captures)
+        if (capture->thread == std::this_thread::get_id() && stream->capture != capture) return true;
+    return false;
+}
+
+bool held_by_graphs(const void *owner) {
+    Lock lock(api_mutex);
+    for (const cudaGraphExec_t executable : executables)
+        for (const Node &node : *executable->nodes)
+            if (node.owner == owner) return true;
+    return false;
 }
 
 // ---- two recordings of the same work
@@ -217,19 +317,32 @@ void cudasim_compare_graphs(int first, int second) {
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags) {
     Lock lock(api_mutex);
-    *stream = make_handle(CUstream_st{flags, nullptr, 0});
+    *stream = make_handle(CUstream_st{flags, nullptr, 0, false, {}});
+    streams.insert(*stream);
     return cudaSuccess;
 }
 cudaError_t cudaStreamCreate(cudaStream_t *stream) { return cudaStreamCreateWithFlags(stream, cudaStreamDefault); }
 cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int) {
     return cudaStreamCreateWithFlags(stream, flags);
 }
-cudaError_t cudaStreamDestroy(cudaStream_t stream) { return drop_handle(stream); }
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+    Lock lock(api_mutex);
+    if (streams.erase(stream)) land_all(stream->late);
+    return drop_handle(stream);
+}
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest) {
+    *least = 0;
+    *greatest = -5;
+    return cudaSuccess;
+}
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
     Lock lock(api_mutex);
     if (stream && !alive.count(stream)) return done(cudaErrorInvalidResourceHandle);
-    return forbidden_in_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    if (forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
+    if (stream) land_all(take_late(stream, [](const Late &) { return true; }));
+    else land_everything();
+    return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream) { return cudaStreamSynchronize(stream); }
 cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
@@ -244,15 +357,19 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     const std::shared_ptr<Capture> capture = event->capture.lock();
     if (stream && stream->capture && stream->capture != capture)
         return end_capture(*stream->capture, capture ? cudaErrorStreamCaptureMerge : cudaErrorStreamCaptureIsolation);
-    if (!capture) return event->captured ? done(cudaErrorCapturedEvent) : cudaSuccess;
+    if (!capture && event->captured) return done(cudaErrorCapturedEvent);
+    if (!capture) land_before(stream, event);
+    if (!capture) return cudaSuccess;
     if (!stream) return end_capture(*capture, cudaErrorStreamCaptureImplicit);
     if (stream == capture->origin) {
         if (event->work == event->stream->work) capture->unjoined.erase(event->stream);
     } else if (!stream->capture) {
+        land_all(take_late(stream, [](const Late &) { return true; }));
         stream->capture = capture;
         capture->forked.insert(stream);
         capture->unjoined.insert(stream);
     }
+    land_before(stream, event);
     return cudaSuccess;
 }
 
@@ -287,7 +404,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     Lock lock(api_mutex);
     if (!alive.count(event)) return done(cudaErrorInvalidResourceHandle);
     if (event->captured) return done(cudaErrorCapturedEvent);
-    return forbidden_in_capture() ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    if (forbidden_in_capture()) return cudaErrorStreamCaptureUnsupported;
+    land_before(nullptr, event);
+    return cudaSuccess;
 }
 cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(event); }
 
@@ -322,7 +441,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph) {
     if (capture->thread != std::this_thread::get_id() && capture->mode != cudaStreamCaptureModeRelaxed)
         return done(cudaErrorStreamCaptureWrongThread);
     for (const cudaStream_t forked : capture->forked)
-        if (alive.count(forked)) forked->capture.reset();
+        if (alive.count(forked)) forked->capture.reset(), forked->late.clear();
     stream->capture.reset();
     captures.erase(std::find(captures.begin(), captures.end(), capture));
     if (capture->invalid) return done(cudaErrorStreamCaptureInvalidated);
@@ -345,6 +464,7 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
     Lock lock(api_mutex);
     if (!alive.count(graph)) return done(cudaErrorInvalidValue);
     *executable = make_handle(CUgraphExec_st{graph->nodes});
+    executables.insert(*executable);
     instantiated.push_back(graph->nodes);
     return cudaSuccess;
 }
@@ -371,6 +491,10 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph) { return drop_handle(graph); }
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) { return drop_handle(executable); }
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+    Lock lock(api_mutex);
+    executables.erase(executable);
+    return drop_handle(executable);
+}
 
 } // extern "C"

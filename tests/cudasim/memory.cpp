@@ -99,6 +99,7 @@ cudaError_t release(void *pointer) {
     const auto found = device_allocations.find(static_cast<char *>(pointer));
     if (!pointer) return cudaSuccess;
     if (found == device_allocations.end()) return cudaErrorInvalidValue;
+    land_everything();
     check_allocations(nullptr);
     device_bytes -= found->second;
     if (CUDASIM_ASAN) {
