@@ -172,6 +172,7 @@ static bool end_save(Run *run, Pace *pace) {
         run->state.best_val_loss = pace->saved_loss;
     }
     console_errors(&result.errors);
+    if (result.differing) pace->lost = EXIT_DIVERGED;
     pace->saving = result.seconds;
     set_deadline(run, pace);
     return result.saved;
@@ -188,7 +189,8 @@ static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     console_errors(&errors);
     if (pace->lost) return false;
     run_begin_save(run, !diverged, began);
-    return !wait && run_saving(run) ? true : end_save(run, pace);
+    bool later = run->ranks || run_saving(run); // several ranks first agree that all parts are written
+    return !wait && later ? true : end_save(run, pace);
 }
 
 static int tell_stopped(const Run *run) {
@@ -308,6 +310,7 @@ static int train(Run *run) {
         bool stop = wishes & WISH_STOP || diverged;
         if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
         if (!(wishes & WISH_WAIT)) end_save(run, &pace);
+        if (pace.lost) return pace.lost;
         if (pipeline.queued > step) continue; // there is nothing to be done here
         if (errors.count) return give_up(run, &pace, &errors);
         if (!stop || last) evaluate_if_due(run, &pace);
@@ -414,7 +417,7 @@ static bool begin(Run *run, const Beginning *b, Errors *errors) {
         bool good = stages[i](run, b, errors);
         Errors told = {0}; // what is no failure
         if (good) errors_move(&told, errors);
-        bool all_good = run_agree(run, errors);
+        bool all_good = run_agree(run, good, errors);
         console_errors(&told);
         if (!all_good) return false;
     }

@@ -1,6 +1,6 @@
-// The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), and the optimizer's step
-// apart from its micro-batches (bench_optimizer.c), what several ranks would send (bench_ranks.c); beside what the same memory traffic and the same matrix products
-// take when nothing else is done.
+// The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), the optimizer's step
+// apart from its micro-batches (bench_optimizer.c), and what several ranks would send (bench_ranks.c); beside what the
+// same memory traffic and the same matrix products take when nothing else is done.
 #pragma once
 
 #include "commands/run.h"

@@ -59,8 +59,8 @@ static Scaling scale(const Run *run, const BenchTimes *times, int ranks) {
 
 void bench_print_ranks(const Run *run, const BenchTimes *times) {
     char reduced[TEXT_NUMBER], gathered[TEXT_NUMBER], rate[TEXT_NUMBER];
-    printf("\nSeveral ranks, dist.shard=optimizer: bytes that a rank sends in a step, counted from what each would own;\n"
-           "and a MODEL of the rest, not measured: links of %.0f GB/s, %.0f us a message, compute as measured above\n",
+    printf("\nSeveral ranks, dist.shard=optimizer: bytes that a rank sends in a step, counted from what each would\n"
+           "own; and a MODEL of the rest, not measured: links of %.0f GB/s, %.0f us a message, compute as above\n",
            LINK * 1e-9, LATENCY * 1e6);
     printf("%-6s %12s %12s %12s %10s %10s %10s %12s %10s\n", "ranks", "reduced", "gathered", "numbers/par.", "sent ms",
            "exposed ms", "imbalance", "tokens/s", "efficiency");

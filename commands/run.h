@@ -99,9 +99,14 @@ void run_part(Run *run); // when all have come here; a process that ends without
 bool run_leads(const Run *run); // rank 0
 void run_same_configuration(Run *run);        // ends all (71) where they differ
 void run_share(Run *run, char text[4096]);    // rank 0's to all
-bool run_agree(Run *run, Errors *errors);     // no rank has an error; where one has, all have
 void run_collect(Run *run, Text *text);       // on rank 0: those of all ranks, one behind the other
 int64_t run_sum(Run *run, int64_t value);     // over all ranks
+
+// Several ranks come here together: true where all of them are `good`. Where one is not, rank 0 gets the messages of
+// all, to tell them, and the others one without words with the exit code. One process: `good`. `given` goes to rank 0,
+// which gets all of it by rank in `all`, where all are good; to be closed by the caller.
+bool run_agree(Run *run, bool good, Errors *errors);
+bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *errors);
 
 // Of this rank, where the options leave it open.
 int64_t run_threads(const Run *run);
@@ -193,12 +198,6 @@ void run_begin_save(Run *run, bool prune, double began);
 bool run_saving(const Run *run); // one is still being written
 bool run_end_save(Run *run, SaveResult *result); // waits for the one on its way; false: there is none
 void run_close_save(Run *run); // waits, but for no other rank: of several, what was not ended is not saved
-
-// Several ranks come here together: true where all of them are `good`. Where one is not, rank 0 gets the messages of
-// all, and a rank without a message of its own an empty one with the exit code. One process: `good`. `given` goes to
-// rank 0, which gets all of it by rank in `all`, where all are good; to be closed by the caller.
-bool run_agree(Run *run, bool good, Errors *errors);
-bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *errors);
 
 // As checkpoint.keep, keep_models, milestones and best say; `always` is freed by the caller.
 Retention run_retention(const Run *run);

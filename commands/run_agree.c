@@ -37,7 +37,7 @@ static int hear(const Text *told, int ranks, Errors *errors) {
 }
 
 bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *errors) {
-    int size = run->comm.size;
+    int size = run->ranks ? run->launch.size : 1;
     if (size == 1) {
         if (given) text_append(all, given->data, given->size);
         return good;
@@ -45,13 +45,14 @@ bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *error
     Text mine = {0}, *told = calloc((size_t)size, sizeof *told);
     if (!told) DIE(EXIT_INTERNAL, "out of memory: %d ranks", size);
     report(&mine, good, given, errors);
-    ranks_collect(run->comm.ranks, &mine, told);
-    int failed = run->comm.rank == 0 ? hear(told, size, errors) : 0;
-    failed = (int)ranks_any(run->comm.ranks, (unsigned)failed);
+    ranks_collect(run->ranks, &mine, told);
+    int failed = run_leads(run) ? hear(told, size, errors) : 0;
+    failed = (int)ranks_any(run->ranks, (unsigned)failed);
     for (int rank = 0; rank < size; rank++) {
         if (given && !failed && told[rank].size > 1) text_append(&all[rank], told[rank].data + 1, told[rank].size - 1);
         text_close(&told[rank]);
     }
+    if (failed && !run_leads(run)) text_clear(&errors->text); // rank 0 tells it
     if (failed && errors->count == 0) {
         errors->count = 1;
         errors->exit_code = failed;
@@ -62,3 +63,43 @@ bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *error
 }
 
 bool run_agree(Run *run, bool good, Errors *errors) { return run_gather(run, good, NULL, NULL, errors); }
+
+void run_same_configuration(Run *run) {
+    Text text = {0};
+    if (run->ranks) config_json(&run->config, false, &text);
+    ranks_same(run->ranks, "configuration", text_string(&text));
+    text_close(&text);
+}
+
+void run_share(Run *run, char text[4096]) {
+    Text shared = {0};
+    if (run_leads(run)) text_add(&shared, text);
+    ranks_share(run->ranks, &shared);
+    if (shared.size < 4096) strcpy(text, text_string(&shared));
+    text_close(&shared);
+}
+
+void run_collect(Run *run, Text *text) {
+    int others = run->ranks && run_leads(run) ? run->launch.size : 0;
+    Text *all = calloc((size_t)others + 1, sizeof *all);
+    if (!all) DIE(EXIT_INTERNAL, "out of memory: texts of %d ranks", others);
+    if (run->ranks) ranks_collect(run->ranks, text, all);
+    for (int rank = 1; rank < others; rank++) text_append(text, all[rank].data, all[rank].size);
+    for (int rank = 0; rank < others; rank++) text_close(&all[rank]);
+    free(all);
+}
+
+int64_t run_sum(Run *run, int64_t value) {
+    int64_t sum = 0;
+    char *rest;
+    Text text = {0};
+    text_printf(&text, "%ld\n", value);
+    run_collect(run, &text);
+    for (const char *at = text_string(&text); *at; at = rest + 1) sum += strtol(at, &rest, 10);
+    text_clear(&text);
+    text_printf(&text, "%ld", sum);
+    ranks_share(run->ranks, &text);
+    sum = strtol(text_string(&text), NULL, 10);
+    text_close(&text);
+    return sum;
+}

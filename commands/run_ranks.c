@@ -1,7 +1,5 @@
 // The ranks of a run: how its processes meet, and what passes between them.
 #include <sched.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "commands/console.h"
@@ -29,55 +27,6 @@ void run_part(Run *run) {
 }
 
 bool run_leads(const Run *run) { return run->launch.rank == 0; }
-
-void run_same_configuration(Run *run) {
-    Text text = {0};
-    if (run->ranks) config_json(&run->config, false, &text);
-    ranks_same(run->ranks, "configuration", text_string(&text));
-    text_close(&text);
-}
-
-void run_share(Run *run, char text[4096]) {
-    Text shared = {0};
-    if (run_leads(run)) text_add(&shared, text);
-    ranks_share(run->ranks, &shared);
-    if (shared.size < 4096) strcpy(text, text_string(&shared));
-    text_close(&shared);
-}
-
-bool run_agree(Run *run, Errors *errors) {
-    enum { FIRST_FAILED = 1, ANOTHER_FAILED = 2 };
-    unsigned failed = ranks_any(run->ranks, errors->count == 0 ? 0 : run_leads(run) ? FIRST_FAILED : ANOTHER_FAILED);
-    if (!failed) return true;
-    if (!run_leads(run) && failed & FIRST_FAILED) text_clear(&errors->text); // rank 0 says it
-    if (errors->count == 0) errors->count = 1, errors->exit_code = EXIT_COMM;
-    return false;
-}
-
-void run_collect(Run *run, Text *text) {
-    int others = run->ranks && run_leads(run) ? run->launch.size : 0;
-    Text *all = calloc((size_t)others + 1, sizeof *all);
-    if (!all) DIE(EXIT_INTERNAL, "out of memory: texts of %d ranks", others);
-    if (run->ranks) ranks_collect(run->ranks, text, all);
-    for (int rank = 1; rank < others; rank++) text_append(text, all[rank].data, all[rank].size);
-    for (int rank = 0; rank < others; rank++) text_close(&all[rank]);
-    free(all);
-}
-
-int64_t run_sum(Run *run, int64_t value) {
-    int64_t sum = 0;
-    char *rest;
-    Text text = {0};
-    text_printf(&text, "%ld\n", value);
-    run_collect(run, &text);
-    for (const char *at = text_string(&text); *at; at = rest + 1) sum += strtol(at, &rest, 10);
-    text_clear(&text);
-    text_printf(&text, "%ld", sum);
-    ranks_share(run->ranks, &text);
-    sum = strtol(text_string(&text), NULL, 10);
-    text_close(&text);
-    return sum;
-}
 
 // ---- what a rank computes with ----
 

@@ -255,8 +255,7 @@ static void keep_known(RunState *state, const RunState *before, int64_t skip) {
 static bool go_back(Run *run, const char *checkpoint, Errors *errors) {
     RunState before = run->state;
     int64_t orphans;
-    run_load_back(run, checkpoint, errors);
-    if (!run_agree(run, errors)) return false;
+    if (!run_load_back(run, checkpoint, errors)) return false;
     keep_known(&run->state, &before, run->config.train.rollback_skip);
     int64_t step = run->state.step;
     bool good = !run_leads(run) || (checkpoint_set_aside(run->dir, step, &orphans, errors) &&
