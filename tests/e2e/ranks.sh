@@ -60,7 +60,7 @@ for micro in 1 4; do
     train run.dir=micro$micro --ranks 3 "${uneven[@]}" optim.name=muon optim.warmup_steps=5 train.micro_batch=$micro
     agree muon-1 micro$micro
 done
-llama=(model.norm=rms model.position=rope model.mlp=swiglu model.tied=false model.qk_norm=true model.kv_heads=1
+llama=(model.norm=rmsnorm model.position=rope model.mlp=swiglu model.tied=false model.qk_norm=true model.kv_heads=1
     model.bias=false train.recompute=2)
 train run.dir=llama-1 "${uneven[@]}" "${llama[@]}" optim.name=amuse
 train run.dir=llama-3 --ranks 3 "${uneven[@]}" "${llama[@]}" optim.name=amuse
