@@ -82,7 +82,7 @@ static bool read_rendezvous(Launch *launch, Errors *errors) {
     if (!port) return wrong(name, expected, errors);
     *port++ = 0;
     size_t length = strlen(host);
-    bool bracketed = length > 2 && host[0] == '[' && host[length - 1] == ']';
+    bool bracketed = length >= 2 && host[0] == '[' && host[length - 1] == ']';
     if (bracketed) host[length - 1] = 0, host++;
     if (!*host || (!bracketed && strchr(host, ':')) ||
         !digits_to_number(port, strlen(port), 1, LAST_PORT, &launch->port))
