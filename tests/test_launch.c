@@ -226,7 +226,7 @@ static void check_all_are_gone(Family *family) {
 
 static void meet(const Launch *launch, int news, const void *unused) {
     (void)news, (void)unused;
-    Ranks *ranks = test_ranks_open(launch, 10);
+    Ranks *ranks = test_ranks_open(launch, 30);
     REQUIRE(ranks_any(ranks, 1u << launch->rank) == (1u << launch->size) - 1, "other bits");
     REQUIRE(launch->local_rank == launch->rank && launch->local_size == launch->size, "local %d", launch->local_rank);
     ranks_close(ranks);
