@@ -153,7 +153,7 @@ counted later 1
 
 echo "== a thousand good steps behind a NaN, then a spike"
 planted 20:0:5:nan,1050:0:5:1e6 run.dir=thousand train.steps=1060 eval.every=0 train.on_spike=skip \
-    train.spike_sigma=50
+    train.spike_sigma=50 # far above what happens by itself
 counted thousand 2
 has thousand/metrics.jsonl '"step":20,.*"event":"not_finite"'
 has thousand/metrics.jsonl '"step":1050,.*"event":"spike"'

@@ -120,15 +120,16 @@ expect 75 'stopped at step .* continue with: train_gpt resume timed' "$program" 
 
 echo "== the best checkpoint cannot be saved: the next one that is better than what was saved becomes the best"
 uneven=(model.depth=1 model.width=16 model.heads=1 threads=1 eval.every=1 checkpoint.every=0 checkpoint.best=true
-    checkpoint.async=false optim.lr=0.1 optim.warmup_steps=0 optim.schedule=constant) # losses 3.95 3.036 3.042 2.96
+    checkpoint.async=false optim.lr=0.1 optim.warmup_steps=0 optim.schedule=constant
+    run.seed=60) # losses 4.73 3.264 3.294 3.10
 THALWEG_FAULT=1+:tell train run.dir=one "${uneven[@]}" train.steps=1
 THALWEG_FAULT=$(($(grep -c THALWEG_FAULT train.log) + 5)):ENOSPC train run.dir=uneven "${uneven[@]}" train.steps=4
 [ "$(ls uneven/checkpoints | tr '\n' ' ')" = 'step_00000001 step_00000003 step_00000004 ' ] ||
     { cat train.log; fail "saved: $(ls uneven/checkpoints)"; }
 
 echo "== a branch has a best checkpoint of its own"
-train run.dir=parent "${uneven[@]}" train.steps=12 checkpoint.every=1 checkpoint.keep=0 # step 10 has the lowest loss
-for steps in '10 10' '11 12'; do
+train run.dir=parent "${uneven[@]}" train.steps=12 checkpoint.every=1 checkpoint.keep=0 # step 8 has the lowest loss
+for steps in '08 8' '09 10'; do
     rm -rf branch
     "$program" resume "parent/checkpoints/step_000000${steps% *}" --into branch >branch.log 2>&1 ||
         { cat branch.log; fail "a branch of step ${steps% *}"; }
