@@ -491,6 +491,46 @@ static void check_equal_owners(const Owners *a, const Owners *b) {
     }
 }
 
+static void check_shares(const Owners *owners, int unit, const Share *expected, int64_t count) {
+    Shares shares = owners_unit(owners, unit);
+    assert_int_equal(shares.count, count);
+    for (int64_t i = 0; i < count; i++)
+        if (shares.items[i].offset != expected[i].offset || shares.items[i].count != expected[i].count ||
+            shares.items[i].owner != expected[i].owner)
+            fail_msg("share %ld of unit %d: %ld + %ld of rank %d", (long)i, unit, (long)shares.items[i].offset,
+                     (long)shares.items[i].count, shares.items[i].owner);
+}
+
+// Runs end with a unit, at what is whole, and at more than alignment; ranges are of fours, the last rank has the rest.
+TEST(runs_are_cut_by_hand) {
+    static const OwnedPart parts[] = {{"a", 0, 0, 21, 0},    {"b", 0, 64, 10, 0}, {"c", 0, 192, 3, 0},
+                                      {"d", 2, 256, 30, 0},  {"e", 2, 286, 8, 5}, {"f", 2, 294, 8, 5},
+                                      {"g", 2, 320, 64, 0}};
+    static const Share first[] = {{0, 36, 0}, {36, 38, 1}, {192, 3, 1}}; // too short for two
+    static const Share last[] = {{256, 12, 0}, {268, 18, 1}, {286, 8, 0}, {294, 8, 1}, {320, 32, 0}, {352, 32, 1}};
+    Owners owners = owners_plan(parts, sizeof parts / sizeof parts[0], 2);
+    assert_int_equal(owners.units, 3);
+    check_shares(&owners, 0, first, 3);
+    check_shares(&owners, 1, NULL, 0);
+    check_shares(&owners, 2, last, 6);
+    assert_true(owners_load(&owners, 0).cut == 21 + 12 + 32 && owners_load(&owners, 1).cut == 10 + 3 + 18 + 32);
+    owners_close(&owners);
+}
+
+// Cheap ones that are large: no rank takes more than the mean and the largest, though it has less to do. Equal ones go
+// by name, to the first rank that has least.
+TEST(no_rank_holds_much_more_than_others) {
+    enum { PARTS = 7 };
+    static const OwnedPart parts[PARTS] = {{"g", 0, 0, 100, 1},   {"f", 0, 100, 100, 1}, {"e", 0, 200, 100, 1},
+                                           {"d", 0, 300, 100, 1}, {"c", 0, 400, 100, 1}, {"b", 0, 500, 100, 1},
+                                           {"a", 0, 600, 1, 100}};
+    Owners owners = owners_plan(parts, PARTS, 2);
+    static const int expected[PARTS] = {0, 0, 1, 1, 1, 1, 0};
+    for (int i = 0; i < PARTS; i++) assert_int_equal(owners_unit(&owners, 0).items[i].owner, expected[i]);
+    CHECK_CLOSE(owners_imbalance(&owners), 102 / 53.0, 1e-12);
+    owners_close(&owners);
+}
+
 // The same map on all ranks, and as one process sees it; memory is what is owned.
 TEST(owners_are_the_same_on_all_ranks) {
     for (int n = 0; n < KINDS * 2; n++) {
