@@ -1,8 +1,8 @@
 # Thalweg. `make` builds ./train_gpt and installs nothing; `make demo` and `make test` set up a Debian machine first.
 #
-# Features by name: make [ASAN=0|1] [CUDA=0|1] [SIM=0|1] [RACE=0|1] [FUZZ=0|1]. What is not named is chosen by what is
-# there; what is asked for and missing stops the build. Each set of features has its own folder under build/;
-# ./train_gpt is the default one.
+# Features by name: make [ASAN=0|1] [CUDA=0|1] [NCCL=0|1] [SIM=0|1] [RACE=0|1] [FUZZ=0|1]. What is not named is chosen
+# by what is there; what is asked for and missing stops the build. Each set of features has its own folder under build/
+# (NCCL shares that of CUDA); ./train_gpt is the default one.
 CC     := $(if $(filter default,$(origin CC)),$(if $(filter 1,$(FUZZ)),clang,gcc),$(CC))
 MARCH  ?= native
 CFLAGS ?= -O3 -g
@@ -10,7 +10,7 @@ CFLAGS ?= -O3 -g
 # ---- features ----
 
 switch = $(if $(filter-out 0 1,$($1)),$(error $1=$($1): it is 0 or 1))
-known := CC MARCH CFLAGS ASAN CUDA SIM RACE FUZZ ARCHS NVCC BUILD V DATA
+known := CC MARCH CFLAGS ASAN CUDA NCCL NCCL_HOME SIM RACE FUZZ ARCHS NVCC BUILD V DATA
 $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(if $(filter $(known) MAKEFLAGS,$(name)),,\
     $(error $(name)=...: make knows no such name here, only $(known)))))
 
@@ -26,7 +26,7 @@ FUZZ ?= 0
 chosen := $(if $(NVCC),$(if $(gpus),cuda,cpu),cpu)
 CUDA ?= $(if $(filter cuda,$(chosen)),$(if $(filter 1,$(SIM) $(FUZZ)),0,1),0)
 ARCHS ?= $(or $(patsubst 90,90a,$(gpus)),80 89 90a)
-$(call switch,ASAN)$(call switch,CUDA)$(call switch,SIM)$(call switch,RACE)$(call switch,FUZZ)
+$(call switch,ASAN)$(call switch,CUDA)$(call switch,NCCL)$(call switch,SIM)$(call switch,RACE)$(call switch,FUZZ)
 $(if $(filter 11,$(CUDA)$(SIM)),$(error CUDA=1 SIM=1: one stands for the other; choose one))
 $(if $(filter 10,$(RACE)$(SIM)),$(error RACE=1: races are looked for in the simulator; add SIM=1))
 $(if $(filter 11,$(RACE)$(ASAN)),$(error RACE=1 ASAN=1: choose one))
@@ -36,6 +36,23 @@ ifeq ($(CUDA)$(shell command -v $(or $(NVCC),nvcc)),1)
 $(error CUDA=1: nvcc was not found; install the CUDA toolkit, add its bin/ to PATH, or name it: NVCC=/path/to/nvcc)
 endif
 
+# NCCL belongs to CUDA: its header and library in one place, beside the toolkit, where the system keeps them, or where
+# NCCL_HOME says. The simulator has a stand-in.
+$(if $(filter 100,$(NCCL)$(CUDA)$(SIM)),$(error NCCL=1: it belongs to builds with CUDA; add CUDA=1))
+$(if $(filter 01,$(NCCL)$(SIM)),$(error NCCL=0 SIM=1: the simulator has its own; leave NCCL out))
+triple     := $(shell $(CC) -print-multiarch 2>/dev/null)
+toolkit    := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
+nccl_homes := $(or $(NCCL_HOME),$(toolkit) /usr/local /usr)
+nccl_in     = $(and $(wildcard $1/include/nccl.h),$(firstword $(wildcard $(addprefix $1/,lib64/libnccl.so.2 \
+    lib/libnccl.so.2 lib/$(triple)/libnccl.so.2))))
+nccl       := $(if $(filter 10,$(CUDA)$(SIM)),$(firstword $(foreach home,$(nccl_homes),$(call nccl_in,$(home)))))
+nccl_home  := $(firstword $(foreach home,$(nccl_homes),$(if $(call nccl_in,$(home)),$(home))))
+ifeq ($(CUDA)$(NCCL)$(nccl),11)
+$(error NCCL=1: include/nccl.h and lib/libnccl.so.2 were not found in $(nccl_homes); install libnccl-dev, or the \
+    Python package nvidia-nccl-cu13, or name the folder that has include/ and lib/: NCCL_HOME=/path)
+endif
+NCCL ?= $(if $(nccl)$(filter 1,$(SIM)),1,0)
+
 VARIANT := $(if $(filter 1,$(SIM)),sim,$(if $(filter 1,$(CUDA)),cuda,cpu))$(if $(filter 1,$(ASAN)),-asan)$(if \
     $(filter 1,$(RACE)),-race)
 VARIANT := $(if $(filter 1,$(FUZZ)),fuzz,$(patsubst cpu-asan,asan,$(VARIANT)))
@@ -44,7 +61,6 @@ BUILD   ?= build/$(VARIANT)
 # ---- compiler and libraries ----
 
 # OpenBLAS by its own directory: another BLAS that the system prefers must not take its place.
-triple  := $(shell $(CC) -print-multiarch 2>/dev/null)
 blas    := /usr/lib/$(triple)/openblas-openmp
 include := -I. -isystem /usr/include/$(triple)/openblas-openmp
 headers := openblas_config.h cjson/cJSON.h xxhash.h pcre2.h
@@ -72,18 +88,22 @@ endif
 
 # The CUDA backend: its sources by nvcc, or by g++ for the simulator, where kernels run on fibers of the CPU.
 ifeq ($(CUDA),1)
-toolkit   := $(patsubst %/bin/,%,$(dir $(realpath $(NVCC))))
 include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=0
 libraries += -L$(toolkit)/lib64 -Wl,-rpath,$(toolkit)/lib64 -lcublasLt -lcudart_static -ldl -lrt -lstdc++
 gencode   := $(foreach arch,$(ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
 nvcc       = $(NVCC) -std=c++17 -O3 -lineinfo $(gencode) -Xptxas -v -DTHALWEG_SIMULATED=0 -I. \
     -Xcompiler -fPIE,-Wall,-Wextra,-Wno-unused-parameter $(hardening:%=-Xcompiler %)
+ifeq ($(NCCL),1)
+include   += -DTHALWEG_NCCL
+libraries += $(nccl) -Wl,-rpath,$(patsubst %/,%,$(dir $(nccl)))
+nvcc      += -DTHALWEG_NCCL $(addprefix -isystem ,$(addsuffix /include,$(filter-out /usr/local /usr,$(nccl_home))))
+endif
 endif
 ifeq ($(SIM),1)
-include   += -DTHALWEG_CUDA -DTHALWEG_SIMULATED=1
+include   += -DTHALWEG_CUDA -DTHALWEG_NCCL -DTHALWEG_SIMULATED=1
 libraries += -lstdc++
 simulate   = $(CXX) -std=c++17 -O2 -g -march=x86-64-v3 -fopenmp -fPIE -Wall -Wextra -Wno-unknown-pragmas \
-    -Wno-unused-parameter -DTHALWEG_SIMULATED=1 -I. -Itests/cudasim/include -isystem \
+    -Wno-unused-parameter -DTHALWEG_SIMULATED=1 -DTHALWEG_NCCL -I. -Itests/cudasim/include -isystem \
     /usr/include/$(triple)/openblas-openmp $(guards) \
     -fsanitize=alignment -fno-sanitize-recover=alignment -fstack-clash-protection
 link      += -fsanitize=alignment
@@ -97,7 +117,7 @@ endif
 # ---- what is built ----
 
 sources  := $(wildcard runtime/*.c comm/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
-kernels  := $(wildcard kernels/cuda/*.cu comm/*.cu)
+kernels  := $(wildcard kernels/cuda/*.cu) $(if $(filter 1,$(NCCL)),comm/nccl.cu)
 ifeq ($(FUZZ),1)
 sources  := $(wildcard runtime/*.c data/*.c) model/model_options.c optim/optim_options.c \
     $(addprefix commands/,config.c config_load.c config_print.c run_options.c)
@@ -169,11 +189,16 @@ ifeq ($(and $(found),$(cmocka)),)
 $(error $(CC) or the headers of a library are missing; as root run scripts/install_deps.sh, or this: \
     $(shell scripts/install_deps.sh --line))
 endif
+# "2.28.9", of the header.
+nccl_version = $(shell sed -n 's/^.define NCCL_M[AI][JN]OR \([0-9]*\)$$/\1./p; s/^.define NCCL_PATCH //p' \
+    $(nccl_home)/include/nccl.h | tr -d '\n')
 git    := git --no-optional-locks describe --always --dirty --exclude '*' --abbrev=12
 commit := $(or $(if $(wildcard .git),$(shell $(git) 2>/dev/null)),unknown)
 $(info thalweg $(commit): cpu backend (OpenBLAS openmp $(firstword $(found)), -march=$(MARCH)) \
     | cuda: $(if $(filter 1,$(SIM)),simulated,$(if $(filter 1,$(CUDA)),on (sm $(ARCHS)),$(if $(NVCC),off \
     (no driver answers; CUDA=1 builds it all the same),off (no nvcc)))) \
+    | nccl: $(if $(filter 1,$(SIM)),simulated,$(if $(filter 1,$(NCCL)),on ($(nccl_version)),off \
+    ($(if $(filter 1,$(CUDA)),$(if $(nccl),NCCL=0,no nccl.h and libnccl.so.2 in $(nccl_homes)),no CUDA)))) \
     | asan: $(if $(filter 1,$(ASAN)),on,off) -> $(BUILD))
 endif
 

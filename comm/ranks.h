@@ -32,6 +32,11 @@ void ranks_at(Ranks *ranks, const char *format, ...) __attribute__((format(print
 // What comes may take longer than the timeout (a checkpoint, measuring products): nobody is to give up meanwhile.
 void ranks_patient(Ranks *ranks, bool patient);
 
+// About once a second the thread that watches asks `healthy`; where it is false, the job ends with `why`. Before this
+// process ends with 71 for whatever reason, `abort_work` stops what still runs. NULL: none, any more.
+void ranks_on_watch(Ranks *ranks, bool (*healthy)(void *context, Text *why), void *context);
+void ranks_on_fail(Ranks *ranks, void (*abort_work)(void *context), void *context);
+
 // Ends this process with 71 and a message; the others learn of it at once.
 _Noreturn void ranks_fail(Ranks *ranks, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // The same where a connection broke or a library says so: if another rank is the reason, its name is told instead.
