@@ -38,6 +38,9 @@ int cudasim_graph_count(void);
 // where they are not: a value of one step was baked into the graph.
 void cudasim_compare_graphs(int first, int second);
 
+// Calls of one name, such as "ncclAllReduce", that NCCL's stand-in has taken so far.
+uint64_t cudasim_collectives(const char *name);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,6 +2,7 @@
 // what it would leave undefined, ranks that call different things or memory that is not the device's, is a fault. A
 // group of calls is one piece of work of its stream. Its results land late: until another stream has waited for them,
 // their place holds poison.
+#include "tests/cudasim/control.h"
 #include "tests/cudasim/cudasim_internal.h"
 #include "tests/cudasim/nccl_link.h"
 
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdio>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <thread>
@@ -70,6 +72,7 @@ std::set<ncclComm_t> communicators;
 std::set<Registration *> registrations;
 std::set<void *> own_memory; // of ncclMemAlloc
 char last_error[400];
+std::atomic<uint64_t> taken[std::size(kind_names)]; // calls
 
 thread_local struct {
     int depth;
@@ -141,6 +144,7 @@ ncclResult_t enqueue(const Collective &c, ncclComm_t comm, cudaStream_t stream) 
         group.comm = comm;
         group.stream = stream;
         group.calls.push_back(c);
+        taken[c.kind]++;
     } else {
         group.error = result;
     }
@@ -334,6 +338,12 @@ ncclResult_t check_joined(ncclComm &comm) {
 #define HERE __builtin_return_address(0)
 
 extern "C" {
+
+uint64_t cudasim_collectives(const char *name) {
+    for (size_t kind = 0; kind < std::size(kind_names); kind++)
+        if (!strcmp(kind_names[kind], name)) return taken[kind];
+    fault("there is no %s here", name);
+}
 
 ncclResult_t ncclGetVersion(int *version) {
     *version = NCCL_VERSION_CODE;
