@@ -9,6 +9,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "comm/comm.h"
 #include "commands/command.h"
 #include "kernels/kernels.h"
 #include "runtime/file.h"
@@ -91,6 +92,25 @@ static int ask_driver(char model[128]) {
     return devices;
 }
 
+#ifdef THALWEG_NCCL
+static void (*const describe_nccl)(Text *out) = comm_nccl_describe;
+#else
+static void (*const describe_nccl)(Text *out) = NULL;
+#endif
+
+static void look_at_nccl(int64_t devices) {
+    Text text = {0};
+    if (describe_nccl) describe_nccl(&text);
+    else text_add(&text, "this build has no NCCL");
+    if (describe_nccl || devices < 2)
+        tell(GOOD, "NCCL", text_string(&text), describe_nccl ? "" : "only training on several GPUs needs it");
+    else
+        tell(WARN, "NCCL", text_string(&text),
+             "several GPUs need it: install libnccl-dev, or the Python package nvidia-nccl-cu13 and name its folder "
+             "with NCCL_HOME=..., and run `make` again");
+    text_close(&text);
+}
+
 // What the backend says of itself, a line each, and whether it can run.
 static void look_at_cuda(const Kernels *cuda) {
     Errors errors = {0};
@@ -99,6 +119,7 @@ static void look_at_cuda(const Kernels *cuda) {
     for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) tell(GOOD, "GPU", line, "");
     if (cuda->open(0, 0, &errors)) cuda->close();
     else tell(MISSING, "GPU", "cannot be used", text_string(&errors.text));
+    look_at_nccl(cuda->device_count());
     text_close(&text);
     errors_close(&errors);
 }

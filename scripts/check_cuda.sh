@@ -33,6 +33,18 @@ grep -q 'cuda: on (sm 90a).* -> build/cuda$' <<<"$told" ||
 
 TRAIN_GPT=$build/train_gpt scripts/check_hardening.sh
 
+# NCCL is in the program where it is at hand; what asks for it and has none is told so.
+if [ -e $build/comm/nccl.o ]; then
+    told=$(ldd $build/train_gpt)
+    grep -q 'libnccl\.so\.2 => /' <<<"$told" || { echo "the program does not find libnccl"; exit 1; }
+    make -s CUDA=1 NVCC="$nvcc" ARCHS="80 89 90a 100" BUILD=$build -j"$(nproc)" $build/tests/test_comm_nccl
+else
+    echo "no NCCL here: the row nccl is not compiled"
+fi
+! told=$(make -n CUDA=1 NVCC="$nvcc" NCCL=1 NCCL_HOME="$fake" 2>&1) ||
+    { echo "make goes on without the NCCL that is asked for"; exit 1; }
+grep -q 'NCCL=1: .*NCCL_HOME=/path' <<<"$told" || { echo "make does not say where NCCL was looked for"; exit 1; }
+
 kernels >$build/kernels.txt
 count=$(wc -l <$build/kernels.txt)
 [ "$count" -gt 100 ] || { echo "ptxas told of $count kernels only"; exit 1; }

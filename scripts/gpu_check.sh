@@ -3,15 +3,17 @@
 #   scripts/gpu_check.sh correct     builds; kernels and training against the CPU, a hundred equal repeats
 #   scripts/gpu_check.sh speed       124M, 350M, 1558M with AdamW, Muon and AMUSE: step, MFU, every kernel and its limit
 #   scripts/gpu_check.sh peers       the same models in PyTorch (torch.compile, fused AdamW), and llm.c in $LLMC
+#   scripts/gpu_check.sh ranks       several ranks on one GPU by dist.comm=host, one rank by NCCL
 #   scripts/gpu_check.sh sanitize    compute-sanitizer: memcheck, racecheck, initcheck, synccheck on the kernel tests
 # Results are written row by row to $OUT (docs/measurements where it is not set), one file for each stage and card.
 # PACKAGES=folder: Debian packages (.deb) that are unpacked first, for a machine that cannot install any.
+# NCCL_HOME=folder: NCCL with include/ and lib/; where there is none else, that of PyTorch is taken.
 # PRESETS="gpt2-124m ...", RECIPES="adamw ..." choose less.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 stage=${1:-}
-case $stage in correct | speed | peers | sanitize) ;; *) sed -n '2,10p' "$0" >&2; exit 2 ;; esac
+case $stage in correct | speed | peers | ranks | sanitize) ;; *) sed -n '2,12p' "$0" >&2; exit 2 ;; esac
 out=${OUT:-docs/measurements}
 mkdir -p "$out"
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
@@ -35,9 +37,20 @@ unpack() {
     ldconfig
 }
 
+# NCCL_HOME=... for make where it finds no NCCL by itself, but Python has one.
+nccl() {
+    local told home
+    [ -z "${NCCL_HOME:-}" ] || { echo "NCCL_HOME=$NCCL_HOME"; return; }
+    told=$(make -n CUDA=1 train_gpt 2>/dev/null | head -n 1)
+    [[ $told != *"nccl: off"* ]] && return
+    home=$(python3 -c 'import importlib.util as u; print(u.find_spec("nvidia.nccl").submodule_search_locations[0])' \
+        2>/dev/null) && echo "NCCL_HOME=$home"
+}
+
 build() {
     unpack
-    make CUDA=1 -j"$(nproc)" "$@" >build.log 2>&1 || { tail -n 30 build.log; exit 1; }
+    # shellcheck disable=SC2046 # one word or none
+    make CUDA=1 $(nccl) -j"$(nproc)" "$@" >build.log 2>&1 || { tail -n 30 build.log; exit 1; }
     rm -f build.log
 }
 
@@ -131,6 +144,49 @@ peers() {
     done
     if [ -x "${LLMC:-}/train_gpt2cu" ]; then say "| llm.c | see \`scripts/peers/README.md\` for its command | | | |"
     else say "| llm.c | not at hand: LLMC names no folder with train_gpt2cu | | | |"; fi
+}
+
+# ---- ranks ----
+
+# The largest relative difference between the losses of two runs, which is at most LIMIT.
+differ() { # LIMIT RUN RUN
+    python3 - "$@" <<'PYTHON'
+import json, sys
+limit, runs = float(sys.argv[1]), sys.argv[2:]
+losses = [[row[key] for row in map(json.loads, open(run + "/metrics.jsonl")) for key in ("loss", "val_loss")
+           if key in row] for run in runs]
+worst = max(abs(a - b) / abs(a) for a, b in zip(*losses))
+print("%.1e" % worst)
+sys.exit(len(losses[0]) < 10 or len(losses[0]) != len(losses[1]) or not worst <= limit)
+PYTHON
+}
+
+ranks() {
+    build build/cuda/train_gpt build/cuda/tests/test_comm_nccl
+    begin "several ranks"
+    say "| check | result | time |"
+    say "|---|---|---|"
+    check "NCCL, one rank" build/cuda/tests/test_comm_nccl
+    build/cuda/train_gpt prepare README.md docs Makefile kernels --tokenizer byte --out build/gpu-data >/dev/null
+    say ""
+    say "Losses of \`configs/tiny.json\` in fp32 beside those of one rank; \`dist.comm=host\`, all ranks on one GPU; at" \
+        "most 1e-4 apart."
+    say ""
+    say "| optimizer | ranks | largest difference | time |"
+    say "|---|--:|--:|--:|"
+    for recipe in ${RECIPES:-adamw muon amuse}; do
+        for count in 1 2 4; do
+            local run=build/gpu-ranks-$recipe begin=$SECONDS result="" comm=()
+            [ $count -eq 1 ] || comm=(dist.comm=host)
+            rm -rf "$run-$count"
+            build/cuda/train_gpt train configs/tiny.json --ranks $count "${comm[@]}" \
+                device=cuda precision=fp32 optim.name="$recipe" train.batch_tokens=256 train.micro_batch=4 \
+                data.train='build/gpu-data/train_*.bin' data.val='build/gpu-data/val_*.bin' run.dir="$run-$count" \
+                >"$run-$count.log" 2>&1 && result=$(differ 1e-4 "$run-1" "$run-$count") ||
+                { result="FAIL ${result:-$(tail -n 1 "$run-$count.log")}"; failed=$((failed + 1)); }
+            say "| $recipe | $count | $result | $((SECONDS - begin)) s |"
+        done
+    done
 }
 
 # ---- sanitize ----
