@@ -150,6 +150,7 @@ static bool read_optimizer(Run *run, const char *checkpoint, Errors *errors) {
     ranks_patient(run->comm.ranks, false);
     state_close(files);
     named_tensors_close(&state);
+    run->optim.stale = run->optim.sharded; // where the weights are z itself
     if (good) run_show(run, ITERATE_Y);
     return good;
 }

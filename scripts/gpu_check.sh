@@ -169,8 +169,8 @@ ranks() {
     check "NCCL, one rank" build/cuda/tests/test_comm_nccl
     build/cuda/train_gpt prepare README.md docs Makefile kernels --tokenizer byte --out build/gpu-data >/dev/null
     say ""
-    say "Losses of \`configs/tiny.json\` in fp32 beside those of one rank; \`dist.comm=host\`, all ranks on one GPU; at" \
-        "most 1e-4 apart."
+    say "Losses of \`configs/tiny.json\` in fp32 beside those of one rank; \`dist.comm=host\`, all ranks on one GPU;" \
+        "at most 1e-4 apart."
     say ""
     say "| optimizer | ranks | largest difference | time |"
     say "|---|--:|--:|--:|"

@@ -8,7 +8,7 @@ static const double timeout = 20;
 static Comm open_comm(const Launch *launch, const Kernels *kernels) {
     Comm comm = {0};
     Errors errors = {0};
-    kernels->open(1, &errors);
+    kernels->open(1, 0, &errors);
     Ranks *ranks = test_ranks_open(launch, timeout);
     if (!ranks) comm = comm_none(kernels);
     else comm_host(&comm, kernels, ranks, &errors);
