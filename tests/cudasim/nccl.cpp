@@ -68,7 +68,7 @@ struct Registration {
 };
 
 std::mutex registry_mutex; // guards these
-std::set<ncclComm_t> communicators;
+std::set<ncclComm_t> communicators, destroyed;
 std::set<Registration *> registrations;
 std::set<void *> own_memory; // of ncclMemAlloc
 char last_error[400];
@@ -429,7 +429,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
         fault("ncclCommDestroy: a graph holds work of the communicator; NCCL would wait for its end for ever");
     if (!comm->blocking && comm->state != FINALIZED)
         fault("ncclCommDestroy: the communicator was not finalized");
-    comm->state = FINALIZED; // the object stays, for what may come too late
+    comm->state = FINALIZED;
+    destroyed.insert(comm); // for what may come too late
     comm->link.close();
     return ncclSuccess;
 }
