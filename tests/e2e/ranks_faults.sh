@@ -8,17 +8,16 @@ limit=4
 slow=(device=cpu train.steps=400 train.batch_tokens=352 checkpoint.every=20 eval.every=0 dist.timeout=$limit)
 train run.dir=whole --ranks 3 "${slow[@]}"
 
-# begin NAME: three ranks in the background, past their first checkpoint.
+# begin NAME: three ranks in the background, past their first checkpoints.
 begin() {
     start run.dir="$1" --ranks 3 "${slow[@]}"
-    wait_for_lines "$1/metrics.jsonl" 30
+    wait_for_lines "$1/metrics.jsonl" 70
     mapfile -t ranks < <(pgrep -P "$started" | sort -n)
     [ ${#ranks[@]} -eq 3 ] || { cat start.log; fail "${#ranks[@]} processes under the launcher, expected 3"; }
 }
 told() { grep -qE -- "$1" start.log || { cat start.log; fail "no \"$1\""; }; }
 goes_on() { # RUN: nothing is damaged, and the end is the same
-    expect 0 'whole' "$program" check "$1"
-    grep -q damaged out.log && { cat out.log; fail "a checkpoint of $1 is damaged"; }
+    expect 0 'Nothing is damaged' "$program" check "$1"
     "$program" train "$tiny" "${data[@]}" run.dir="$1" --ranks 3 "${slow[@]}" --resume >again.log 2>&1 ||
         { cat again.log; fail "$1 does not go on"; }
     same_run whole "$1"
@@ -85,7 +84,7 @@ both_end() { # PATTERN SECRET OPTION... of rank 1
 }
 both_end 'secret' two
 both_end 'rank 1.*configuration|configuration.*rank 1' one train.steps=401
-both_end 'train.steps' one train.steps=401
+both_end '"steps": 401' one train.steps=401
 port=$((20000 + (RANDOM + $$) % 20000))
 status=0
 rank 0 one || status=$?
