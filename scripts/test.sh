@@ -119,7 +119,7 @@ for build in cpu asan; do
 done
 
 # Of the simulator's builds, what touches a device.
-for source in tests/test_{kernels_*,services,training,sharding,cudasim*}.c*; do
+for source in tests/test_{kernels_*,services,training,comm*,sharding,cudasim*}.c*; do
     name=$(basename "${source%.*}")
     unit sim "$name"
     case $name in test_kernels_* | test_cudasim*) unit sim-asan "$name"; unit sim-race "$name" ;; esac
@@ -129,6 +129,7 @@ for source in tests/e2e/*.sh; do
     case $source in
     */lib.sh) continue ;;
     */cuda.sh) end_to_end sim "$source"; continue ;;
+    */ranks.sh) end_to_end sim "$source" $long ;;
     */commands.sh | */bad_input.sh) end_to_end asan "$source" ;;
     *) [ "$long" != --long ] || end_to_end asan "$source" ;;
     esac
