@@ -185,7 +185,7 @@ bool run_find_valid(const char *run_dir, bool own, char checkpoint[4096], Errors
 //
 // Several ranks make the calls together, at the same step. Each writes its own part, and run_saving tells of that
 // alone; run_end_save waits for all parts and makes them a checkpoint. What became of it is the same on all ranks;
-// messages of any rank are in the result of rank 0, with the rank in front, and in its own.
+// messages of any rank are in the result of rank 0 alone, with the rank in front.
 typedef struct {
     int64_t step;
     bool saved;

@@ -158,7 +158,7 @@ static void describe(Run *run, Save *save, DType dtype) {
 
 // The model is rank 0's; the state is everybody's own, where it is not the same on all ranks.
 static void list_tensors(Run *run, Save *save, DType dtype) {
-    int writers = run->config.dist.shard == SHARD_NONE ? 1 : save->ranks;
+    int writers = run_is_sharded(run) ? save->ranks : 1;
     gpt_export_tensors(&run->gpt, run->gpt.weights, &save->model);
     save->content.tensors = save->tensors;
     if (save->rank == 0)
@@ -389,6 +389,7 @@ static bool begin_files(Run *run, Save *save) {
     for (int rank = 0; rank < save->ranks; rank++) bytes += strtoull(text_string(&all[rank]), NULL, 10);
     bool begun = save->rank > 0 || (find_room(save, bytes) && checkpoint_begin(save->run_dir, save->content.step,
                                                                                errors));
+    if (!begun) checkpoint_drop(save->run_dir, save->content.step);
     return_texts(save, all);
     text_close(&mine);
     return run_agree(run, begun, errors);
