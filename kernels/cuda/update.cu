@@ -166,34 +166,35 @@ void cuda_readout_add(Tensor readout, const Update *update) {
 
 // ---- the update ----
 
+// Of a segment; what all of its route shares stays in shared memory, for registers are few here.
 struct MoveScalars {
     float step, decay; // of d and of P; both include eta
     float b;           // P = z + b gap
-    float stretch, c, b_next;
     bool after;
 };
 
 __device__ __forceinline__ MoveScalars move_scalars(const Segment &segment, const RouteScalars &r) {
     double eta = r.eta * segment.lr_scale;
     return {static_cast<float>(eta * segment.move_scale), static_cast<float>(eta * r.decay * segment.decay_scale),
-            segment.decay_at == DECAY_AT_Y ? r.b : 0, r.stretch, r.c, r.b_next, segment.decay_at == DECAY_AFTER};
+            segment.decay_at == DECAY_AT_Y ? r.b : 0, segment.decay_at == DECAY_AFTER};
 }
 
 // Moves z and the gap, which is 0 and stays behind where there is none; returns what forward reads.
-__device__ __forceinline__ float move(float &z, float &gap, float d, const MoveScalars &s, bool gapped) {
+__device__ __forceinline__ float move(float &z, float &gap, float d, const MoveScalars &s, const RouteScalars &r,
+                                      bool gapped) {
     float stepped = fmaf(-s.step, d, z), whole = fmaf(s.step, d, s.decay * between(z, gap, s.b));
     float moved = s.after ? fmaf(-s.decay, stepped, stepped) : z - whole;
-    float stretched = fmaf(s.stretch, gap, z - moved);
+    float stretched = fmaf(r.stretch, gap, z - moved);
     z = moved;
-    gap = fmaf(-s.c, stretched, stretched);
-    return gapped ? between(moved, gap, s.b_next) : moved;
+    gap = fmaf(-r.c, stretched, stretched);
+    return gapped ? between(moved, gap, r.b_next) : moved;
 }
 
 // Elements [begin, end) of a part, N neighbours a thread at a time.
 template <int DIRECTION, int SLOTS, int N, class W>
 __device__ __forceinline__ void move_elements(W *weights, const PartData &p, const RouteScalars &scalars, float cut,
                                               const MoveScalars &moves, int begin, int end) {
-    bool own_weights = static_cast<void *>(weights) != static_cast<void *>(p.z);
+    bool own_weights = sizeof(W) < sizeof(float) || static_cast<void *>(weights) != static_cast<void *>(p.z);
 #pragma unroll 1
     for (int i = begin + static_cast<int>(threadIdx.x) * N; i < end; i += TILE_THREADS * N) {
         Pack<float, N> z = load_pack<float, N>(p.z + i), gap = {}, d, slots[DIRECTION_SLOTS] = {}, read;
@@ -209,7 +210,7 @@ __device__ __forceinline__ void move_elements(W *weights, const PartData &p, con
                 d.value[j] = direction_of<DIRECTION>(scalars.clip * d.value[j], slot, scalars, cut);
                 for (int k = 0; k < DIRECTION_SLOTS; k++) slots[k].value[j] = slot[k];
             }
-            read.value[j] = move(z.value[j], gap.value[j], d.value[j], moves, p.gap);
+            read.value[j] = move(z.value[j], gap.value[j], d.value[j], moves, scalars, p.gap);
         }
         for (int k = 0; k < SLOTS; k++) store_pack(p.slot[k] + i, slots[k]);
         store_pack(p.z + i, z);
@@ -223,8 +224,8 @@ __device__ __forceinline__ void update_part(W *weights, const FlatUpdate &u, con
                                             const RouteScalars &scalars) {
     PartData p = part_data<SLOTS>(u, part);
     MoveScalars moves = move_scalars(*part.segment, scalars);
-    double norm = DIRECTION == DIRECTION_MARS ? sqrt(u.squares[part.index]) : 0;
-    float cut = static_cast<float>(norm > 1 ? 1 / norm : 1);
+    double squares = DIRECTION == DIRECTION_MARS ? u.squares[part.index] : 0;
+    float cut = static_cast<float>(squares > 1 ? rsqrt(squares) : 1); // to 1
     weights += part.begin;
     bool fits = begins_pack<PACK>(weights) && begins_pack<PACK>(p.z) && begins_pack<PACK>(p.gap) && slots_fit<SLOTS>(p);
     if constexpr (DIRECTION == DIRECTION_GIVEN) {
