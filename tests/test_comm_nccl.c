@@ -334,4 +334,9 @@ TEST(the_gpu_that_is_asked_for_is_opened) {
 }
 
 #endif
+
+#else
+
+TEST(this_build_has_no_nccl) { skip(); }
+
 #endif

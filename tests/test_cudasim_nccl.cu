@@ -2,12 +2,11 @@
 #include "tests/cudasim/check.h"
 #include "tests/cudasim/control.h"
 
-#include <atomic>
 #include <nccl.h>
+#include <pthread.h>
 #include <string>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <thread>
 #include <unistd.h>
 
 namespace {
@@ -316,22 +315,27 @@ template <int DIFFERENCE> void different(Rank &self, ncclUniqueId id) {
     self.end();
 }
 
+// Waits for an error of a communicator, which it returns, and aborts that.
+void *watch(void *context) {
+    const Rank &self = *static_cast<const Rank *>(context);
+    ncclResult_t error = ncclSuccess;
+    for (; error == ncclSuccess || error == ncclInProgress; usleep(1000)) ncclCommGetAsyncError(self.comm, &error);
+    ncclCommAbort(self.comm);
+    return reinterpret_cast<void *>(static_cast<intptr_t>(error));
+}
+
 void a_rank_dies(Rank &self, ncclUniqueId id) {
     open(self, id);
     if (self.rank == 1) _exit(9);
     Buffer<float> buffer(values<float>(self.rank, 8));
-    std::atomic<int> seen{0};
-    std::thread watcher([&] {
-        ncclResult_t error = ncclSuccess;
-        while (error == ncclSuccess || error == ncclInProgress) ncclCommGetAsyncError(self.comm, &error), usleep(1000);
-        seen = error;
-        ncclCommAbort(self.comm);
-    });
+    pthread_t watcher;
+    void *seen;
+    NEED(pthread_create(&watcher, nullptr, watch, &self) == 0);
     ncclGroupStart();
     ncclAllReduce(buffer.data, buffer.data, 8, ncclFloat32, ncclSum, self.comm, self.stream);
     ncclGroupEnd();
-    watcher.join();
-    NEED(seen == ncclRemoteError);
+    pthread_join(watcher, &seen);
+    NEED(reinterpret_cast<intptr_t>(seen) == ncclRemoteError);
 }
 
 void not_ready(Rank &self, ncclUniqueId id) {

@@ -68,7 +68,7 @@ struct Registration {
 };
 
 std::mutex registry_mutex; // guards these
-std::set<ncclComm_t> communicators, destroyed;
+std::set<ncclComm_t> communicators, &destroyed = *new std::set<ncclComm_t>;
 std::set<Registration *> registrations;
 std::set<void *> own_memory; // of ncclMemAlloc
 char last_error[400];
