@@ -235,13 +235,3 @@ void ranks_close(Ranks *ranks) {
     watch_close(ranks);
     ranks_free(ranks);
 }
-
-// ---- what else is watched ----
-
-void ranks_on_watch(Ranks *ranks, bool (*healthy)(void *context, Text *why), void *context) {
-    (void)ranks, (void)healthy, (void)context;
-}
-
-void ranks_on_fail(Ranks *ranks, void (*abort_work)(void *context), void *context) {
-    (void)ranks, (void)abort_work, (void)context;
-}

@@ -77,6 +77,9 @@ struct Ranks {
     pthread_mutex_t lock; // of what follows and of sending on `watch`
     Beat own;
     bool closing, ending;
+    bool (*healthy)(void *context, Text *why); // or NULL, as is `abort_work`
+    void (*abort_work)(void *context);
+    void *healthy_context, *abort_context;
 };
 
 // The message of all that end because of another one goes on with this.

@@ -54,6 +54,8 @@ _Noreturn void watch_fail(Ranks *ranks, const char *own, const char *others) {
     if (!begin_ending(ranks, EXIT_COMM, others))
         for (;;) pause(); // the other thread ends the process
     print(ranks, own);
+    pthread_mutex_lock(&ranks->lock);
+    if (ranks->abort_work) ranks->abort_work(ranks->abort_context);
     _exit(EXIT_COMM);
 }
 
@@ -147,6 +149,31 @@ static void judge_progress(Ranks *ranks, double now) {
             last, place(late), waited, first, place(&ranks->peers[first]));
 }
 
+void ranks_on_watch(Ranks *ranks, bool (*healthy)(void *context, Text *why), void *context) {
+    if (!ranks) return;
+    pthread_mutex_lock(&ranks->lock);
+    ranks->healthy = healthy;
+    ranks->healthy_context = context;
+    pthread_mutex_unlock(&ranks->lock);
+}
+
+void ranks_on_fail(Ranks *ranks, void (*abort_work)(void *context), void *context) {
+    if (!ranks) return;
+    pthread_mutex_lock(&ranks->lock);
+    ranks->abort_work = abort_work;
+    ranks->abort_context = context;
+    pthread_mutex_unlock(&ranks->lock);
+}
+
+static void judge_health(Ranks *ranks) {
+    Text why = {0};
+    pthread_mutex_lock(&ranks->lock);
+    bool healthy = !ranks->healthy || ranks->healthy(ranks->healthy_context, &why);
+    pthread_mutex_unlock(&ranks->lock);
+    if (!healthy) end_all(ranks, "rank %d: %s" RANKS_ADVICE, ranks->rank, text_string(&why));
+    text_close(&why);
+}
+
 // ---- the thread ----
 
 static void wait_for_news(const Ranks *ranks, struct pollfd *items, double until) {
@@ -181,6 +208,7 @@ static void *watch(void *argument) {
         if (now - before > ranks->timeout / 2) forgive(ranks, now);
         before = now;
         if (!tell_place(ranks, now >= next, now)) break;
+        if (now >= next) judge_health(ranks);
         if (now >= next) next = now + interval;
         for (int i = 0; i < ranks->peer_count; i++) hear(ranks, i, now);
         judge_silence(ranks, now);

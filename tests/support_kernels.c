@@ -85,6 +85,7 @@ typedef struct {
     Twin twin;
     void *block[2]; // guard, elements, guard
     size_t bytes[2];
+    int roundings; // of the numbers that an element is made of; 0: not told
 } Entry;
 
 
@@ -140,6 +141,8 @@ static Entry *add_entry(const char *name) {
     entries[entry_count] = (Entry){.name = name};
     return &entries[entry_count++];
 }
+
+void twin_roundings(int count) { entries[entry_count - 1].roundings = count; }
 
 // A twin from fp32 numbers. Both sides begin with what the first side can represent.
 static Twin place_twin(const char *name, const float *values, Kind kind, Tensor shape) {
@@ -276,7 +279,7 @@ static bool same(double a, double b) { return a == b || (isnan(a) && isnan(b)); 
 static double tolerance_of(const Entry *entry, double largest, double multiple) {
     double floor = comparison->roundoff > 0 ? 1e-12 : 0; // inputs are of size 1: this is nothing
     if (!comparison->judged) return multiple * comparison->roundoff * largest + floor;
-    double unit = entry->twin.on[0].dtype == DTYPE_BF16 ? 0x1p-9 * largest : 0;
+    double unit = entry->twin.on[0].dtype == DTYPE_BF16 ? fmax(0x1p-9, entry->roundings * 0x1p-8) * largest : 0;
     return fmax(2 * errors_seen[entry - entries], unit) + multiple * 0x1p-24 * largest + floor;
 }
 

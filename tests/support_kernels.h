@@ -45,6 +45,10 @@ Twin twin_of_order(const char *name, const int32_t *ids, int64_t count); // of r
 Twin twin_of_bytes(const char *name, const void *bytes, size_t size); // the same on both sides; a multiple of 8
 extern const Twin TWIN_NONE;
 
+// The twin that was made last: each of its elements is made of so many numbers, itself among them, that are rounded to
+// the dtype of activations, each perhaps to the other side than the reference has it.
+void twin_roundings(int count);
+
 // An element by its place in a contiguous twin; and many, from there on.
 void twin_set(Twin twin, int64_t index, double value);
 double twin_get(Twin twin, int side, int64_t index);

@@ -1,4 +1,6 @@
 // The NCCL row: on one GPU with one rank, as far as that goes, and in the simulator with ranks as processes.
+#include <unistd.h>
+
 #include "tests/support_ranks.h"
 #include "tests/test.h"
 
@@ -140,6 +142,10 @@ static List make_unit(int size) {
     list.end += 2;
     add_run(&list, 1000, size);
     add_run(&list, 64, size);
+    list.end += 2;
+    add(&list, 5, 0); // a gap between two of one owner
+    list.end += 3;
+    add(&list, 6, 0);
     return list;
 }
 
@@ -220,7 +226,7 @@ TEST(sums_in_fp64_and_weights_in_bf16) {
 static void count_calls(const Launch *launch, void *unused) {
     static const char *const names[] = {"ncclReduceScatter", "ncclReduce", "ncclAllGather", "ncclBroadcast",
                                         "ncclAllReduce"};
-    static const uint64_t expected[] = {3, 4, 3, 4, 0}; // 40; 250 and its rest with 60 and 33; 3 and 100; 100; 1000; 64
+    static const uint64_t expected[] = {3, 6, 3, 6, 0}; // see make_unit
     uint64_t before[5];
     (void)unused;
     for (int i = 0; i < 5; i++) before[i] = cudasim_collectives(names[i]);
@@ -244,8 +250,11 @@ TEST(equal_parts_are_one_call) {
 
 // ---- memory ----
 
+extern int cudaMalloc(void **memory, size_t bytes), cudaFree(void *memory);
+
 TEST(registered_memory_counts_as_the_callers) {
     enum { BYTES = 8 << 20 };
+    void *beside;
     Comm comm = open_comm(&cuda_kernels, NULL);
     size_t own = cuda_kernels.workspace_bytes(), used = cuda_kernels.used_bytes();
     void *memory = comm.row->take_memory(&comm, BYTES);
@@ -259,7 +268,11 @@ TEST(registered_memory_counts_as_the_callers) {
     memory = comm.row->take_memory(&comm, BYTES);
     assert_non_null(memory);
     cuda_kernels.used_bytes();
-    assert_int_equal(cuda_kernels.workspace_bytes(), own); // what was returned is not counted twice
+    assert_int_equal(cuda_kernels.workspace_bytes(), own);
+    assert_int_equal(cudaMalloc(&beside, BYTES), 0);
+    cuda_kernels.used_bytes();
+    assert_int_equal(cuda_kernels.workspace_bytes(), own + BYTES); // only what is held now is the callers'
+    cudaFree(beside);
     close_comm(&comm);
 }
 
@@ -302,6 +315,32 @@ TEST(a_rank_that_dies_ends_the_others) {
     for (int i = 0; i < 3; i++) {
         assert_int_equal(ranks.codes[i], i == 1 ? 9 : EXIT_COMM);
         if (i != 1 && !strstr(ranks.said[i], "rank 1 is gone")) fail_msg("rank %d: %s", i, ranks.said[i]);
+    }
+    unsetenv("CUDASIM_DEVICES");
+}
+
+// Rank 1 is there, but not its communicator: NCCL alone can tell.
+static void leave_early(const Launch *launch, void *unused) {
+    (void)unused;
+    Comm comm = open_comm(&cuda_kernels, launch);
+    if (launch->rank == 1) {
+        comm.row->close(&comm);
+        ranks_patient(comm.ranks, true);
+        for (;;) pause();
+    }
+    run_units(&comm);
+}
+
+TEST(what_nccl_says_of_a_failure_ends_the_job) {
+    setenv("CUDASIM_DEVICES", "3", 1);
+    TestRanks ranks = {0};
+    test_ranks_add(&ranks, test_launch(3), 3, leave_early, NULL);
+    test_ranks_wait(&ranks, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ranks.codes[i], EXIT_COMM);
+        if (!strstr(ranks.said[i], "NCCL: remote process exited") || !strstr(ranks.said[i], "NCCL_DEBUG=INFO"))
+            fail_msg("rank %d: %s", i, ranks.said[i]);
+        if (i != 1 && !strstr(ranks.said[i], " aborts")) fail_msg("rank %d leaves its work behind", i);
     }
     unsetenv("CUDASIM_DEVICES");
 }

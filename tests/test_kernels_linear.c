@@ -24,6 +24,7 @@ static void assert_equal_bits(Twin a, Twin b, int side) {
 static void linear_forward(const Sizes *s) {
     int64_t rows = s->b * s->t, inner = s->out * activation_inputs(activation_of(s));
     Twin out = twin("out", POISON, COMPUTE, rows, s->out, 0);
+    if (activation_of(s) == ACTIVATION_SWIGLU) twin_roundings(3); // gate, up, their product
     Twin pre = s->variant & PRE ? twin("pre", POISON, COMPUTE, rows, inner, 0) : TWIN_NONE;
     Twin in = twin("in", NORMAL, COMPUTE, rows, s->in, 0);
     Twin weight = twin("weight", NORMAL, COMPUTE, inner, s->in, 0);

@@ -437,7 +437,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 
 // From any thread, also while another waits in a call of the communicator.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
-    comm->error = ncclInternalError;
+    comm->error = refuse(ncclInternalError, "rank %d aborts", comm->rank);
     comm->aborted = true;
     return ncclSuccess;
 }
