@@ -173,23 +173,36 @@ static int visit(const Launch *launch, const void *words, size_t size) {
     return visitor;
 }
 
-TEST(strangers_do_not_matter) {
-    enum { SILENT = 200, VISITORS = SILENT + 5 };
+enum { STRANGERS = 200 };
+
+// Ranks that meet where others have come before them.
+static void meet_among(const Launch *launch, const int *strangers, int count) {
     static TestRanks ranks;
-    int visitors[VISITORS], count = 0;
+    ranks = (TestRanks){0};
+    test_ranks_add(&ranks, *launch, 3, open_and_close, NULL);
+    close(launch->listener);
+    test_ranks_wait(&ranks, 0);
+    for (int i = 0; i < count; i++) close(strangers[i]);
+    for (int slot = 0; slot < 3; slot++)
+        if (ranks.codes[slot] != 0) fail_msg("rank %d: %d: %s", slot, ranks.codes[slot], ranks.said[slot]);
+}
+
+TEST(strangers_who_talk_do_not_matter) {
+    int strangers[STRANGERS], count = 0;
     char garbage[4096];
     memset(garbage, 'x', sizeof garbage);
     Launch launch = test_launch(3);
-    visitors[count++] = visit(&launch, "GET / HTTP/1.1\r\n\r\n", 18);
-    visitors[count++] = visit(&launch, garbage, sizeof garbage);
-    visitors[count++] = visit(&launch, "thal", 4);
-    visitors[count++] = visit(&launch, "thalweg\0and no more", 19);
+    strangers[count++] = visit(&launch, "GET / HTTP/1.1\r\n\r\n", 18);
+    strangers[count++] = visit(&launch, garbage, sizeof garbage);
+    strangers[count++] = visit(&launch, "thal", 4);
+    strangers[count++] = visit(&launch, "thalweg\0and no more", 19);
     close(visit(&launch, "", 0));
-    for (int i = 0; i < SILENT; i++) visitors[count++] = visit(&launch, "", 0);
-    test_ranks_add(&ranks, launch, 3, open_and_close, NULL);
-    close(launch.listener);
-    test_ranks_wait(&ranks, 0);
-    for (int i = 0; i < count; i++) close(visitors[i]);
-    for (int slot = 0; slot < 3; slot++)
-        if (ranks.codes[slot] != 0) fail_msg("rank %d: %d: %s", slot, ranks.codes[slot], ranks.said[slot]);
+    meet_among(&launch, strangers, count);
+}
+
+TEST(strangers_who_are_silent_do_not_matter) {
+    int strangers[STRANGERS];
+    Launch launch = test_launch(3);
+    for (int i = 0; i < STRANGERS; i++) strangers[i] = visit(&launch, "", 0);
+    meet_among(&launch, strangers, STRANGERS);
 }
