@@ -16,7 +16,7 @@ static int listen_here(const Ranks *ranks, Errors *errors) {
     else ((struct sockaddr_in *)&address)->sin_port = 0;
     int listener = socket_listen_at(&address);
     if (listener < 0)
-        errors_add(errors, EXIT_COMM, "rank %d: no port to listen at can be had: %s", ranks->rank, strerror(errno));
+        errors_add(errors, EXIT_COMM, "no port to listen at can be had: %s", strerror(errno));
     return listener;
 }
 
@@ -75,11 +75,11 @@ bool ring_connect(Ranks *ranks, int *next, int *previous, Errors *errors) {
     text_close(&addresses);
     *next = connect_to(ranks, &address, deadline);
     if (*next < 0)
-        errors_add(errors, EXIT_COMM, "rank %d: cannot connect to rank %d: %s; between ranks all ports must be open",
-                   ranks->rank, after, strerror(errno));
+        errors_add(errors, EXIT_COMM, "cannot connect to rank %d: %s; between ranks all ports must be open", after,
+                   strerror(errno));
     else if ((*previous = accept_from(ranks, before, listener, deadline)) < 0)
-        errors_add(errors, EXIT_COMM, "rank %d: rank %d did not connect within %g s; between ranks all ports must be "
-                   "open", ranks->rank, before, ranks->timeout);
+        errors_add(errors, EXIT_COMM, "rank %d did not connect within %g s; between ranks all ports must be open",
+                   before, ranks->timeout);
     if (*next >= 0 && *previous < 0) close(*next);
     close(listener);
     return *previous >= 0;

@@ -8,7 +8,7 @@ export OMP_NUM_THREADS=1 TRAIN_GPT=$program
 launch=$root/scripts/launch
 make_shards
 mkdir bin ranks
-common=(device=cpu train.steps=200 train.batch_tokens=352 checkpoint.every=20 eval.every=0 dist.timeout=4)
+common=(device=cpu train.steps=300 train.batch_tokens=352 checkpoint.every=20 eval.every=0 dist.timeout=4)
 train run.dir=whole --ranks 3 "${common[@]}"
 arguments() { arguments=("$tiny" "${data[@]}" "${common[@]}" run.dir="$1"); }
 
