@@ -435,7 +435,6 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     if (good && exit_code == 0) tell_finished(run);
     if (run->state.step == 0 || (!good && run->origin)) run_discard(run);
     console_errors(&errors);
-    run_part(run);
     run_close(run);
     return exit_code;
 }

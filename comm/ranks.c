@@ -230,6 +230,7 @@ void ranks_same(Ranks *ranks, const char *what, const char *text) {
 
 void ranks_close(Ranks *ranks) {
     if (!ranks) return;
+    REQUIRE(!ranks->healthy && !ranks->abort_work, "collectives of these ranks are still open");
     ranks_at(ranks, "the end");
     any(ranks, CALL_CLOSE, 0);
     watch_close(ranks);

@@ -14,7 +14,7 @@ typedef struct Ranks Ranks;
 // message (71) where that fails; for a job of one process NULL without one. `timeout` also is how long a rank may be
 // silent or others may wait for it from then on.
 Ranks *ranks_open(const Launch *launch, double timeout, Errors *errors);
-void ranks_close(Ranks *ranks); // when all have come here
+void ranks_close(Ranks *ranks); // when all have come here, and have closed their collectives
 int ranks_rank(const Ranks *ranks);
 int ranks_size(const Ranks *ranks);
 

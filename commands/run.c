@@ -261,7 +261,8 @@ void run_close(Run *run) {
     metrics_close(&run->metrics);
     if (run->status) run->kernels->return_host_memory(run->status, STATUS_BYTES);
     if (run->lock >= 0) close(run->lock);
-    comm_close(&run->comm);
+    comm_close(&run->comm); // which tells the ranks where it is
+    run_part(run);
     free(run->unit_marks);
     if (run->backend_open) run->kernels->close();
     config_close(&run->config);
