@@ -68,7 +68,7 @@ static int evaluate(Run *run) {
     run_show(run, ITERATE_SHOWN);
     run->state.evaluated = run_evaluate(run, &result, &errors);
     run_show(run, ITERATE_Y);
-    if (errors.count) exit_code = errors.exit_code;
+    if (!run_agree(run, errors.count == 0, &errors)) exit_code = errors.exit_code;
     console_errors(&errors);
     if (!run->state.evaluated) return exit_code;
     if (result.loss < run->state.best_val_loss) {
