@@ -260,7 +260,7 @@ static bool go_back(Run *run, const char *checkpoint, Errors *errors) {
     int64_t step = run->state.step;
     bool good = !run_leads(run) || (checkpoint_set_aside(run->dir, step, &orphans, errors) &&
                                     metrics_go_back(&run->metrics, run->dir, run->state.metrics_bytes, step, errors));
-    return !ranks_any(run->ranks, !good); // messages may be there all the same
+    return run_agree(run, good, errors); // messages may be there all the same
 }
 
 static void tell_rollback(Run *run, int64_t spike, const char *checkpoint) {
