@@ -228,10 +228,9 @@ static int end_early(Run *run, Pace *pace, int exit_code) {
     return exit_code;
 }
 
-// Damaged data. The others of several ranks cannot go on without this one, nor save: they end too.
+// Damaged data.
 static int give_up(Run *run, Pace *pace, Errors *errors) {
     int exit_code = errors->exit_code;
-    if (run->ranks) errors_exit_if_any(errors);
     console_errors(errors);
     return end_early(run, pace, exit_code);
 }
@@ -289,7 +288,7 @@ static int train(Run *run) {
     while (run->state.step < run->steps && !(wishes & WISH_STOP && run->state.step == pace.saved_step)) {
         bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
         if (queued && runs_ahead(run, &pipeline, wishes)) steps_queue(run, &pipeline, &errors);
-        if (!queued || (errors.count && run->ranks)) return give_up(run, &pace, &errors);
+        if (!queued) return give_up(run, &pace, &errors);
         StepResult result = steps_wait(run, &pipeline);
         Trouble trouble = result.skip != SKIP_NONE ? meet(run, &result, &pace) : (Trouble){0};
         if (trouble.exit_code)

@@ -26,6 +26,7 @@ bool steps_gradient(Run *run, StepScalars *scalars, int64_t step, Errors *errors
     run_begin_step(run, scalars, step); // what changes from step to step
     for (int64_t micro = 0; micro < run->micro_steps; micro++) {
         const Batch *batch = loader_next(run->loader, errors); // a pure function of (seed, step)
+        if (!batch && run->ranks) errors_exit_if_any(errors);
         if (!batch) return false;
         plant(run, step, micro);
         run_micro_step(run, batch, micro); // forward and backward

@@ -20,7 +20,8 @@ typedef struct {
 // its way.
 void steps_seek(Run *run, Pipeline *pipeline);
 
-// False and a message where the data is damaged: then nothing of this step moves anything.
+// False and a message where the data is damaged: then nothing of this step moves anything. Of several ranks all end at
+// once: the others cannot go on without this one, nor save.
 bool steps_queue(Run *run, Pipeline *pipeline, Errors *errors);
 
 // The gradient of a step alone, which is all that steps_queue does before run_end_step.
