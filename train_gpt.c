@@ -438,9 +438,16 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     return exit_code;
 }
 
+// Ends all ranks, with the messages once, where one of them has some.
+static void exit_if_any(Run *run, Errors *errors) {
+    if (run_agree(run, errors->count == 0, errors)) return;
+    run_part(run);
+    errors_exit_if_any(errors);
+}
+
 // What rank 0 found all go on with: the run directory, and a checkpoint in it or none.
 static void share_beginning(Run *run, char checkpoint[4096], Errors *errors) {
-    errors_exit_if_any(errors);
+    exit_if_any(run, errors);
     run_share(run, run->dir);
     run_share(run, checkpoint);
 }
@@ -509,7 +516,7 @@ int command_resume(int argc, char **argv) {
     if (run_leads(&run)) find_beginning(&run, argv[1], into, checkpoint, &errors);
     share_beginning(&run, checkpoint, &errors);
     run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);
-    errors_exit_if_any(&errors);
+    exit_if_any(&run, &errors);
     if (into) run.config.run.dir = into;
     if (into) run.origin = realpath(checkpoint, origin) ? origin : checkpoint;
     if (into) run_name_directory(&run);

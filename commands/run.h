@@ -95,7 +95,7 @@ enum {
 // Several processes as one run. `ranks` processes are made of this one where it is not 0 and no launcher made them; the
 // one that was called ends with their exit code. All make the same calls from here on; rank 0 writes, and tells.
 bool run_meet(Run *run, int64_t ranks, double timeout, Errors *errors);
-void run_part(Run *run); // when all have come here: run_close does it; a process that ends without it ends all (71)
+void run_part(Run *run); // when all have come here, as by run_close; a process that ends without it ends all (71)
 bool run_leads(const Run *run); // rank 0
 void run_same_configuration(Run *run);        // ends all (71) where they differ
 void run_share(Run *run, char text[4096]);    // rank 0's to all
