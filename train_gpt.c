@@ -94,7 +94,9 @@ static void sample(Run *run) {
     Text text = {0};
     run_show(run, ITERATE_SHOWN);
     uint64_t seed = (uint64_t)run->config.run.seed + (uint64_t)run->state.step;
+    ranks_patient(run->ranks, true);
     if (run_leads(run)) run_sample(run, &run->config.sample, seed, false, &text);
+    ranks_patient(run->ranks, false);
     run_show(run, ITERATE_Y);
     console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
     text_close(&text);
@@ -447,6 +449,7 @@ static void exit_if_any(Run *run, Errors *errors) {
 
 // What rank 0 found all go on with: the run directory, and a checkpoint in it or none.
 static void share_beginning(Run *run, char checkpoint[4096], Errors *errors) {
+    ranks_patient(run->ranks, false);
     exit_if_any(run, errors);
     run_share(run, run->dir);
     run_share(run, checkpoint);
@@ -468,6 +471,7 @@ int command_train(int argc, char **argv) {
     errors_exit_if_any(&errors);
     run_same_configuration(&run);
     run_name_directory(&run);
+    ranks_patient(run.ranks, true); // all of a checkpoint is read
     if (resume && run_leads(&run) && run_lock(&run, &errors)) run_find_valid(run.dir, true, checkpoint, &errors);
     share_beginning(&run, checkpoint, &errors);
     return start(&run, resume, checkpoint);
@@ -513,6 +517,7 @@ int command_resume(int argc, char **argv) {
     errors_exit_if_any(&errors);
     run_meet(&run, ranks, timeout_of(argv + 2, argc - 2), &errors);
     errors_exit_if_any(&errors);
+    ranks_patient(run.ranks, true); // all of a checkpoint is read
     if (run_leads(&run)) find_beginning(&run, argv[1], into, checkpoint, &errors);
     share_beginning(&run, checkpoint, &errors);
     run_config_from(checkpoint, &run.config, argv + 2, argc - 2, &errors);

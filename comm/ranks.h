@@ -29,7 +29,7 @@ void ranks_same(Ranks *ranks, const char *what, const char *text);
 
 // Where this rank is, for messages of those that wait for it: "reduce of h.3". Each call counts as progress.
 void ranks_at(Ranks *ranks, const char *format, ...) __attribute__((format(printf, 2, 3)));
-// What comes may take longer than the timeout (a checkpoint, measuring products): nobody is to give up meanwhile.
+// What comes may take longer than the timeout (a checkpoint, a sample): nobody is to give up meanwhile.
 void ranks_patient(Ranks *ranks, bool patient);
 
 // About once a second the thread that watches asks `healthy`; where it is false, the job ends with `why`. Before this
