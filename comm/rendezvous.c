@@ -262,19 +262,19 @@ static bool join_rank_0(const Launch *launch, const Hello *self, Peer *peer, dou
     peer->control = socket_connect(launch->host, launch->port, deadline, &reason);
     if (peer->control >= 0) peer->watch = socket_connect(launch->host, launch->port, deadline, &reason);
     if (peer->watch < 0)
-        return errors_add(errors, EXIT_COMM, "rank %d: cannot reach rank 0 at %s:%d within %g s: %s", launch->rank,
-                          launch->host, launch->port, timeout, reason);
+        return errors_add(errors, EXIT_COMM, "cannot reach rank 0 at %s:%d within %g s: %s", launch->host,
+                          launch->port, timeout, reason);
     bool answered = hello_send(self, CHANNEL_CONTROL, peer->control, deadline) &&
                     hello_send(self, CHANNEL_WATCH, peer->watch, deadline) &&
                     socket_receive(peer->control, &answer, sizeof answer, deadline + 2 * late_seconds);
     if (!answered && errno == ETIMEDOUT)
-        return errors_add(errors, EXIT_COMM, "rank %d: rank 0 at %s:%d did not answer within %g s", launch->rank,
-                          launch->host, launch->port, timeout);
+        return errors_add(errors, EXIT_COMM, "rank 0 at %s:%d did not answer within %g s", launch->host, launch->port,
+                          timeout);
     if (!answered || memcmp(answer.magic, magic, sizeof magic) != 0)
-        return errors_add(errors, EXIT_COMM, "rank %d: no answer of rank 0 at %s:%d: it ended (see its own message) "
-                          "or another program listens there", launch->rank, launch->host, launch->port);
+        return errors_add(errors, EXIT_COMM, "no answer of rank 0 at %s:%d: it ended (see its own message) or another "
+                          "program listens there", launch->host, launch->port);
     answer.words[sizeof answer.words - 1] = 0;
-    return answer.accepted || errors_add(errors, EXIT_COMM, "rank %d: %s", launch->rank, answer.words);
+    return answer.accepted || errors_add(errors, EXIT_COMM, "%s", answer.words);
 }
 
 // ---- both ----

@@ -222,7 +222,7 @@ bool watch_open(Ranks *ranks, Errors *errors) {
     static bool registered;
     ranks->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (ranks->wake < 0 || !thread_start(&ranks->thread, watch, ranks))
-        return errors_add(errors, EXIT_COMM, "rank %d: no thread can be had to watch the other ranks", ranks->rank);
+        return errors_add(errors, EXIT_COMM, "no thread can be had to watch the other ranks");
     if (!registered) on_exit(tell_exit, NULL);
     registered = true;
     watched = ranks;
