@@ -50,9 +50,19 @@ static bool begin_ending(Ranks *ranks, int exit_code, const char *reason) {
     return first;
 }
 
+// Where all have come to the end, the main thread waits for this one, and what became of the others is all the same.
+static bool is_closing(Ranks *ranks) {
+    pthread_mutex_lock(&ranks->lock);
+    bool closing = ranks->closing;
+    pthread_mutex_unlock(&ranks->lock);
+    return closing;
+}
+
 _Noreturn void watch_fail(Ranks *ranks, const char *own, const char *others) {
-    if (!begin_ending(ranks, EXIT_COMM, others))
+    if (!begin_ending(ranks, EXIT_COMM, others)) {
+        if (is_closing(ranks)) pthread_exit(NULL);
         for (;;) pause(); // the other thread ends the process
+    }
     print(ranks, own);
     pthread_mutex_lock(&ranks->lock);
     if (ranks->abort_work) ranks->abort_work(ranks->abort_context);
