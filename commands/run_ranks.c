@@ -15,11 +15,10 @@ bool run_meet(Run *run, int64_t ranks, double timeout, Errors *errors) {
                           " out", ranks, launch->by, launch->size);
     if (ranks > 1) launch_ranks(launch, (int)ranks);
     if (launch->size == 1) return true;
-    run->ranks = ranks_open(launch, timeout, errors); // its messages name the rank themselves
-    if (!run->ranks) return false;
     if (launch->rank > 0) error_name_rank(launch->rank);
     if (launch->rank > 0) console_be_quiet();
-    return true;
+    run->ranks = ranks_open(launch, timeout, errors);
+    return run->ranks != NULL;
 }
 
 void run_part(Run *run) {

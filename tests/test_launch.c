@@ -112,7 +112,12 @@ static const struct {
 };
 
 static void set_environment(const char *environment) {
+    static const char form[] = "CMOCKA_MESSAGE_OUTPUT"; // how this program reports
+    const char *before = getenv(form);
+    char kept[16] = "";
+    if (before) snprintf(kept, sizeof kept, "%s", before);
     clearenv();
+    if (before) assert_int_equal(setenv(form, kept, 1), 0);
     for (const char *item = environment; *item; item += strlen(item) + 1) {
         char name[64] = "";
         const char *value = strchr(item, '=') + 1;
