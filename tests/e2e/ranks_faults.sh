@@ -65,6 +65,36 @@ kill -USR1 "${ranks[1]}" # one of them asks for all
 ends_with 75
 goes_on one_rank
 
+echo "== damaged data: the exit code of one process, and the rank that has met it"
+mkdir damaged && cp shards/* damaged
+damage() { # FILE BYTES: so many before the last 3000
+    head -c "$2" /dev/zero | tr '\0' '\377' |
+        dd of="$1" bs=1 seek=$(($(stat -c %s "$1") - 3000 - $2)) conv=notrunc status=none
+}
+damage damaged/val_000000.bin 4 # which one rank meets, not rank 0
+evaluated=(train.steps=6 train.batch_tokens=352 device=cpu eval.every=3 eval.tokens=100K)
+for ranks in 1 3; do
+    expect 65 "^(rank [0-9]: )?damaged/val_000000.bin: token" "$program" train "$tiny" "${data[0]}" \
+        data.val='damaged/val_*.bin' "${evaluated[@]}" run.dir=blind-$ranks --ranks $ranks
+    [ -d blind-$ranks/checkpoints/step_00000006 ] || fail "a damaged validation shard ends training"
+    ! grep -q stopped out.log || { cat out.log; fail "$ranks ranks say that they were stopped"; }
+done
+expect 65 'damaged/val_000000.bin: token' "$program" resume blind-1 --ranks 3
+damage damaged/train_000000.bin 100000
+expect 65 '^(rank [0-9]: )?damaged/train_000000.bin: token' "$program" train "$tiny" data.train='damaged/train_*.bin' \
+    eval.every=0 run.dir=damaged-run --ranks 3 "${slow[@]}"
+
+echo "== mistakes that rank 0 finds are told once"
+for mistake in "66 nowhere" "2 blind-3 train.steps=none" "2 blind-3 optim.name=muon"; do
+    read -r code words <<<"$mistake"
+    expect "$code" . "$program" resume $words --ranks 3
+    [ "$(wc -l <out.log)" -eq 1 ] || { cat out.log; fail "more than one message of: resume $words"; }
+done
+
+echo "== a sample that takes longer than the timeout"
+train run.dir=slow-sample --ranks 2 device=cpu train.steps=2 eval.every=0 sample.every=1 sample.tokens=12000 \
+    dist.timeout=1
+
 echo "== ranks that were started one by one, and are not alike"
 rank() { # RANK SECRET OPTION...
     local number=$1 secret=$2; shift 2

@@ -7,7 +7,9 @@ export OMP_NUM_THREADS=1
 make_shards
 options=(device=cpu train.steps=12 eval.every=0 checkpoint.every=4 checkpoint.keep=2 dist.timeout=20)
 
-# pair RUN RULE OPTION...: two ranks, started one by one; the rule is THALWEG_FAULT of rank 1. Sets `codes`.
+# pair RUN RULE OPTION...: two ranks, started one by one; the rule is THALWEG_FAULT of rank 1, and `rule_0` that of
+# rank 0. Sets `codes`.
+rule_0=
 rank() {
     local number=$1 dir=$2; shift 2
     THALWEG_RANK=$number THALWEG_RANKS=2 THALWEG_LOCAL_RANK=$number THALWEG_LOCAL_RANKS=2 \
@@ -20,7 +22,7 @@ pair() {
     for try in 1 2 3; do # the port may be another's
         codes=(0 0)
         port=$((20000 + (RANDOM + $$) % 12000))
-        rank 0 "$dir" "$@" & started=$!
+        THALWEG_FAULT=$rule_0 rank 0 "$dir" "$@" & started=$!
         { (THALWEG_FAULT=$rule rank 1 "$dir" "$@") || codes[1]=$?; } 2>/dev/null # where the shell tells of a kill
         wait $started || codes[0]=$?
         started=
@@ -63,6 +65,21 @@ for ((n = 1; n <= operations; n++)); do
     none_is_half dead
     rm -r dead
 done
+
+echo "== a rollback that rank 0 cannot write ends both alike"
+export THALWEG_PLANT=68:0:40:1e6
+back=(optim.lr=auto train.steps=70 train.batch_tokens=176 train.on_spike=rollback train.rollback_steps=2
+    checkpoint.async=false)
+rule_0=1+:tell
+pair back '' "${back[@]}"
+codes_are "0 0"
+rule_0=$(awk '/THALWEG_FAULT/ { n++ } /is a spike/ { print n + 1 ":EIO" }' rank0.log) # the first operation behind it
+rm -r back
+pair back '' "${back[@]}"
+codes_are "73 73"
+rank_0_says 'metrics.*orphan.*Input/output error'
+unset THALWEG_PLANT
+rule_0=
 
 echo "== many files are one state"
 for ranks in 1 3; do train run.dir=of$ranks "${options[@]}" --ranks $ranks; done
