@@ -5,13 +5,13 @@
 export OMP_NUM_THREADS=1
 make_shards
 limit=4
-slow=(device=cpu train.steps=400 train.batch_tokens=352 checkpoint.every=20 eval.every=0 dist.timeout=$limit)
+slow=(device=cpu train.steps=800 train.batch_tokens=352 checkpoint.every=40 eval.every=0 dist.timeout=$limit)
 train run.dir=whole --ranks 3 "${slow[@]}"
 
 # begin NAME: three ranks in the background, past their first checkpoints.
 begin() {
     start run.dir="$1" --ranks 3 "${slow[@]}"
-    wait_for_lines "$1/metrics.jsonl" 70
+    wait_for_lines "$1/metrics.jsonl" 130
     mapfile -t ranks < <(pgrep -P "$started" | sort -n)
     [ ${#ranks[@]} -eq 3 ] || { cat start.log; fail "${#ranks[@]} processes under the launcher, expected 3"; }
 }
@@ -113,8 +113,8 @@ both_end() { # PATTERN SECRET OPTION... of rank 1
     grep -qE -- "$pattern" rank0.log || { cat rank0.log; fail "rank 0 does not say \"$pattern\""; }
 }
 both_end 'secret' two
-both_end 'rank 1.*configuration|configuration.*rank 1' one train.steps=401
-both_end '"steps": 401' one train.steps=401
+both_end 'rank 1.*configuration|configuration.*rank 1' one train.steps=801
+both_end '"steps": 801' one train.steps=801
 port=$((20000 + (RANDOM + $$) % 20000))
 status=0
 rank 0 one || status=$?
