@@ -45,6 +45,7 @@ bool steps_queue(Run *run, Pipeline *pipeline, Errors *errors) {
 
 StepResult steps_wait(Run *run, Pipeline *pipeline) {
     StepResult result = {.lr = pipeline->lr[run->state.step % STATUS_SLOTS]};
+    ranks_at(run->ranks, "end of step %ld", run->state.step + 1); // what a recording sends tells nothing by itself
     memcpy(result.status, run_wait_step(run), sizeof result.status);
     double now = clock_seconds();
     result.loss = result.status[STATUS_LOSS_SUM] / result.status[STATUS_WEIGHT_SUM];
