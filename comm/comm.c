@@ -68,21 +68,18 @@ double comm_sum_bytes(int64_t elements, DType dtype, int size) {
 int64_t comm_sum(Comm *comm, Tensor values) {
     if (comm->size == 1) return 0;
     ranks_at(comm->ranks, "sum of %ld numbers", tensor_count(values));
-    comm->bytes += comm_sum_bytes(tensor_count(values), values.dtype, comm->size);
     return comm->row->sum(comm, values);
 }
 
 int64_t comm_reduce(Comm *comm, Tensor flat, Shares shares) {
     if (comm->size == 1 || shares.count == 0) return 0;
     ranks_at(comm->ranks, "reduction of %ld numbers", all_of(shares));
-    comm->bytes += comm_reduce_bytes(shares, flat.dtype, comm->rank, comm->size);
     return comm->row->reduce(comm, flat, shares);
 }
 
 int64_t comm_gather(Comm *comm, Tensor flat, Shares shares) {
     if (comm->size == 1 || shares.count == 0) return 0;
     ranks_at(comm->ranks, "gathering of %ld numbers", all_of(shares));
-    comm->bytes += comm_gather_bytes(shares, flat.dtype, comm->rank, comm->size);
     return comm->row->gather(comm, flat, shares);
 }
 

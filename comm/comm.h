@@ -38,7 +38,6 @@ struct Comm {
     Ranks *ranks; // NULL: one process
     int rank, size;
     void *own;    // the row's
-    double bytes; // sent by this rank so far, as a ring counts them; not while a recording is replayed
 };
 
 Comm comm_none(const Kernels *kernels);
