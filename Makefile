@@ -63,12 +63,12 @@ BUILD   ?= build/$(VARIANT)
 # OpenBLAS by its own directory: another BLAS that the system prefers must not take its place.
 blas    := /usr/lib/$(triple)/openblas-openmp
 include := -I. -isystem /usr/include/$(triple)/openblas-openmp
-headers := openblas_config.h cjson/cJSON.h xxhash.h pcre2.h
+headers := openblas_config.h cjson/cJSON.h xxhash.h pcre2.h utf8proc.h zlib.h zstd.h
 
 warnings := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wformat=2 -Werror
 compile   = $(CC) -std=c17 -D_GNU_SOURCE $(CFLAGS) -march=$(MARCH) -fopenmp -fPIE $(warnings) $(guards) $(include)
 link      = $(CC) -fopenmp -pie -Wl,-z,relro,-z,now,-z,noexecstack $(guards)
-libraries = -L$(blas) -Wl,-rpath,$(blas) -lopenblas -lcjson -lxxhash -lpcre2-8 -lm -lpthread
+libraries = -L$(blas) -Wl,-rpath,$(blas) -lopenblas -lcjson -lxxhash -lpcre2-8 -lutf8proc -lz -lzstd -lm -lpthread
 # What makes a defect of memory harder to use; scripts/check_hardening.sh looks for it in the program.
 hardening := -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
     $(if $(filter x86_64%,$(triple)),-fcf-protection)

@@ -1,20 +1,11 @@
 // Byte-level BPE: pre-split by regular expression, then in each piece the adjacent pair of lowest rank is merged,
 // leftmost first, until none is left. Short pieces scan for the lowest rank; long ones keep a heap, so that a piece of
 // n bytes costs n log n. Recent short pieces are remembered.
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
 
 #include "data/tokenizer_rows.h"
-
-// GPT-2's pre-split. \s is spelled out as Unicode's White_Space, because PCRE2's has U+180E besides.
-#define SPACE                                                                              \
-    "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
-    "\\x{205f}\\x{3000}"
-const char *const bpe_pattern = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^" SPACE "\\p{L}\\p{N}]++|[" SPACE
-                                "]+(?![^" SPACE "])|[" SPACE "]";
 
 enum { SHORT_PIECE = 48, CACHE_SLOTS = 1 << 15, CACHE_BYTES = 26, CACHE_IDS = 9 };
 #define NO_RANK UINT32_MAX
@@ -36,8 +27,8 @@ struct Bpe {
     const int32_t *byte_ids;
     PairSlot *pairs;
     uint64_t pair_mask;
-    pcre2_code *split;
-    pcre2_match_data *match;
+    bool shared; // `pairs` belongs to another one
+    Presplit *presplit;
     CachedPiece *cache;
 };
 
@@ -69,28 +60,35 @@ static void place_pairs(Bpe *bpe, int64_t merge_count) {
     }
 }
 
+// What each thread has for itself.
+static void open_scratch(Bpe *bpe, PresplitKind kind) {
+    bpe->presplit = presplit_open(kind);
+    bpe->cache = calloc(CACHE_SLOTS, sizeof *bpe->cache);
+    if (!bpe->cache) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+}
+
 Bpe *bpe_open(const Tokenizer *tokenizer) {
     Bpe *bpe = calloc(1, sizeof *bpe);
-    CachedPiece *cache = calloc(CACHE_SLOTS, sizeof *cache);
-    if (!bpe || !cache) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
-    *bpe = (Bpe){.merges = tokenizer->merges, .byte_ids = tokenizer->byte_ids, .cache = cache};
+    if (!bpe) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    *bpe = (Bpe){.merges = tokenizer->merges, .byte_ids = tokenizer->byte_ids};
     place_pairs(bpe, tokenizer->merge_count);
-    int error;
-    PCRE2_SIZE where;
-    bpe->split = pcre2_compile((PCRE2_SPTR)bpe_pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED,
-                               &error, &where, NULL);
-    REQUIRE(bpe->split, "PCRE2 error %d at %zu of the pre-split", error, where);
-    pcre2_jit_compile(bpe->split, PCRE2_JIT_COMPLETE); // where there is no JIT, matching interprets
-    bpe->match = pcre2_match_data_create(1, NULL);
-    if (!bpe->match) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    open_scratch(bpe, tokenizer->presplit);
+    return bpe;
+}
+
+Bpe *bpe_share(const Tokenizer *tokenizer) {
+    Bpe *bpe = calloc(1, sizeof *bpe);
+    if (!bpe) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    *bpe = *tokenizer->bpe;
+    bpe->shared = true;
+    open_scratch(bpe, tokenizer->presplit);
     return bpe;
 }
 
 void bpe_close(Bpe *bpe) {
     if (!bpe) return;
-    pcre2_match_data_free(bpe->match);
-    pcre2_code_free(bpe->split);
-    free(bpe->pairs);
+    presplit_close(bpe->presplit);
+    if (!bpe->shared) free(bpe->pairs);
     free(bpe->cache);
     free(bpe);
 }
@@ -213,10 +211,8 @@ static void encode_piece(const Bpe *bpe, const char *bytes, size_t size, TokenLi
 }
 
 void bpe_encode(Bpe *bpe, const char *text, size_t size, TokenList *out) {
-    const PCRE2_SIZE *bounds = pcre2_get_ovector_pointer(bpe->match);
-    for (size_t at = 0; at < size; at = bounds[1]) {
-        int found = pcre2_match(bpe->split, (PCRE2_SPTR)text, size, at, PCRE2_NO_UTF_CHECK, bpe->match, NULL);
-        REQUIRE(found > 0 && bounds[1] > at, "PCRE2 answers %d at byte %zu", found, at);
-        encode_piece(bpe, text + at, bounds[1] - at, out);
+    for (size_t at = 0, end; at < size; at = end) {
+        end = presplit_next(bpe->presplit, text, size, at);
+        encode_piece(bpe, text + at, end - at, out);
     }
 }

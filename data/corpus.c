@@ -88,7 +88,7 @@ static bool add_part(Corpus *corpus, int split, const char *bytes, size_t size, 
     CorpusCounts *counts = corpus->counts;
     *(split == TRAIN ? &counts->train_bytes : &counts->val_bytes) += (int64_t)size;
     for (size_t at = 0; at < size;) {
-        size_t piece = tokenizer_piece(bytes + at, size - at, PIECE_BYTES);
+        size_t piece = tokenizer_piece(corpus->tokenizer, bytes + at, size - at, PIECE_BYTES);
         corpus->ids.count = 0;
         counts->replaced_bytes += tokenizer_encode(corpus->tokenizer, bytes + at, piece, &corpus->ids);
         count_bigrams(corpus, (const unsigned char *)bytes + at, piece);
@@ -111,7 +111,7 @@ static size_t tail_begin(const Corpus *corpus, const char *bytes, size_t size) {
     size_t target = (size_t)((double)size * (1 - corpus->setup->val_fraction));
     const char *line_end = memchr(bytes + target, '\n', size - target);
     if (line_end && line_end + 1 < bytes + size) return (size_t)(line_end + 1 - bytes);
-    return tokenizer_piece(bytes, size, target > 0 ? target : 1);
+    return tokenizer_piece(corpus->tokenizer, bytes, size, target > 0 ? target : 1);
 }
 
 static bool add_document(Corpus *corpus, const char *bytes, size_t size, bool advances) {

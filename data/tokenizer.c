@@ -177,7 +177,8 @@ static void find_hash(Tokenizer *tokenizer) {
     XXH3_state_t *state = XXH3_createState();
     if (!state) DIE(EXIT_INTERNAL, "out of memory for a hash");
     XXH3_128bits_reset(state);
-    XXH3_128bits_update(state, bpe_pattern, strlen(bpe_pattern));
+    const char *pattern = presplit_pattern(tokenizer->presplit);
+    XXH3_128bits_update(state, pattern, strlen(pattern));
     XXH3_128bits_update(state, tokenizer->byte_ids, sizeof tokenizer->byte_ids);
     if (tokenizer->merge_count > 0)
         XXH3_128bits_update(state, tokenizer->merges, (size_t)tokenizer->merge_count * sizeof *tokenizer->merges);
@@ -228,14 +229,27 @@ Tokenizer *tokenizer_open(const char *which, Errors *errors) {
     return NULL;
 }
 
-void tokenizer_close(Tokenizer *tokenizer) {
-    if (!tokenizer) return;
-    bpe_close(tokenizer->bpe);
+Tokenizer *tokenizer_share(const Tokenizer *tokenizer) {
+    Tokenizer *copy = malloc(sizeof *copy);
+    if (!copy) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    *copy = *tokenizer;
+    copy->shared = true;
+    if (copy->bpe) copy->bpe = bpe_share(tokenizer);
+    return copy;
+}
+
+static void close_tables(Tokenizer *tokenizer) {
     for (int64_t i = 0; i < tokenizer->added_count; i++) free(tokenizer->added[i].name);
     free(tokenizer->added);
     free(tokenizer->path);
     free(tokenizer->merges);
     token_table_close(&tokenizer->tokens);
+}
+
+void tokenizer_close(Tokenizer *tokenizer) {
+    if (!tokenizer) return;
+    bpe_close(tokenizer->bpe);
+    if (!tokenizer->shared) close_tables(tokenizer);
     free(tokenizer);
 }
 
@@ -328,8 +342,9 @@ static bool may_end_in_space(const char *bytes, size_t at) {
     return false;
 }
 
-size_t tokenizer_piece(const char *bytes, size_t size, size_t target) {
+size_t tokenizer_piece(const Tokenizer *tokenizer, const char *bytes, size_t size, size_t target) {
     enum { FURTHEST = 64 << 20 };
+    (void)tokenizer;
     if (size <= target) return size;
     size_t limit = size - target < FURTHEST ? size : target + FURTHEST;
     for (size_t at = target; at < limit; at++)

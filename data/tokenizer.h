@@ -15,6 +15,8 @@ void token_list_close(TokenList *list);
 // tokenizer.json written by tokenizer_json. Messages name the file and, for gpt2, the command that fetches it.
 Tokenizer *tokenizer_open(const char *which, Errors *errors);
 void tokenizer_close(Tokenizer *tokenizer);
+// The same tokenizer for one more thread; to be closed before the one it comes from.
+Tokenizer *tokenizer_share(const Tokenizer *tokenizer);
 
 const char *tokenizer_name(const Tokenizer *tokenizer);  // "byte", "gpt2"; "bpe": a tokenizer.json of neither
 int64_t tokenizer_vocab(const Tokenizer *tokenizer);     // ids are below
@@ -28,7 +30,7 @@ int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t s
 // How many leading bytes can be encoded on their own, about `target` of them: the text is cut only right before
 // whitespace that follows something else, where the pre-split cuts too, so that pieces encode to what the whole does.
 // (A run of 64 MiB without such a place is cut between characters.)
-size_t tokenizer_piece(const char *bytes, size_t size, size_t target);
+size_t tokenizer_piece(const Tokenizer *tokenizer, const char *bytes, size_t size, size_t target);
 
 // The separator, other tokens without text and ids from the vocabulary's size on (a model may have more) decode to
 // nothing and have 0 bytes.

@@ -2,6 +2,7 @@
 // byte-level alphabet that GPT-2 writes token strings in.
 #pragma once
 
+#include "data/presplit.h"
 #include "data/tokenizer.h"
 
 #define SEPARATOR_TEXT "<|endoftext|>"
@@ -47,7 +48,9 @@ struct Tokenizer {
     Merge *merges;
     int64_t merge_count, merge_capacity;
     char hash[33];
-    Bpe *bpe; // NULL for byte
+    PresplitKind presplit;
+    Bpe *bpe;    // NULL for byte
+    bool shared; // everything but `bpe` belongs to another one
 };
 
 void tokenizer_add_merge(Tokenizer *tokenizer, Merge merge);
@@ -65,10 +68,10 @@ Tokenizer *tokenizer_open_json(const char *path, Errors *errors);
 void token_list_reserve(TokenList *list, size_t more);
 
 // Byte-level BPE over valid UTF-8. Keeps scratch and a cache: one thread at a time.
-Bpe *bpe_open(const Tokenizer *tokenizer); // borrows merges and byte_ids
+Bpe *bpe_open(const Tokenizer *tokenizer);  // borrows merges and byte_ids
+Bpe *bpe_share(const Tokenizer *tokenizer); // borrows all of its tables; scratch of its own
 void bpe_close(Bpe *bpe);
 void bpe_encode(Bpe *bpe, const char *text, size_t size, TokenList *out);
-extern const char *const bpe_pattern; // of the pre-split
 
 // The byte-level alphabet: each byte is one printable code point, and has one place in GPT-2's order of ids.
 int byte_level_place(unsigned char byte); // 0..255

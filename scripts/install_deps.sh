@@ -5,7 +5,8 @@
 #   scripts/install_deps.sh --fuzz        what the fuzz targets need besides; tests skip them without
 set -euo pipefail
 
-packages=(gcc g++ libc6-dev make git libopenblas-openmp-dev libcjson-dev libxxhash-dev libpcre2-dev libcmocka-dev)
+packages=(gcc g++ libc6-dev make git libopenblas-openmp-dev libcjson-dev libxxhash-dev libpcre2-dev libutf8proc-dev
+    zlib1g-dev libzstd-dev libcmocka-dev)
 
 [ "${1:-}" != --fuzz ] || packages=(clang libclang-rt-14-dev)
 

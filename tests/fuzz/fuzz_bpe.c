@@ -28,7 +28,7 @@ TARGET {
     tokenizer_decode(tokenizer, whole.items, whole.count, &decoded);
     HOLDS(decoded.size == expected.size && memcmp(text_string(&decoded), text_string(&expected), expected.size) == 0);
     for (size_t at = 0; at < size;) {
-        size_t piece = tokenizer_piece(text + at, size - at, PIECE);
+        size_t piece = tokenizer_piece(tokenizer, text + at, size - at, PIECE);
         HOLDS(piece > 0 && piece <= size - at);
         tokenizer_encode(tokenizer, text + at, piece, &pieces);
         at += piece;

@@ -1,0 +1,16 @@
+// Pre-split: where byte-level BPE cuts a text before anything is merged. One row per published pattern.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum { PRESPLIT_GPT2, PRESPLIT_KINDS } PresplitKind;
+
+typedef struct Presplit Presplit;
+Presplit *presplit_open(PresplitKind kind); // has scratch: one thread at a time
+void presplit_close(Presplit *presplit);
+
+// The end of the piece that begins at byte `at`, which is below `size`, of valid UTF-8.
+size_t presplit_next(Presplit *presplit, const char *text, size_t size, size_t at);
+
+const char *presplit_pattern(PresplitKind kind); // as PCRE2 reads it
