@@ -2,238 +2,33 @@
 // stands for one size throughout a call. What lists cannot say is required in a line beside them.
 #include "kernels/checked.h"
 
-#include <ctype.h>
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
+#include "kernels/checked_calls.h"
 #include "kernels/checked_segments.h"
-
-// ---- calls ----
-
-enum {
-#define K(result, operation, parameters) OPERATION_##operation,
-    KERNELS(K)
-#undef K
-    OPERATIONS
-};
-_Static_assert((int)OPERATIONS <= (int)CHECKED_TALLIES, "more operations than tallies");
-
-static const char *const names[OPERATIONS] = {
-#define K(result, operation, parameters) #operation,
-    KERNELS(K)
-#undef K
-};
-
-static const Kernels *inner;
-static bool want_finite;
-static Tally tallies[OPERATIONS];
-static struct {
-    double flops, bytes; // bytes 0: those of the call's tensors
-} cost; // of the next call
-
-typedef enum { COMPUTE, WIDE, FLOATS, F32, F64, I32 } Kind; // FLOATS: any float dtype
-static const char *const kind_names[] = {"compute", "wide", "float", "f32", "f64", "i32"};
-
-typedef struct {
-    const char *name;
-    Tensor tensor;
-    const char *shape; // one letter or digit per dimension; NULL: any
-    Kind kind;
-    bool optional, written, read;
-} Role;
-
-#define IN(tensor, shape, kind) {#tensor, tensor, shape, kind, false, false, true}
-#define IN_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, false, true}
-#define OUT(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true, false}
-#define OUT_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true, false}
-#define UPDATED(tensor, shape, kind) {#tensor, tensor, shape, kind, false, true, true}
-#define UPDATED_OR_NONE(tensor, shape, kind) {#tensor, tensor, shape, kind, true, true, true}
-
-typedef struct {
-    int operation;
-    const Role *roles;
-    int count;
-    double start;
-} Call;
-
-static void begin_call(Call *call);
-static void end_call(const Call *call);
-
-// Checks the roles given after `arguments`, then does and times the call.
-#define CALL(name, arguments, ...)                                                                 \
-    do {                                                                                           \
-        const Role roles[] = {__VA_ARGS__};                                                        \
-        Call call = {OPERATION_##name, roles, (int)(sizeof roles / sizeof roles[0]), 0};           \
-        begin_call(&call);                                                                         \
-        inner->name arguments;                                                                     \
-        end_call(&call);                                                                           \
-    } while (0)
-
-// ---- checks ----
-
-static void describe(Text *out, Tensor t) {
-    text_printf(out, "%s (", tensor_present(t) ? dtype_name(t.dtype) : "none");
-    for (int i = 0; i < t.rank; i++) text_printf(out, "%s%ld", i ? ", " : "", (long)t.shape[i]);
-    text_add(out, ")");
-}
-
-// What the role asks for, with the letters' sizes as far as they are known.
-static void describe_wanted(Text *out, const Role *role, const int64_t size[]) {
-    text_printf(out, "%s (", kind_names[role->kind]);
-    for (const char *letter = role->shape; letter && *letter; letter++) {
-        text_printf(out, "%s%c", letter > role->shape ? ", " : "", *letter);
-        if (isupper((unsigned char)*letter) && size[(int)*letter]) text_printf(out, " = %ld", (long)size[(int)*letter]);
-    }
-    text_printf(out, ")%s", role->optional ? " or none" : "");
-}
-
-static _Noreturn void refuse(const Call *call, const Role *role, const int64_t size[], const char *why) {
-    Text text = {0};
-    describe(&text, role->tensor);
-    text_add(&text, ", expected ");
-    describe_wanted(&text, role, size);
-    DIE(EXIT_INTERNAL, "%s: %s %s: it is %s", names[call->operation], role->name, why, text_string(&text));
-}
-
-static bool is_float(DType dtype) { return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F64; }
-
-static bool kind_allows(Kind kind, DType dtype) {
-    switch (kind) {
-    case COMPUTE: case FLOATS: return is_float(dtype);
-    case WIDE: return dtype == DTYPE_F32 || dtype == DTYPE_F64;
-    case F32: return dtype == DTYPE_F32;
-    case F64: return dtype == DTYPE_F64;
-    case I32: return dtype == DTYPE_I32;
-    }
-    return false;
-}
-
-// Rows are contiguous; tensors of fewer than four dimensions are also evenly spaced rows.
-static bool well_laid(Tensor t) {
-    if (t.shape[t.rank - 1] > 1 && t.stride[t.rank - 1] != 1) return false;
-    for (int i = 0; i + 2 < t.rank && t.rank < TENSOR_RANK; i++)
-        if (t.shape[i] > 1 && t.stride[i] != t.stride[i + 1] * t.shape[i + 1]) return false;
-    return t.rank == 1 || t.shape[t.rank - 2] == 1 || t.stride[t.rank - 2] >= t.shape[t.rank - 1];
-}
-
-// Letters without a size yet take it from this tensor.
-static bool shape_matches(const Role *role, int64_t size[]) {
-    if (!role->shape) return true;
-    if (role->tensor.rank != (int)strlen(role->shape)) return false;
-    for (int i = 0; i < role->tensor.rank; i++) {
-        int letter = role->shape[i];
-        int64_t *wanted = &size[letter];
-        if (*wanted == 0) *wanted = role->tensor.shape[i];
-        if (*wanted != role->tensor.shape[i]) return false;
-    }
-    return true;
-}
-
-static bool dtypes_agree(DType compute, DType wide) { return wide == (compute == DTYPE_F64 ? DTYPE_F64 : DTYPE_F32); }
-
-// One compute and one wide dtype in a call, and the one that belongs to the other.
-static void check_dtypes(const Call *call, const int64_t size[]) {
-    const Role *first[] = {[COMPUTE] = NULL, [WIDE] = NULL};
-    for (int i = 0; i < call->count; i++) {
-        const Role *role = &call->roles[i];
-        if (!tensor_present(role->tensor) || role->kind > WIDE) continue;
-        const Role **leader = &first[role->kind];
-        if (!*leader) *leader = role;
-        if (role->tensor.dtype != (*leader)->tensor.dtype) refuse(call, role, size, "differs in dtype from another");
-    }
-    if (first[COMPUTE] && first[WIDE] && !dtypes_agree(first[COMPUTE]->tensor.dtype, first[WIDE]->tensor.dtype))
-        refuse(call, first[WIDE], size, "has a dtype that does not go with the activations'");
-}
-
-static void begin_call(Call *call) {
-    int64_t size[128] = {['1'] = 1, ['2'] = 2, ['S'] = STATUS_COUNT, ['W'] = WINDOW_SIZE};
-    for (int i = 0; i < call->count; i++) {
-        const Role *role = &call->roles[i];
-        if (role->optional && !tensor_present(role->tensor)) continue;
-        if (!tensor_present(role->tensor)) refuse(call, role, size, "is missing");
-        if (!role->tensor.data) refuse(call, role, size, "has no memory");
-        if (!kind_allows(role->kind, role->tensor.dtype)) refuse(call, role, size, "has the wrong dtype");
-        if (!shape_matches(role, size)) refuse(call, role, size, "has the wrong shape");
-        if (!well_laid(role->tensor)) refuse(call, role, size, "does not have contiguous rows");
-    }
-    check_dtypes(call, size);
-    call->start = clock_seconds();
-}
-
-static double host_float(const void *data, DType dtype, int64_t i) {
-    if (dtype == DTYPE_F64) return ((const double *)data)[i];
-    return dtype == DTYPE_F32 ? ((const float *)data)[i] : bf16_to_float(((const uint16_t *)data)[i]);
-}
-
-// Element `i` of the first dimension.
-static Tensor part_of(Tensor t, int64_t i) {
-    t = tensor_slice(t, 0, i, 1);
-    for (int dim = 0; dim + 1 < t.rank; dim++) t.shape[dim] = t.shape[dim + 1], t.stride[dim] = t.stride[dim + 1];
-    t.rank--;
-    return t;
-}
-
-static void check_finite(const Call *call, const Role *role, Tensor t) {
-    if (!tensor_contiguous(t)) {
-        for (int64_t i = 0; i < t.shape[0]; i++) check_finite(call, role, part_of(t, i));
-        return;
-    }
-    void *host = malloc(tensor_size_bytes(t));
-    if (!host) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to look for NaN in", tensor_size_bytes(t));
-    inner->download(host, t);
-    for (int64_t i = 0; i < tensor_count(t); i++)
-        REQUIRE(isfinite(host_float(host, t.dtype, i)), "%s wrote %g to %s", names[call->operation],
-                host_float(host, t.dtype, i), role->name);
-    free(host);
-}
-
-// Each tensor once for each direction.
-static double bytes_of(const Call *call) {
-    double bytes = 0;
-    for (int i = 0; i < call->count; i++) {
-        const Role *role = &call->roles[i];
-        int ways = role->read + role->written;
-        if (tensor_present(role->tensor)) bytes += ways * (double)tensor_size_bytes(role->tensor);
-    }
-    return bytes;
-}
-
-static void end_call(const Call *call) {
-    inner->finish();
-    Tally *tally = &tallies[call->operation];
-    tally->calls++;
-    tally->seconds += clock_seconds() - call->start;
-    tally->flops += cost.flops;
-    tally->bytes += cost.bytes > 0 ? cost.bytes : bytes_of(call);
-    cost.flops = cost.bytes = 0;
-    for (int i = 0; i < call->count && want_finite; i++) {
-        const Role *role = &call->roles[i];
-        if (role->written && tensor_present(role->tensor) && is_float(role->tensor.dtype))
-            check_finite(call, role, role->tensor);
-    }
-}
 
 // ---- the device ----
 
-static bool checked_open(int64_t threads, int64_t gpu, Errors *errors) { return inner->open(threads, gpu, errors); }
-static int64_t checked_device_count(void) { return inner->device_count(); }
-static void checked_close(void) { inner->close(); }
-static void *checked_take_memory(size_t bytes) { return inner->take_memory(bytes); }
-static void checked_return_memory(void *memory, size_t bytes) { inner->return_memory(memory, bytes); }
-static size_t checked_workspace_bytes(void) { return inner->workspace_bytes(); }
-static size_t checked_memory_bytes(void) { return inner->memory_bytes(); }
-static size_t checked_used_bytes(void) { return inner->used_bytes(); }
-static double checked_peak_flops(DType dtype) { return inner->peak_flops(dtype); }
-static void checked_describe(Text *out) { inner->describe(out); }
-static void checked_write_choices(Text *out) { inner->write_choices(out); }
-static bool checked_read_choices(const char *text, Errors *errors) { return inner->read_choices(text, errors); }
-static void checked_finish(void) { inner->finish(); }
-static bool checked_is_host(void) { return inner->is_host(); }
-static void *checked_take_host_memory(size_t bytes) { return inner->take_host_memory(bytes); }
-static void checked_return_host_memory(void *memory, size_t bytes) { inner->return_host_memory(memory, bytes); }
-static int64_t checked_mark(void) { return inner->mark(); }
-static void checked_wait(int64_t mark) { inner->wait(mark); }
+static bool checked_open(int64_t threads, int64_t gpu, Errors *errors) {
+    return checked_inner->open(threads, gpu, errors);
+}
+static int64_t checked_device_count(void) { return checked_inner->device_count(); }
+static void checked_close(void) { checked_inner->close(); }
+static void *checked_take_memory(size_t bytes) { return checked_inner->take_memory(bytes); }
+static void checked_return_memory(void *memory, size_t bytes) { checked_inner->return_memory(memory, bytes); }
+static size_t checked_workspace_bytes(void) { return checked_inner->workspace_bytes(); }
+static size_t checked_memory_bytes(void) { return checked_inner->memory_bytes(); }
+static size_t checked_used_bytes(void) { return checked_inner->used_bytes(); }
+static double checked_peak_flops(DType dtype) { return checked_inner->peak_flops(dtype); }
+static void checked_describe(Text *out) { checked_inner->describe(out); }
+static void checked_write_choices(Text *out) { checked_inner->write_choices(out); }
+static bool checked_read_choices(const char *text, Errors *errors) { return checked_inner->read_choices(text, errors); }
+static void checked_finish(void) { checked_inner->finish(); }
+static bool checked_is_host(void) { return checked_inner->is_host(); }
+static void *checked_take_host_memory(size_t bytes) { return checked_inner->take_host_memory(bytes); }
+static void checked_return_host_memory(void *memory, size_t bytes) { checked_inner->return_host_memory(memory, bytes); }
+static int64_t checked_mark(void) { return checked_inner->mark(); }
+static void checked_wait(int64_t mark) { checked_inner->wait(mark); }
 // Calls are checked as they are made: none may be kept for later.
 static bool checked_record(int64_t program) { return (void)program, false; }
 static void checked_record_end(void) {}
@@ -244,14 +39,6 @@ static void require_memory(const char *operation, const char *role, Tensor t, bo
     REQUIRE(tensor_present(t) && t.data, "%s: %s is missing", operation, role);
     REQUIRE(!contiguous || tensor_contiguous(t), "%s: %s is not contiguous", operation, role);
 }
-
-#define TIMED(name, arguments)                         \
-    do {                                               \
-        Call call = {OPERATION_##name, NULL, 0, 0};    \
-        begin_call(&call);                             \
-        inner->name arguments;                         \
-        end_call(&call);                               \
-    } while (0)
 
 static void checked_upload(Tensor out, const void *host) {
     require_memory("upload", "out", out, true);
@@ -273,7 +60,7 @@ static void checked_download_later(void *host, Tensor in) {
 
 static void checked_fill_zero(Tensor out) {
     require_memory("fill_zero", "out", out, false);
-    cost.bytes = (double)tensor_size_bytes(out);
+    checked_cost.bytes = (double)tensor_size_bytes(out);
     TIMED(fill_zero, (out));
 }
 
@@ -284,7 +71,7 @@ static void checked_copy(Tensor out, Tensor in) {
     require_memory("copy", "in", in, false);
     REQUIRE(out.dtype == in.dtype || (is_float(out.dtype) && is_float(in.dtype)), "copy: %s from %s",
             dtype_name(out.dtype), dtype_name(in.dtype));
-    cost.bytes = (double)tensor_size_bytes(out) + (double)tensor_size_bytes(in);
+    checked_cost.bytes = (double)tensor_size_bytes(out) + (double)tensor_size_bytes(in);
     TIMED(copy, (out, in));
 }
 
@@ -292,7 +79,7 @@ static void checked_copy(Tensor out, Tensor in) {
 
 static void checked_embedding_forward(Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions) {
     REQUIRE(!tensor_present(position_table) || tensor_present(positions), "embedding_forward: positions are missing");
-    cost.bytes = 2.0 * (double)tensor_size_bytes(out) * (tensor_present(position_table) ? 1.5 : 1);
+    checked_cost.bytes = 2.0 * (double)tensor_size_bytes(out) * (tensor_present(position_table) ? 1.5 : 1);
     CALL(embedding_forward, (out, table, ids, position_table, positions),
          OUT(out, "NC", COMPUTE), IN(table, "VC", COMPUTE), IN(ids, "N", I32),
          IN_OR_NONE(position_table, "PC", COMPUTE), IN_OR_NONE(positions, "N", I32));
@@ -301,7 +88,7 @@ static void checked_embedding_forward(Tensor out, Tensor table, Tensor ids, Tens
 static void checked_embedding_backward(Tensor dtable, Tensor dout, Tensor ids, Tensor order) {
     double rows = (double)(dtable.shape[0] < dout.shape[0] ? dtable.shape[0] : dout.shape[0]); // at most
     double row_bytes = (double)dtable.shape[1] * (double)dtype_bytes(dtable.dtype);
-    cost.bytes = (double)tensor_size_bytes(dout) + 2 * rows * row_bytes;
+    checked_cost.bytes = (double)tensor_size_bytes(dout) + 2 * rows * row_bytes;
     CALL(embedding_backward, (dtable, dout, ids, order),
          UPDATED(dtable, "VC", WIDE), IN(dout, "NC", COMPUTE), IN(ids, "N", I32), IN(order, "N", I32));
 }
@@ -339,20 +126,20 @@ static double product_flops(Tensor rows, Tensor weight) {
 static void checked_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
     REQUIRE(tensor_present(pre) || layer->activation == ACTIVATION_NONE, "linear_forward: pre is missing");
     require_groups("linear_forward", tensor_present(pre) ? pre : out, out, layer->activation);
-    cost.flops = product_flops(in, layer->weight);
+    checked_cost.flops = product_flops(in, layer->weight);
     CALL(linear_forward, (out, pre, in, layer),
          OUT(out, tensor_present(pre) ? "NF" : "NO", COMPUTE), OUT_OR_NONE(pre, "NO", COMPUTE), IN(in, "NI", COMPUTE),
          IN(layer->weight, "OI", COMPUTE), IN_OR_NONE(layer->bias, "O", COMPUTE));
 }
 
 static void checked_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
-    cost.flops = product_flops(dout, weight);
+    checked_cost.flops = product_flops(dout, weight);
     CALL(linear_backward_input, (din, dout, weight),
          OUT(din, "NI", COMPUTE), IN(dout, "NO", COMPUTE), IN(weight, "OI", COMPUTE));
 }
 
 static void checked_linear_backward_weight(Tensor dweight, Tensor dbias, Tensor dout, Tensor in) {
-    cost.flops = product_flops(dout, dweight);
+    checked_cost.flops = product_flops(dout, dweight);
     CALL(linear_backward_weight, (dweight, dbias, dout, in),
          UPDATED(dweight, "OI", WIDE), UPDATED_OR_NONE(dbias, "O", WIDE), IN(dout, "NO", COMPUTE),
          IN(in, "NI", COMPUTE));
@@ -375,7 +162,7 @@ static void checked_activation_forward(Tensor out, Tensor pre, Activation activa
 
 static void checked_linear_backward_activation(const ActivationBackward *p) {
     require_groups("linear_backward_activation", p->pre, p->room, p->activation);
-    cost.flops = product_flops(p->dout, p->weight);
+    checked_cost.flops = product_flops(p->dout, p->weight);
     CALL(linear_backward_activation, (p),
          OUT(p->dpre, "NO", COMPUTE), UPDATED_OR_NONE(p->dbias, "O", WIDE), OUT(p->room, "NF", COMPUTE),
          IN(p->dout, "NC", COMPUTE), IN(p->weight, "CF", COMPUTE), IN(p->pre, "NO", COMPUTE));
@@ -427,7 +214,7 @@ static double score_flops(const AttentionHeads *heads) {
 
 static void checked_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
     require_head_groups("attention_forward", heads);
-    cost.flops = 4 * score_flops(heads);
+    checked_cost.flops = 4 * score_flops(heads);
     CALL(attention_forward, (out, lse, heads, mask),
          OUT(out, "BQHD", COMPUTE), OUT(lse, "BHQ", WIDE), HEAD_ROLES(heads), MASK_ROLES(mask));
 }
@@ -435,7 +222,7 @@ static void checked_attention_forward(Tensor out, Tensor lse, const AttentionHea
 static void checked_attention_backward(const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse,
                                        const AttentionHeads *heads, const AttentionMask *mask) {
     require_head_groups("attention_backward", heads);
-    cost.flops = 10 * score_flops(heads);
+    checked_cost.flops = 10 * score_flops(heads);
     CALL(attention_backward, (dheads, dout, out, lse, heads, mask),
          OUT(dheads->q, "BQHD", COMPUTE), OUT(dheads->k, "BTKD", COMPUTE), OUT(dheads->v, "BTKD", COMPUTE),
          IN(dout, "BQHD", COMPUTE), IN(out, "BQHD", COMPUTE), IN(lse, "BHQ", WIDE), HEAD_ROLES(heads),
@@ -478,7 +265,8 @@ static Update readable(const Update *update) {
     free(items);
     items = malloc(bytes);
     if (!items) DIE(EXIT_INTERNAL, "out of memory: %ld segments", (long)update->segments.count);
-    inner->download(items, tensor_1d((void *)update->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t))));
+    Tensor on_device = tensor_1d((void *)update->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t)));
+    checked_inner->download(items, on_device);
     copy.segments.items = items;
     return copy;
 }
@@ -487,7 +275,7 @@ static void checked_update(const Update *u) {
     Update host = readable(u);
     require_segments("update", &host, u->weights);
     require_directions("update", &host);
-    cost.bytes = update_bytes(&host);
+    checked_cost.bytes = update_bytes(&host);
     CALL(update, (u),
          OUT(u->weights, "E", COMPUTE), OUT(u->z, "Z", WIDE), OUT_OR_NONE(u->state, "X", WIDE),
          IN(u->grads, "E", WIDE), IN_OR_NONE(u->directions, "KRC", FLOATS), IN_OR_NONE(u->squares, "K", F64),
@@ -521,7 +309,8 @@ static void checked_momentum_mix(Tensor out, const Update *u) {
     Update host = readable(u);
     require_segments("momentum_mix", &host, u->grads);
     require_matrices("momentum_mix", &host, out, (MatrixSlot){.slot = 0});
-    cost.bytes = (double)tensor_size_bytes(out) + 3.0 * (double)tensor_count(out) * (double)dtype_bytes(u->grads.dtype);
+    double wide = (double)tensor_count(out) * (double)dtype_bytes(u->grads.dtype);
+    checked_cost.bytes = (double)tensor_size_bytes(out) + 3 * wide;
     CALL(momentum_mix, (out, u),
          OUT(out, "KRC", FLOATS), IN(u->grads, "E", WIDE), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
@@ -540,7 +329,7 @@ static void checked_matrix_product(const MatrixProduct *p) {
     for (int i = 0; i < 3; i++)
         REQUIRE(all[i].dtype == p->out.dtype, "matrix_product: %s from %s", dtype_name(p->out.dtype),
                 dtype_name(all[i].dtype));
-    cost.flops = 2.0 * (double)tensor_count(p->out) * (double)p->a.shape[p->a_transposed ? 1 : 2];
+    checked_cost.flops = 2.0 * (double)tensor_count(p->out) * (double)p->a.shape[p->a_transposed ? 1 : 2];
     CALL(matrix_product, (p),
          OUT(p->out, "KMN", FLOATS), IN(p->a, p->a_transposed ? "KIM" : "KMI", FLOATS),
          IN(p->b, p->b_transposed ? "KNI" : "KIN", FLOATS), IN_OR_NONE(p->c, "KMN", FLOATS));
@@ -549,7 +338,7 @@ static void checked_matrix_product(const MatrixProduct *p) {
 static void checked_neuron_normalise(Tensor matrices, bool unit, const Update *u) {
     Update host = readable(u);
     require_matrices("neuron_normalise", &host, matrices, (MatrixSlot){.slot = 1, .by_row = true});
-    cost.bytes = 2.0 * (double)tensor_size_bytes(matrices);
+    checked_cost.bytes = 2.0 * (double)tensor_size_bytes(matrices);
     CALL(neuron_normalise, (matrices, unit, u),
          OUT(matrices, "KRC", FLOATS), OUT(u->state, "X", WIDE), IN(u->status, "S", F64));
 }
@@ -575,26 +364,7 @@ const Kernels *checked_kernels(const Kernels *wrapped) {
 #undef K
     };
     REQUIRE(wrapped != &table, "a wrapper around itself");
-    inner = wrapped;
+    checked_inner = wrapped;
     table.name = wrapped->name;
     return &table;
-}
-
-void checked_want_finite(bool wanted) { want_finite = wanted; }
-
-static int by_seconds(const void *a, const void *b) {
-    const Tally *x = a, *y = b;
-    if (x->seconds != y->seconds) return x->seconds > y->seconds ? -1 : 1;
-    return strcmp(x->operation, y->operation);
-}
-
-int checked_take_tallies(Tally out[CHECKED_TALLIES]) {
-    int count = 0;
-    for (int i = 0; i < OPERATIONS; i++) {
-        tallies[i].operation = names[i];
-        if (tallies[i].calls > 0) out[count++] = tallies[i];
-        tallies[i] = (Tally){0};
-    }
-    qsort(out, (size_t)count, sizeof *out, by_seconds);
-    return count;
 }
