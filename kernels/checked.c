@@ -229,6 +229,12 @@ static void checked_attention_backward(const AttentionHeads *dheads, Tensor dout
          MASK_ROLES(mask));
 }
 
+static void checked_cache_store(Tensor out, Tensor in, Tensor positions) {
+    checked_cost.bytes = 2.0 * (double)tensor_size_bytes(in);
+    CALL(cache_store, (out, in, positions),
+         UPDATED(out, "BPKD", COMPUTE), IN(in, "BTKD", COMPUTE), IN(positions, "BT", I32));
+}
+
 static void checked_cross_entropy(Tensor losses, Tensor probability_squares, Tensor logits, Tensor targets,
                                   Tensor weights, const CrossEntropy *options) {
     REQUIRE(options->vocab > 0 && options->vocab <= logits.shape[1], "cross_entropy: vocabulary %ld, %ld columns",

@@ -223,6 +223,10 @@ typedef struct {
       (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \
        const AttentionMask *mask))                                                                                     \
                                                                                                                        \
+    /* out (B, S, K, D)[b, positions[b, t]] = in (B, T, K, D), positions (B, T) i32: what attention of later queries   \
+       reads. A token whose position is outside [0, S) is not written; within it those of a sequence differ */         \
+    K(void, cache_store, (Tensor out, Tensor in, Tensor positions))                                                    \
+                                                                                                                       \
     /* losses (N) wide, unweighted, 0 where the target is < 0; probability_squares (N) wide: sum of p^2, or none;      \
        logits (N, V) compute, replaced by their gradient if asked */                                                   \
     K(void, cross_entropy,                                                                                             \

@@ -204,3 +204,16 @@ void reference_attention_backward(const AttentionHeads *dheads, Tensor dout, Ten
     free(call.dk);
     free(call.dv);
 }
+
+// ---- the cache ----
+
+void reference_cache_store(Tensor out, Tensor in, Tensor positions) {
+    for (int64_t b = 0; b < in.shape[0]; b++)
+        for (int64_t t = 0; t < in.shape[1]; t++) {
+            int64_t position = get_integer(positions, AT(b, t));
+            if (position < 0 || position >= out.shape[1]) continue;
+            for (int64_t h = 0; h < in.shape[2]; h++)
+                for (int64_t d = 0; d < in.shape[3]; d++)
+                    set(out, AT(b, position, h, d), get(in, AT(b, t, h, d)));
+        }
+}
