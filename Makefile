@@ -207,8 +207,8 @@ define stamp
 @mkdir -p $(@D)
 @printf '%s\n' '$(text)' | cmp -s - $@ || printf '%s\n' '$(text)' > $@
 endef
-$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) $(found) \
-    $(nvcc)$(simulate)$(instrument)
+$(BUILD)/flags: text = $(compile) $(link) $(libraries) $(flags_vector_math) $(flags_directions) \
+    $(flags_gemm_few) $(found) $(nvcc)$(simulate)$(instrument)
 $(BUILD)/commit: text = $(commit)
 $(BUILD)/flags $(BUILD)/commit: FORCE
 	$(stamp)
@@ -216,9 +216,12 @@ $(BUILD)/flags $(BUILD)/commit: FORCE
 # ---- rules ----
 
 # Flags of one file, by its name. exp and tanh vectorise only with -ffast-math: nowhere else, and never at link. Roots
-# in loops vectorise where errno is not asked for. The commit is in one object, so that a new one compiles one file.
+# in loops vectorise where errno is not asked for. ISO C fuses multiply and add only where it is allowed to, and gcc for
+# some CPUs not in every loop: here all sums are to be alike. The commit is in one object, so that a new one compiles
+# one file.
 flags_vector_math := -ffast-math
 flags_directions  := -fno-math-errno
+flags_gemm_few    := -ffp-contract=fast --param=avoid-fma-max-bits=0
 flags_version      = -DTHALWEG_COMMIT='"$(commit)"' -DTHALWEG_VARIANT='"$(VARIANT) $(MARCH)"'
 
 $(BUILD)/%.o: %.c $(BUILD)/flags

@@ -123,11 +123,45 @@ TEST(linear_forward_equals_the_reference) {
         {.b = 1, .t = 129, .in = 31, .out = 140, .variant = ACTIVATION_SWIGLU | PRE},
         {.b = 1, .t = 7, .in = 33, .out = 1, .variant = ACTIVATION_SWIGLU | PRE},
         {.b = 2, .t = 9, .in = 65, .out = 31, .variant = ACTIVATION_RELU2 | PRE | BIAS},
-        {.b = 1, .t = 9, .in = 3100, .out = 21, .variant = ACTIVATION_GELU | PRE | BIAS}, // long sums, in parts
+        {.b = 1, .t = 19, .in = 3100, .out = 21, .variant = ACTIVATION_GELU | PRE | BIAS}, // long sums, in parts
         {.b = 1, .t = 40, .in = 33, .out = 600, .variant = ACTIVATION_GELU | PRE | BIAS}, // tiles side by side
         {.b = 1, .t = 40, .in = 33, .out = 600, .variant = ACTIVATION_SWIGLU | PRE | BIAS},
     };
     COMPARE_BACKENDS(linear_forward, list, SUMS);
+}
+
+// Generation has a row for each sequence. Rows up to where all backends go other ways; each sees several activations.
+TEST(products_of_few_rows_equal_the_reference) {
+    static const int64_t shapes[][2] = {{1, 1}, {7, 3}, {33, 19}, {100, 67}, {64, 40}, {520, 24}, {1100, 9}};
+    static const int variants[] = {
+        0, BIAS, PRE | BIAS, ACTIVATION_GELU | PRE | BIAS, ACTIVATION_SWIGLU | PRE, ACTIVATION_RELU2 | PRE | BIAS,
+        ACTIVATION_GELU | PRE | REPEATED, ACTIVATION_SWIGLU | PRE | BIAS | REPEATED,
+    };
+    enum { ROWS = 14, SHAPES = sizeof shapes / sizeof shapes[0], VARIANTS = sizeof variants / sizeof variants[0] };
+    for (int rows = 1; rows <= ROWS; rows++)
+        for (int i = 0; i < SHAPES; i++) {
+            Sizes s = {.b = 1, .t = rows, .in = shapes[i][0], .out = shapes[i][1],
+                       .variant = variants[(rows + 3 * i) % VARIANTS]};
+            compare_backends(linear_forward, &s, 2 * SUMS);
+        }
+}
+
+// What a row becomes does not depend on the rows beside it.
+static void rows_together_and_apart(const Sizes *s) {
+    Twin out = twin("out", POISON, COMPUTE, s->t, s->out, 0), alone = twin("alone", POISON, COMPUTE, s->t, s->out, 0);
+    Twin in = twin("in", NORMAL, COMPUTE, s->t, s->in, 0), weight = twin("weight", NORMAL, COMPUTE, s->out, s->in, 0);
+    BOTH(k, i) {
+        const Linear layer = {.weight = weight.on[i]};
+        k->linear_forward(out.on[i], TENSOR_NONE, in.on[i], &layer);
+        for (int64_t row = 0; row < s->t; row++)
+            k->linear_forward(twin_slice(alone, 0, row, 1).on[i], TENSOR_NONE, twin_slice(in, 0, row, 1).on[i], &layer);
+        assert_equal_bits(alone, out, i);
+    }
+}
+
+TEST(products_of_few_rows_are_equal_together_and_apart) {
+    static const Sizes list[] = {{.t = 3, .in = 100, .out = 67}, {.t = 8, .in = 328, .out = 24}};
+    COMPARE_BACKENDS(rows_together_and_apart, list, SUMS);
 }
 
 TEST(linear_backward_equals_the_reference) {
@@ -169,6 +203,8 @@ TEST(linear_is_equal_on_one_and_two_threads) {
         {.b = 2, .t = 130, .in = 129, .out = 300, .variant = ACTIVATION_SWIGLU | PRE | BIAS},
         {.b = 1, .t = 2048, .in = 16, .out = 24},
         {.b = 1, .t = 8, .in = 1100, .out = 1300},
+        {.b = 1, .t = 1, .in = 515, .out = 1300, .variant = ACTIVATION_GELU | PRE | BIAS},
+        {.b = 1, .t = 5, .in = 515, .out = 300, .variant = ACTIVATION_SWIGLU | PRE | BIAS},
     };
     COMPARE_THREADS(linear_forward, list);
     COMPARE_THREADS(linear_backward, list);

@@ -1,4 +1,4 @@
-// Linear layers: tiled products, with bias and activation applied to each tile while it is hot.
+// Linear layers: products in tiles, or of few rows, with bias and activation applied to each tile while it is hot.
 #include "kernels/cpu/activation.h"
 #include "kernels/cpu/gemm.h"
 
@@ -45,7 +45,8 @@ void cpu_linear_forward(Tensor out_tensor, Tensor pre_tensor, Tensor in, const L
     Gemm gemm = linear_gemm(pre, cpu_matrix(in), cpu_matrix(layer->weight), PRODUCT_FORWARD);
     Finish finish = {out, pre, cpu_floats(layer->bias), out.columns, activation};
     bool finished = !finish.bias && pre.data == out.data;
-    gemm_tiled(&gemm, groups, finished ? NULL : finish_tile, &finish);
+    if (gemm.rows <= GEMM_FEW_ROWS) gemm_few_rows(&gemm, groups, finished ? NULL : finish_tile, &finish);
+    else gemm_tiled(&gemm, groups, finished ? NULL : finish_tile, &finish);
 }
 
 void cpu_linear_backward_input(Tensor din, Tensor dout, Tensor weight) {
