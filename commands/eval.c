@@ -67,7 +67,8 @@ int command_eval(int argc, char **argv) {
     if (data) text_printf(&val, "data.val=%s", data);
     if (data) text_list_add(&overrides, text_string(&val));
     Evaluation result;
-    bool done = run_open_model(&run, &(ModelRequest){argv[1], &overrides, RUN_VALIDATION, iterate}, &errors) &&
+    bool done = run_open_model(&run, &(ModelRequest){.path = argv[1], .overrides = &overrides,
+                                                      .parts = RUN_VALIDATION, .iterate = iterate}, &errors) &&
                 run_evaluate(&run, &result, &errors);
     if (done && json) print_json(argv[1], &result);
     if (done && !json) print_lines(&run, &result);

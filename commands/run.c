@@ -160,11 +160,20 @@ static void settle_optimizer(Run *run) {
         if (recipe_reads(routes[i].recipe) >> HYPER_ramp_steps & 1) own[i]->ramp_steps = routes[i].hyper.ramp_steps;
 }
 
+// Of the cache: what was asked for, or what the samples of a training run need.
+static int64_t cache_positions(const Run *run) {
+    const SampleOptions *s = &run->config.sample;
+    bool samples = run->parts & RUN_DATA && s->every > 0;
+    int64_t wanted = samples ? (int64_t)strlen(s->prompt) + 1 + s->tokens : run->cache;
+    return wanted < run->shape.context ? wanted : run->shape.context;
+}
+
 static bool plan_with_micro_batch(Run *run, Errors *errors) {
     bool training = run->parts & RUN_TRAINING;
     const TrainOptions *t = &run->config.train;
     GptSetup setup = {.compute = run->compute, .wide = run->wide, .batch = t->micro_batch, .length = t->sequence_length,
-                      .recompute = (int)t->recompute, .training = training, .comm = &run->comm};
+                      .recompute = (int)t->recompute, .training = training, .cache = cache_positions(run),
+                      .comm = &run->comm};
     gpt_plan(&run->gpt, run->kernels, &run->shape, &setup);
     if (!training) return true;
     OptimSetup optim = optim_setup(run);

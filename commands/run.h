@@ -58,6 +58,7 @@ typedef struct {
     int64_t steps;              // of the run
     int64_t sequences_per_step; // over all ranks
     int64_t micro_steps;        // of this rank
+    int64_t cache;              // positions for generation, at most; 0: what sample.every asks for
 
     Gpt gpt;
     Optim optim;
@@ -230,6 +231,8 @@ typedef struct {
     const TextList *overrides;
     int parts;
     Iterate iterate;
+    int64_t cache; // positions for generation, at most; 0: none
+    bool ids;      // no tokenizer is opened, but to check it against an optimizer's state
 } ModelRequest;
 bool run_open_model(Run *run, const ModelRequest *request, Errors *errors);
 

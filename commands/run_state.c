@@ -287,9 +287,11 @@ static bool open_model(Run *run, const ModelRequest *request, char checkpoint[40
     if (!run_find(request->path, checkpoint, errors) || !(shown || checkpoint_check_state(checkpoint, errors)))
         return false;
     if (!check_overrides(request, errors)) return false;
+    run->cache = request->cache;
     if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
+    if (request->ids) run->config.data.tokenizer = "";
     path_join(path, checkpoint, "tokenizer.json");
-    if (checkpoint_lists(checkpoint, "tokenizer.json")) {
+    if (!(request->ids && shown) && checkpoint_lists(checkpoint, "tokenizer.json")) {
         run->tokenizer = tokenizer_open(path, errors);
         if (!run->tokenizer) return false;
     }

@@ -114,7 +114,8 @@ int command_sample(int argc, char **argv) {
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text text = {0};
-    if (run_open_model(&run, &(ModelRequest){argv[1], &overrides, 0, ITERATE_SHOWN}, &errors)) {
+    ModelRequest request = {.path = argv[1], .overrides = &overrides, .iterate = ITERATE_SHOWN};
+    if (run_open_model(&run, &request, &errors)) {
         bool finite = run_sample(&run, &run.config.sample, (uint64_t)run.config.run.seed, true, &text);
         putchar('\n');
         if (!finite)

@@ -60,6 +60,7 @@ typedef struct {
     int64_t length;    // largest T
     int recompute;     // 0 nothing, 1 norms and activations, 2 blocks
     bool training;     // without it there are no gradients, and blocks share their activations
+    int64_t cache;     // positions whose keys and values are kept for generation; 0: none
     Comm *comm;        // that weights and gradients pass through; NULL: this process is alone
 } GptSetup;
 
