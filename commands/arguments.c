@@ -51,3 +51,18 @@ int64_t arguments_ranks(const char *text) {
     text_print(stderr, "train_gpt: --ranks %s: expected a number of processes, 1 to %d\n", text, RANKS_LIMIT);
     return -1;
 }
+
+bool arguments_weights(const char *text, Iterate *iterate) {
+    static const struct {
+        const char *name;
+        Iterate iterate;
+    } rows[] = {{"shown", ITERATE_SHOWN}, {"x", ITERATE_X}, {"y", ITERATE_Y}, {"z", ITERATE_Z},
+                {"ema", ITERATE_READOUT}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        *iterate = rows[i].iterate;
+        if (strcmp(text, rows[i].name) == 0) return true;
+    }
+    text_print(stderr, "train_gpt: --weights %s: expected x, y, z, ema, or shown, which is what the checkpoint's model "
+               "holds\n", text);
+    return false;
+}

@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "optim/optim.h"
+
 typedef struct {
     const char *name;  // "--json"; a row without a name ends the table
     bool *flag;        // one of these
@@ -16,3 +18,6 @@ int arguments_take(int argc, char **argv, const Argument *table, int needed, con
 
 // The value of --ranks; 0 where it was not given (NULL), -1 and a message where it is no number of processes.
 int64_t arguments_ranks(const char *text);
+
+// The value of --weights: which iterate of a checkpoint is asked for. False and a message where it names none.
+bool arguments_weights(const char *text, Iterate *iterate);

@@ -32,24 +32,6 @@ static void print_lines(const Run *run, const Evaluation *e) {
         printf("                 %.4f is the byte-bigram entropy of the corpus\n", run->facts.bigram_bits);
 }
 
-// Which weights of a checkpoint are asked for.
-static const struct {
-    const char *name;
-    Iterate iterate;
-} iterates[] = {{"shown", ITERATE_SHOWN}, {"x", ITERATE_X}, {"y", ITERATE_Y}, {"z", ITERATE_Z},
-                {"ema", ITERATE_READOUT}};
-enum { ITERATES = sizeof iterates / sizeof iterates[0] };
-
-static bool read_iterate(const char *name, Iterate *iterate) {
-    for (int i = 0; i < ITERATES; i++) {
-        *iterate = iterates[i].iterate;
-        if (strcmp(name, iterates[i].name) == 0) return true;
-    }
-    text_print(stderr, "train_gpt: --weights %s: expected x, y, z, ema, or shown, which is what the checkpoint's model "
-               "holds\n", name);
-    return false;
-}
-
 int command_eval(int argc, char **argv) {
     static const char usage[] = "eval MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]";
     bool json = false;
@@ -58,7 +40,7 @@ int command_eval(int argc, char **argv) {
     const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {"--weights", .text = &weights},
                                   {0}};
     argc = arguments_take(argc, argv, arguments, 1, usage);
-    if (argc == 0 || !read_iterate(weights, &iterate)) return EXIT_USAGE;
+    if (argc == 0 || !arguments_weights(weights, &iterate)) return EXIT_USAGE;
     Run run = RUN_CLOSED;
     Errors errors = {0};
     Text val = {0};
