@@ -95,7 +95,7 @@ static void sample(Run *run) {
     run_show(run, ITERATE_SHOWN);
     uint64_t seed = (uint64_t)run->config.run.seed + (uint64_t)run->state.step;
     ranks_patient(run->ranks, true);
-    if (run_leads(run)) run_sample(run, &run->config.sample, seed, false, &text);
+    if (run_leads(run)) run_sample(run, seed, &text);
     ranks_patient(run->ranks, false);
     run_show(run, ITERATE_Y);
     console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
@@ -537,8 +537,11 @@ const Command commands[] = {
      "continue a run from its newest checkpoint; --into: branch it into another one"},
     {"eval", command_eval, "MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]",
      "validation loss, perplexity, bits per byte"},
-    {"sample", command_sample, "MODEL [--prompt TEXT] [--tokens N] [--temperature X] [--top-k K] [--seed S]",
-     "generate text"},
+    {"sample", command_sample,
+     "MODEL [--prompt TEXT | --prompts FILE] [--ids] [--tokens N] [--temperature X] [--top-k K] [--top-p P] "
+     "[--min-p P] [--repetition-penalty R] [--stop TEXT] [--ignore-eos] [--seed S] [--weights x|y|z|ema] [--json] "
+     "[key=value ...]",
+     "generate text: docs/generation.md"},
     {"prepare", command_prepare,
      "INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]",
      "text files, folders and JSONL into token shards"},

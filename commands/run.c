@@ -280,7 +280,7 @@ void run_close(Run *run) {
 
 // ---- one step ----
 
-enum { PROGRAM_MICRO_STEP, PROGRAM_END_STEP = PROGRAM_MICRO_STEP + (MICRO_FIRST | MICRO_LAST) + 1 };
+_Static_assert((MICRO_FIRST | MICRO_LAST) < PROGRAM_END_STEP - PROGRAM_MICRO_STEP, "a program for each place");
 
 void run_begin_step(Run *run, StepScalars *scalars, int64_t step) {
     const TrainOptions *t = &run->config.train;

@@ -250,9 +250,9 @@ static inline bool run_stopped(const Run *run) {
     return (run->stop && *run->stop) || (run->deadline > 0 && clock_seconds() >= run->deadline);
 }
 
-// Appends prompt and continuation as terminal-safe text (ids where no tokenizer is known). `stream`: also to stdout,
-// as it comes. False where a logit was not finite: the text ends there.
-bool run_sample(Run *run, const SampleOptions *options, uint64_t seed, bool stream, Text *out);
+// Appends a sample with the options of the section `sample`, prompt and continuation, as terminal-safe text (ids where
+// no tokenizer is known). A logit that is not finite ends it.
+void run_sample(Run *run, uint64_t seed, Text *out);
 
 // Floating-point operations per second of a large matrix product on this backend: what tokens/s are judged by.
 double run_gemm_rate(const Kernels *kernels, DType dtype);

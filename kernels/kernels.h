@@ -278,6 +278,13 @@ bool cuda_is_there(void);
 // The backend for a device name (auto, cpu, cuda); NULL and a message when this build has none of that name.
 const Kernels *kernels_find(const char *device, Errors *errors);
 
+// Numbers of programs: all that this program records, so that no two have one.
+enum {
+    PROGRAM_MICRO_STEP,                        // and three more, by the micro-batch's place in its step
+    PROGRAM_END_STEP = PROGRAM_MICRO_STEP + 4,
+    PROGRAM_TOKEN,                             // of generation
+};
+
 // The calls of `queue`, which are the same every time: recorded once where the backend records, then replayed.
 void kernels_run(const Kernels *kernels, int64_t program, void (*queue)(void *context), void *context);
 

@@ -74,6 +74,16 @@ static void place_batch(Gpt *gpt, Arena *arena) {
 #undef PLACE
 }
 
+static void place_caches(Gpt *gpt, Arena *arena) {
+    const GptShape *s = &gpt->shape;
+    const char *name = "key-value cache";
+    if (gpt->setup.cache == 0) return;
+    Tensor heads = tensor_4d(NULL, gpt->setup.compute, 1, gpt->setup.cache, s->kv_heads, s->head_dim);
+    for (int64_t l = 0; l < s->layers; l++)
+        gpt->caches[l] = (GptCache){arena_tensor(arena, name, heads), arena_tensor(arena, name, heads)};
+    gpt->offset_room = arena_tensor(arena, name, tensor_1d(NULL, DTYPE_I32, 1));
+}
+
 static void place_acts(Gpt *gpt, Arena *arena) {
     const GptShape *s = &gpt->shape;
     DType compute = gpt->setup.compute, wide = gpt->setup.wide;
@@ -88,6 +98,7 @@ static void place_acts(Gpt *gpt, Arena *arena) {
     gpt->status = arena_tensor(arena, "status", tensor_1d(NULL, DTYPE_F64, STATUS_COUNT));
     gpt->scalars = arena_take(arena, "status", sizeof *gpt->scalars);
     place_batch(gpt, arena);
+    place_caches(gpt, arena);
     if (!gpt->setup.training) return;
     const char *name = "backward";
     gpt->dresidual = arena_tensor(arena, name, tensor_2d(NULL, compute, n, s->width));
@@ -125,7 +136,8 @@ static Arena *arena_of(Gpt *gpt, int i) { return (Arena *)((char *)gpt + places[
 void gpt_plan(Gpt *gpt, const Kernels *kernels, const GptShape *shape, const GptSetup *setup) {
     *gpt = (Gpt){.kernels = kernels, .shape = *shape, .setup = *setup, .params = gpt_param_list(shape)};
     gpt->acts = calloc((size_t)shape->layers, sizeof *gpt->acts);
-    if (!gpt->acts) DIE(EXIT_INTERNAL, "out of memory: %ld blocks", shape->layers);
+    gpt->caches = calloc((size_t)shape->layers, sizeof *gpt->caches);
+    if (!gpt->acts || !gpt->caches) DIE(EXIT_INTERNAL, "out of memory: %ld blocks", shape->layers);
     for (int i = 0; i < PLACES; i++) {
         arena_of(gpt, i)->name = places[i].name;
         places[i].place(gpt, arena_of(gpt, i));
@@ -172,6 +184,7 @@ void gpt_close(Gpt *gpt) {
     }
     free((void *)gpt->params.items);
     free(gpt->acts);
+    free(gpt->caches);
     *gpt = (Gpt){0};
 }
 
@@ -190,6 +203,20 @@ void gpt_load_batch(Gpt *gpt, const Batch *host) {
     if (tensor_present(host->field)) gpt->kernels->upload(gpt->batch.field, host->field.data);
     BATCH_FIELDS(LOAD)
 #undef LOAD
+    gpt->offset = TENSOR_NONE;
+}
+
+void gpt_load_tokens(Gpt *gpt, const int32_t *ids, int64_t begin, int64_t count) {
+    int32_t offset = (int32_t)begin, *positions = malloc((size_t)count * sizeof *positions);
+    if (!positions) DIE(EXIT_INTERNAL, "out of memory: %ld positions", count);
+    REQUIRE(begin >= 0 && begin + count <= gpt->setup.cache, "positions %ld to %ld in a cache of %ld", begin,
+            begin + count, gpt->setup.cache);
+    for (int64_t i = 0; i < count; i++) positions[i] = offset + (int32_t)i;
+    gpt_load_batch(gpt, &(Batch){.tokens = tensor_2d((void *)ids, DTYPE_I32, 1, count),
+                                 .positions = tensor_2d(positions, DTYPE_I32, 1, count)});
+    gpt->offset = gpt->offset_room;
+    gpt->kernels->upload(gpt->offset, &offset);
+    free(positions);
 }
 
 // What one forward or backward pass needs to know about the present batch.
@@ -242,7 +269,8 @@ static AttentionHeads attention_heads(const Gpt *gpt, const GptActs *a, Extent e
 }
 
 static AttentionMask attention_mask(const Gpt *gpt) {
-    return (AttentionMask){.scale = 1 / sqrt((double)gpt->shape.head_dim), .first_visible = gpt->batch.first_visible};
+    return (AttentionMask){.scale = 1 / sqrt((double)gpt->shape.head_dim), .first_visible = gpt->batch.first_visible,
+                           .offset = gpt->offset};
 }
 
 static Rotary rotary_of(const Gpt *gpt, Tensor gain) {
@@ -284,6 +312,15 @@ static void heads_forward(Gpt *gpt, const GptTensors *w, const GptActs *a, Exten
     gpt->kernels->rotary_forward(k_of(gpt, out, e), per_head(a->k_rstd, e), k_of(gpt, a->qkv, e), &k);
 }
 
+// Keys and values of the loaded tokens go into the block's cache, and attention reads all of that.
+static void heads_to_cache(Gpt *gpt, int64_t layer, AttentionHeads *heads) {
+    const GptCache *cache = &gpt->caches[layer];
+    gpt->kernels->cache_store(cache->k, heads->k, gpt->batch.positions);
+    gpt->kernels->cache_store(cache->v, heads->v, gpt->batch.positions);
+    heads->k = cache->k;
+    heads->v = cache->v;
+}
+
 // One block but for its end: from residual (+ branch, which is what the block before added) to mlp_act. Without a
 // branch `residual` is the block's own input, which is how it is computed again.
 static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branch) {
@@ -300,6 +337,7 @@ static void block_forward(Gpt *gpt, int64_t layer, Tensor residual, Tensor branc
     heads_forward(gpt, &w, &a, e);
     AttentionHeads heads = attention_heads(gpt, &a, e);
     AttentionMask mask = attention_mask(gpt);
+    if (tensor_present(gpt->offset)) heads_to_cache(gpt, layer, &heads);
     k->attention_forward(q_of(gpt, a.attn, e), lse_of(&a, e), &heads, &mask);    // (B, T, H, D)
     k->linear_forward(out, TENSOR_NONE, a.attn, &(Linear){.weight = w.attn_out_w, .bias = w.attn_out_b}); // (N, C)
 
@@ -375,13 +413,16 @@ void gpt_forward(Gpt *gpt, GptMode mode) {
     head_forward(gpt, mode, extent(gpt));
 }
 
-Tensor gpt_forward_last(Gpt *gpt) {
+void gpt_forward_last(Gpt *gpt) {
     trunk_forward(gpt);
     GptTensors w = gpt_tensors(gpt, gpt->weights, -1);
-    Tensor logits = tensor_slice(gpt->logits, 0, 0, 1);
     Tensor in = tensor_slice(gpt->final_norm, 0, extent(gpt).rows - 1, 1);
-    gpt->kernels->linear_forward(logits, TENSOR_NONE, in, &(Linear){.weight = head_weight(&w)});
-    return tensor_slice(logits, 1, 0, gpt->shape.vocab);
+    gpt->kernels->linear_forward(tensor_slice(gpt->logits, 0, 0, 1), TENSOR_NONE, in,
+                                 &(Linear){.weight = head_weight(&w)});
+}
+
+Tensor gpt_last_logits(const Gpt *gpt) {
+    return tensor_slice(tensor_slice(gpt->logits, 0, 0, 1), 1, 0, gpt->shape.vocab);
 }
 
 // ---- backward ----

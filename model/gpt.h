@@ -75,6 +75,11 @@ typedef struct {
 #include "model/gpt_acts.def"
 } GptActs;
 
+// Keys and values of one block, as attention reads them: (1, S, K, D) compute, S = setup.cache.
+typedef struct {
+    Tensor k, v;
+} GptCache;
+
 // Called as work is queued, unit by unit (Param.unit): before the first kernel of a pass that reads a unit's weights,
 // and behind the last one of backward that adds to its gradient. Either may be NULL.
 typedef struct {
@@ -96,6 +101,7 @@ typedef struct {
     StepScalars *scalars; // on the device
 
     GptActs *acts;        // L of them; memory of a row may be shared
+    GptCache *caches;     // L of them; tensors are absent where setup.cache is 0
     Tensor final_sum, final_norm, final_stats;
     Tensor branch;        // (N, C): what a half block adds to the stream
     Tensor losses;        // (N) wide: of the last forward
@@ -103,6 +109,8 @@ typedef struct {
     Tensor dresidual, dnorm, dqkv, dattn, dmlp_pre, dmlp_act;
     Batch room;           // on the device, of the largest shape
     Batch batch;          // the loaded one, in that memory
+    Tensor offset_room;   // (1) i32; absent where setup.cache is 0
+    Tensor offset;        // that, where the loaded tokens go into the cache and see all before them; else absent
 
     Arena weight_arena, grad_arena, act_arena;
     void *memory[3];
@@ -129,7 +137,12 @@ typedef enum { GPT_EVALUATE, GPT_TRAIN } GptMode;
 // its logits are there. Afterwards gpt_backward does the rest; gradients accumulate.
 void gpt_forward(Gpt *gpt, GptMode mode);
 void gpt_backward(Gpt *gpt);
-Tensor gpt_forward_last(Gpt *gpt); // (1, vocab): logits of the loaded batch's last token
+
+// B = 1: tokens at positions `begin` and on, in the place of a batch. Their forward puts keys and values into the cache
+// there, and they see what it holds before them.
+void gpt_load_tokens(Gpt *gpt, const int32_t *ids, int64_t begin, int64_t count);
+void gpt_forward_last(Gpt *gpt);           // of what is loaded, with the logits of the last token alone
+Tensor gpt_last_logits(const Gpt *gpt);    // those: (1, vocab) compute
 void gpt_begin_step(Gpt *gpt, const StepScalars *scalars); // uploads them; zeroes gradients and status
 void gpt_begin_evaluation(Gpt *gpt);                       // zeroes status
 
@@ -137,17 +150,3 @@ void gpt_begin_evaluation(Gpt *gpt);                       // zeroes status
 
 // The weights with the names and shapes of the Hugging Face class (padding left out), as views of `flat`.
 void gpt_export_tensors(const Gpt *gpt, Tensor flat, NamedTensors *out);
-
-// ---- generation ----
-
-typedef struct {
-    double temperature; // 0: the likeliest token
-    int64_t top_k;      // 0: all
-    uint64_t seed;
-} Sampling;
-
-// Appends `count` tokens to ids[0 .. length), which has room for them; the prefix is recomputed for each, cut to the
-// last positions that fit the setup. `emit` (may be NULL) sees each token as it comes; false stops. Returns the length:
-// where it is less than length + count and `emit` has not stopped it, a logit was not finite.
-int64_t gpt_generate(Gpt *gpt, int32_t *ids, int64_t length, int64_t count, const Sampling *sampling,
-                     bool (*emit)(int32_t id, void *context), void *context);

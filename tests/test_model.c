@@ -1,4 +1,4 @@
-// The network apart from its numbers: shapes, names, layout, initialisation, generation.
+// The network apart from its numbers: shapes, names, layout, initialisation.
 #include <math.h>
 
 #include "model/gpt.h"
@@ -280,79 +280,4 @@ TEST(config_json_is_strict_json_and_names_the_class) {
     assert_non_null(strstr(text_string(&text), "\"rope_theta\": 10000.0"));
     json_close(json);
     text_close(&text);
-}
-
-static int64_t generate(Gpt *gpt, int32_t *ids, double temperature, int64_t top_k, uint64_t seed) {
-    Sampling sampling = {temperature, top_k, seed};
-    ids[0] = 3;
-    return gpt_generate(gpt, ids, 1, 30, &sampling, NULL, NULL); // longer than the context of 12
-}
-
-static bool count_tokens(int32_t id, void *context) {
-    (void)id;
-    return ++*(int *)context < 3;
-}
-
-TEST(generation_stops_at_logits_that_are_not_finite) {
-    GptShape shape = tiny_shape();
-    Gpt gpt;
-    Sampling sampling = {1, 0, 5};
-    int32_t ids[31] = {3};
-    int seen = 0;
-    open_tiny(&gpt, &shape);
-    assert_int_equal(gpt_generate(&gpt, ids, 1, 30, &sampling, count_tokens, &seen), 4);
-    assert_int_equal(seen, 3);
-    float *wte = gpt_tensors(&gpt, gpt.weights, -1).wte.data;
-    for (int i = 0; i < 2; i++) {
-        wte[7 * shape.width] = i ? INFINITY : NAN; // one logit of 13
-        assert_int_equal(gpt_generate(&gpt, ids, 1, 30, &sampling, count_tokens, &seen), 1);
-        assert_int_equal(seen, 3);
-    }
-    gpt_close(&gpt);
-}
-
-// The place of `id` among the logits, the largest being 0.
-static int64_t rank_of(const float *logits, int64_t vocab, int32_t id) {
-    int64_t rank = 0;
-    for (int64_t i = 0; i < vocab; i++) rank += logits[i] > logits[id];
-    return rank;
-}
-
-TEST(generation_draws_from_the_likeliest) {
-    static const int64_t kept[] = {1, 5, 255, 256, 257, 599, 0};
-    ModelOptions options = default_options();
-    options.depth = 1, options.width = 16, options.heads = 2;
-    GptShape shape = shape_of(options, 600, 12);
-    Gpt gpt;
-    float logits[600];
-    open_tiny(&gpt, &shape);
-    for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++) {
-        int64_t most = kept[i] ? kept[i] : 600, worst = 0;
-        for (uint64_t seed = 1; seed <= 100; seed++) {
-            int32_t ids[2] = {3};
-            assert_int_equal(gpt_generate(&gpt, ids, 1, 1, &(Sampling){100, kept[i], seed}, NULL, NULL), 2);
-            memcpy(logits, gpt.logits.data, sizeof logits); // of the last token
-            int64_t rank = rank_of(logits, 600, ids[1]);
-            if (rank > worst) worst = rank;
-        }
-        assert_true(worst < most && worst >= most * 9 / 10); // of 100 nearly even draws
-    }
-    gpt_close(&gpt);
-}
-
-TEST(generation_is_a_function_of_the_seed) {
-    GptShape shape = tiny_shape();
-    Gpt gpt;
-    open_tiny(&gpt, &shape);
-    int32_t a[31], b[31], c[31];
-    assert_int_equal(generate(&gpt, a, 1, 0, 5), 31);
-    generate(&gpt, b, 1, 0, 5);
-    generate(&gpt, c, 1, 0, 6);
-    assert_memory_equal(a, b, sizeof a);
-    assert_memory_not_equal(a, c, sizeof a);
-    for (int i = 0; i < 31; i++) assert_in_range(a[i], 0, shape.vocab - 1);
-    generate(&gpt, a, 0, 0, 5); // greedy: neither seed nor top_k matter
-    generate(&gpt, b, 1, 1, 6);
-    assert_memory_equal(a, b, sizeof a);
-    gpt_close(&gpt);
 }

@@ -22,7 +22,8 @@ expect 0 'loss' "$program" eval bf16 device=cpu # the same checkpoint
 echo "== equal bits: again and without graphs, where neither measures; resumed, with what was measured"
 for recipe in adamw amuse; do
     THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-first
-    THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-again
+    THALWEG_MEASURE=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-again \
+        sample.every=1 sample.tokens=4 # samples between the steps change nothing
     same_run $recipe-first $recipe-again
     THALWEG_MEASURE=0 THALWEG_GRAPHS=0 train "${cuda[@]}" "${short[@]}" optim.name=$recipe run.dir=$recipe-direct
     same_run $recipe-first $recipe-direct
@@ -51,6 +52,14 @@ train "${cuda[@]}" "${short[@]}" precision=fp32 run.dir=fp32
 train device=cpu "${short[@]}" precision=fp32 run.dir=cpu
 paste <(losses fp32) <(losses cpu) | awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-5 * $1) exit 1 }' ||
     { paste <(losses fp32) <(losses cpu); fail "fp32 on device=cuda differs from the CPU"; }
+
+echo "== samples: the CPU's text, behind the end of the context, too; a token as a recorded program and without"
+greedy() { "$program" sample fp32 --prompt 'the river' --temperature 0 --tokens 20 --ignore-eos "$@" 2>/dev/null; }
+greedy device=cpu >cpu.txt
+greedy device=cuda precision=fp32 >cuda.txt
+THALWEG_GRAPHS=0 greedy device=cuda precision=fp32 >direct.txt
+cmp cpu.txt cuda.txt || fail "greedy text on device=cuda differs from the CPU"
+cmp cpu.txt direct.txt || fail "greedy text without graphs differs"
 
 echo "== choices go with checkpoints"
 [ -s bf16/checkpoints/step_00000020/tuning.json ] || fail "no tuning.json in a checkpoint"

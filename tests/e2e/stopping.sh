@@ -49,7 +49,7 @@ ends_with 130
 
 echo "== a time limit is kept, whatever is under way"
 expect 75 'stopped at step' "$program" train "$tiny" "${data[@]}" run.dir=timed train.steps=1000000 \
-    train.max_seconds=3 eval.every=0 sample.every=50 sample.tokens=1000000
+    train.max_seconds=3 eval.every=0 sample.every=50 sample.tokens=1000000 sample.ignore_eos=true
 expect 0 . "$program" sample timed --tokens 4
 
 echo "== several starts in one directory: one of them trains"
@@ -69,7 +69,7 @@ done
 echo "== while it samples, and by SIGHUP"
 for signal in TERM HUP; do
     rm -rf sampling
-    start run.dir=sampling sample.every=1 sample.tokens=1000000 train.steps=3
+    start run.dir=sampling sample.every=1 sample.tokens=1000000 sample.ignore_eos=true train.steps=3
     wait_for_lines sampling/metrics.jsonl 2
     sleep 0.1
     kill -$signal "$started"
