@@ -1,6 +1,7 @@
 // prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves the
 // output directory as it was.
 #include <math.h>
+#include <omp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -12,8 +13,9 @@
 
 typedef struct {
     const char *tokenizer, *out;
+    const char *field;
     double val_fraction;
-    int64_t shard_tokens;
+    int64_t shard_tokens, threads;
 } PrepareOptions;
 
 // Options that are numbers: checked and explained as configuration keys are.
@@ -21,9 +23,10 @@ typedef struct {
 static const OptionRow number_rows[] = {
     OPTION_ROW(FLOAT, val_fraction, "0.05", 0.0001, 0.9, "share of the text that is held out for validation")
     OPTION_ROW(TOKENS, shard_tokens, "100M", 1024, 1e9, "tokens in one file, such as 100M")
+    OPTION_ROW(INT, threads, "0", 0, 1024, "threads that work at once; 0: one per core")
 };
 enum { NUMBERS = sizeof number_rows / sizeof number_rows[0] };
-static const char *const number_names[NUMBERS] = {"--val-fraction", "--shard-tokens"};
+static const char *const number_names[NUMBERS] = {"--val-fraction", "--shard-tokens", "--threads"};
 
 // ---- arguments ----
 
@@ -35,12 +38,15 @@ static int refuse(const char *usage, const char *problem) {
 // Fills `options` and leaves the inputs in argv[1] .. argv[*inputs]. 0 or an exit code.
 static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
     static const char usage[] =
-        "prepare INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]";
-    const char *numbers[NUMBERS] = {number_rows[0].fallback, number_rows[1].fallback};
-    *options = (PrepareOptions){0};
+        "prepare INPUT... --tokenizer byte|gpt2|bpe:N|PATH --out DIR [--field NAME] [--val-fraction F] "
+        "[--shard-tokens N] [--threads N]";
+    const char *numbers[NUMBERS];
+    for (int i = 0; i < NUMBERS; i++) numbers[i] = number_rows[i].fallback;
+    *options = (PrepareOptions){.field = "text"};
     const Argument table[] = {
         {.name = "--tokenizer", .text = &options->tokenizer}, {.name = "--out", .text = &options->out},
         {.name = "--val-fraction", .text = &numbers[0]},      {.name = "--shard-tokens", .text = &numbers[1]},
+        {.name = "--threads", .text = &numbers[2]},           {.name = "--field", .text = &options->field},
         {0},
     };
     int kept = arguments_take(argc, argv, table, 1, usage);
@@ -105,7 +111,9 @@ static int prepare(const PrepareOptions *options, const TextList *inputs) {
     CorpusSetup setup = {.inputs = inputs,
                          .out = options->out,
                          .val_fraction = options->val_fraction,
-                         .shard_tokens = options->shard_tokens};
+                         .shard_tokens = options->shard_tokens,
+                         .field = options->field,
+                         .threads = options->threads ? (int)options->threads : omp_get_max_threads()};
     signal(SIGINT, interrupted);
     signal(SIGTERM, interrupted);
     corpus_prepare(tokenizer, &setup, &counts, &errors);

@@ -1,235 +1,134 @@
-// Corpus. Inputs are mapped and encoded in pieces of about a megabyte, so memory does not grow with them. Everything is
-// written into a folder of the output directory and takes its place there when it is complete: whatever stops a run,
-// what the directory held before is still there.
+// Corpus: units are encoded by all threads and written in order. Everything is written into a folder of the output
+// directory and takes its place there when it is complete: whatever stops a run, what the directory held before is
+// still there.
 #include "data/corpus.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "data/corpus_files.h"
+#include "data/corpus_flow.h"
+#include "data/progress.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
-#include "runtime/philox.h"
 
-enum { PIECE_BYTES = 1 << 20, BINARY_PROBE = 64 << 10, LINE_LIMIT = 256 << 20, MANY_DOCUMENTS = 20 };
-enum { SPLIT_SEED = 1 };
-enum { TRAIN, VAL, SPLITS };
+// What a part became: so many of the unit's ids.
+typedef struct {
+    Part part; // its bytes are gone
+    int64_t ids, replaced_bytes;
+} Encoded;
+
+typedef struct {
+    TokenList ids;
+    Encoded *parts;
+    int64_t count, capacity;
+} Slot;
+
+// What each thread has for itself.
+typedef struct {
+    Tokenizer *tokenizer;
+    int64_t bigrams[256][256]; // [previous byte][byte]
+} Encoder;
 
 typedef struct {
     const Tokenizer *tokenizer;
     const CorpusSetup *setup;
     CorpusCounts *counts;
     Errors *errors;
-    TextList files;
-    bool tails; // the end of each document is held out, not whole documents
-    int64_t next_document;
+    CorpusInputs inputs;
     char partial[4096]; // folder of the output directory that is written into
     ShardWriter shards[SPLITS];
-    TokenList ids;                   // of one piece
-    int64_t bigrams[256][256];       // [previous byte][byte]
-    int previous;                    // byte of this document; -1 at its beginning
-    int64_t total_bytes, done_bytes; // of all files
-    double begun, shown;             // seconds
-    bool bar;
+    Encoder *encoders; // one per thread
+    Slot *slots;
+    Progress progress;
 } Corpus;
 
-// ---- progress ----
+// ---- encoding ----
 
-static void show_progress(Corpus *corpus) {
-    enum { WIDTH = 30 };
-    double now = clock_seconds();
-    if (!corpus->bar || now - corpus->shown < 0.2) return;
-    corpus->shown = now;
-    double share = (double)corpus->done_bytes / fmax(1, (double)corpus->total_bytes);
-    double rate = (double)corpus->done_bytes / fmax(1e-9, now - corpus->begun);
-    int filled = (int)(share * WIDTH);
-    char speed[TEXT_NUMBER], left[TEXT_NUMBER];
-    fprintf(stderr, "\r[%.*s%*s] %3.0f%%  %s/s  %s left   ", filled, "##############################", WIDTH - filled,
-            "", 100 * share, text_bytes(speed, rate),
-            text_duration(left, (double)(corpus->total_bytes - corpus->done_bytes) / fmax(1, rate)));
-    fflush(stderr);
-}
+typedef struct {
+    Encoder *encoder;
+    Slot *slot;
+} Work;
 
-static void clear_progress(const Corpus *corpus) {
-    if (corpus->bar && corpus->shown > 0) fputs("\r\033[K", stderr);
-}
-
-// ---- documents ----
-
-static void count_bigrams(Corpus *corpus, const unsigned char *bytes, size_t size) {
-    int previous = corpus->previous;
+static void count_bigrams(Encoder *encoder, const unsigned char *bytes, size_t size, int previous) {
     for (size_t i = 0; i < size; i++) {
-        if (previous >= 0) corpus->bigrams[previous][bytes[i]]++;
+        if (previous >= 0) encoder->bigrams[previous][bytes[i]]++;
         previous = bytes[i];
     }
-    corpus->previous = previous;
 }
 
-static double bigram_bits(const Corpus *corpus) {
+static Encoded *add_encoded(Slot *slot) {
+    if (slot->count == slot->capacity) {
+        int64_t capacity = slot->capacity ? 2 * slot->capacity : 64;
+        Encoded *parts = realloc(slot->parts, (size_t)capacity * sizeof *parts);
+        if (!parts) DIE(EXIT_INTERNAL, "out of memory: a list of %ld documents", capacity);
+        slot->parts = parts;
+        slot->capacity = capacity;
+    }
+    return &slot->parts[slot->count++];
+}
+
+static void encode_part(void *context, const Part *part) {
+    const Work *work = context;
+    TokenList *ids = &work->slot->ids;
+    Encoded *encoded = add_encoded(work->slot);
+    *encoded = (Encoded){.part = *part, .ids = -ids->count};
+    for (size_t at = 0, piece; at < part->size; at += piece) {
+        piece = tokenizer_piece(work->encoder->tokenizer, part->bytes + at, part->size - at, UNIT_BYTES);
+        encoded->replaced_bytes += tokenizer_encode(work->encoder->tokenizer, part->bytes + at, piece, ids);
+    }
+    encoded->ids += ids->count;
+    count_bigrams(work->encoder, (const unsigned char *)part->bytes, part->size, part->previous);
+}
+
+static void encode_unit(void *context, int thread, int slot, Unit *unit) {
+    Corpus *corpus = context;
+    Work work = {&corpus->encoders[thread], &corpus->slots[slot]};
+    if (work.slot->ids.capacity > 8 * UNIT_BYTES) token_list_close(&work.slot->ids); // of a vast document
+    work.slot->ids.count = work.slot->count = 0;
+    corpus_parts(unit, &corpus->inputs, work.encoder->tokenizer, encode_part, &work);
+}
+
+// ---- writing ----
+
+static bool write_part(Corpus *corpus, const Encoded *encoded, const int32_t *ids, Errors *errors) {
+    CorpusCounts *counts = corpus->counts;
+    const Part *part = &encoded->part;
+    ShardWriter *shards = &corpus->shards[part->split];
+    *(part->split == SPLIT_TRAIN ? &counts->train_bytes : &counts->val_bytes) += (int64_t)part->size;
+    counts->documents += part->previous < 0;
+    counts->replaced_bytes += encoded->replaced_bytes;
+    int32_t separator = tokenizer_separator(corpus->tokenizer);
+    return shard_writer_add(shards, ids, encoded->ids, errors) &&
+           (!part->ends || shard_writer_add(shards, &separator, 1, errors));
+}
+
+static bool write_unit(void *context, int slot_number, const Unit *unit, Errors *errors) {
+    Corpus *corpus = context;
+    const Slot *slot = &corpus->slots[slot_number];
+    const int32_t *ids = slot->ids.items;
+    for (int64_t i = 0; i < slot->count; ids += slot->parts[i++].ids)
+        if (!write_part(corpus, &slot->parts[i], ids, errors)) return false;
+    progress_show(&corpus->progress, unit->taken, corpus->counts->train_bytes + corpus->counts->val_bytes);
+    return true;
+}
+
+static double bigram_bits(Corpus *corpus) {
     double bits = 0, total = 0;
     for (int a = 0; a < 256; a++) {
-        double row = 0;
-        for (int b = 0; b < 256; b++) row += (double)corpus->bigrams[a][b];
+        double row = 0, pairs[256] = {0};
         for (int b = 0; b < 256; b++) {
-            double pair = (double)corpus->bigrams[a][b];
-            if (pair > 0) bits += pair * log2(row / pair);
+            int64_t pair = 0;
+            for (int i = 0; i < corpus->setup->threads; i++) pair += corpus->encoders[i].bigrams[a][b];
+            row += pairs[b] = (double)pair;
         }
+        for (int b = 0; b < 256; b++)
+            if (pairs[b] > 0) bits += pairs[b] * log2(row / pairs[b]);
         total += row;
     }
     return total > 0 ? bits / total : 0;
-}
-
-// A part of a document and the separator behind it. `advances`: the bytes are those of the file.
-static bool add_part(Corpus *corpus, int split, const char *bytes, size_t size, bool advances) {
-    if (size == 0) return true;
-    CorpusCounts *counts = corpus->counts;
-    *(split == TRAIN ? &counts->train_bytes : &counts->val_bytes) += (int64_t)size;
-    for (size_t at = 0; at < size;) {
-        size_t piece = tokenizer_piece(corpus->tokenizer, bytes + at, size - at, PIECE_BYTES);
-        corpus->ids.count = 0;
-        counts->replaced_bytes += tokenizer_encode(corpus->tokenizer, bytes + at, piece, &corpus->ids);
-        count_bigrams(corpus, (const unsigned char *)bytes + at, piece);
-        bool good = shard_writer_add(&corpus->shards[split], corpus->ids.items, corpus->ids.count, corpus->errors);
-        if (!good) return false;
-        at += piece;
-        if (advances) corpus->done_bytes += (int64_t)piece;
-        show_progress(corpus);
-    }
-    int32_t separator = tokenizer_separator(corpus->tokenizer);
-    return shard_writer_add(&corpus->shards[split], &separator, 1, corpus->errors);
-}
-
-static bool held_out(const Corpus *corpus, int64_t document) {
-    return philox_uniform(SPLIT_SEED, STREAM_SPLIT, 0, (uint64_t)document) < corpus->setup->val_fraction;
-}
-
-// Where the held-out tail of a document begins; its size when it has no place to be cut.
-static size_t tail_begin(const Corpus *corpus, const char *bytes, size_t size) {
-    size_t target = (size_t)((double)size * (1 - corpus->setup->val_fraction));
-    const char *line_end = memchr(bytes + target, '\n', size - target);
-    if (line_end && line_end + 1 < bytes + size) return (size_t)(line_end + 1 - bytes);
-    return tokenizer_piece(corpus->tokenizer, bytes, size, target > 0 ? target : 1);
-}
-
-static bool add_document(Corpus *corpus, const char *bytes, size_t size, bool advances) {
-    int64_t document = corpus->next_document++;
-    if (size == 0) return true;
-    corpus->counts->documents++;
-    corpus->previous = -1;
-    if (!corpus->tails) return add_part(corpus, held_out(corpus, document) ? VAL : TRAIN, bytes, size, advances);
-    size_t cut = tail_begin(corpus, bytes, size);
-    return add_part(corpus, TRAIN, bytes, cut, advances) && add_part(corpus, VAL, bytes + cut, size - cut, advances);
-}
-
-// ---- files ----
-
-static bool is_jsonl(const char *path) {
-    size_t size = strlen(path);
-    return size > 6 && strcmp(path + size - 6, ".jsonl") == 0;
-}
-
-static bool is_skipped(const File *file) { // binary or empty
-    size_t probe = file->size < BINARY_PROBE ? file->size : BINARY_PROBE;
-    return probe == 0 || memchr(file->bytes, 0, probe);
-}
-
-// The line that begins at `*at`, which moves behind it. False at the end.
-static bool next_line(const File *file, size_t *at, const char **line, size_t *size) {
-    if (*at >= file->size) return false;
-    *line = file->bytes + *at;
-    const char *end = memchr(*line, '\n', file->size - *at);
-    *size = end ? (size_t)(end - *line) : file->size - *at;
-    *at += *size + (end ? 1 : 0);
-    return true;
-}
-
-static bool is_blank(const char *line, size_t size) {
-    while (size > 0 && strchr(" \t\r", line[size - 1]) && line[size - 1] != 0) size--;
-    return size == 0;
-}
-
-static bool add_json_line(Corpus *corpus, const char *path, int64_t number, const char *line, size_t size) {
-    if (size > LINE_LIMIT)
-        return errors_add(corpus->errors, EXIT_DATA, "%s, line %ld: %zu bytes, longer than %d; split the document",
-                          path, number, size, LINE_LIMIT);
-    Text name = {0};
-    text_printf(&name, "%s, line %ld", path, number);
-    Json *json = json_parse(text_string(&name), line, size, EXIT_DATA, corpus->errors);
-    const cJSON *text = json ? json_member(json_root(json), "text") : NULL;
-    bool good = text && cJSON_IsString(text);
-    if (json && !good)
-        errors_add(corpus->errors, EXIT_DATA, "%s: expected an object with a string \"text\"; mend or remove the line",
-                   text_string(&name));
-    good = good && add_document(corpus, text->valuestring, strlen(text->valuestring), false);
-    json_close(json);
-    text_close(&name);
-    return good;
-}
-
-static bool add_json_lines(Corpus *corpus, const char *path, const File *file) {
-    const char *line;
-    size_t size, at = 0;
-    int64_t before = corpus->done_bytes;
-    for (int64_t number = 1; next_line(file, &at, &line, &size); number++) {
-        if (is_blank(line, size)) continue;
-        if (!add_json_line(corpus, path, number, line, size)) return false;
-        corpus->done_bytes = before + (int64_t)at;
-        show_progress(corpus);
-    }
-    return true;
-}
-
-static bool add_file(Corpus *corpus, const char *path) {
-    File file = {0};
-    if (!file_map(&file, path, EXIT_NO_INPUT, corpus->errors)) return false;
-    bool good = true;
-    if (is_skipped(&file))
-        corpus->counts->skipped_files++;
-    else if (is_jsonl(path))
-        good = add_json_lines(corpus, path, &file);
-    else
-        good = add_document(corpus, file.bytes, file.size, true);
-    file_close(&file);
-    return good;
-}
-
-static bool spare_inputs(const Corpus *corpus) {
-    const char *tokenizer = tokenizer_path(corpus->tokenizer), *out = corpus->setup->out;
-    if (tokenizer && !corpus_spare_input(tokenizer, out, corpus->errors)) return false;
-    for (int64_t i = 0; i < corpus->files.count; i++)
-        if (!corpus_spare_input(corpus->files.items[i], out, corpus->errors)) return false;
-    return true;
-}
-
-// ---- the split ----
-
-static int64_t count_documents(const char *path, const File *file, int64_t enough) {
-    if (is_skipped(file)) return 0;
-    if (!is_jsonl(path)) return 1;
-    const char *line;
-    size_t size, at = 0;
-    int64_t documents = 0;
-    while (documents < enough && next_line(file, &at, &line, &size)) documents += !is_blank(line, size);
-    return documents;
-}
-
-// Sizes all files, and finds out how the text is divided: reads no further than to the first document held out.
-static bool survey(Corpus *corpus) {
-    int64_t documents = 0, enough = 1;
-    while (!held_out(corpus, enough - 1)) enough++;
-    if (enough < MANY_DOCUMENTS) enough = MANY_DOCUMENTS;
-    for (int64_t i = 0; i < corpus->files.count; i++) {
-        File file = {0};
-        if (!file_map(&file, corpus->files.items[i], EXIT_NO_INPUT, corpus->errors)) return false;
-        corpus->total_bytes += (int64_t)file.size;
-        if (documents < enough) documents += count_documents(corpus->files.items[i], &file, enough - documents);
-        file_close(&file);
-    }
-    corpus->tails = documents < enough;
-    return true;
 }
 
 static bool check_splits(const Corpus *corpus) {
@@ -237,7 +136,7 @@ static bool check_splits(const Corpus *corpus) {
     if (counts->documents == 0)
         return errors_add(corpus->errors, EXIT_NO_INPUT,
                           "the inputs hold no text: %ld of %ld files are binary or empty, the others without documents",
-                          counts->skipped_files, corpus->files.count);
+                          counts->skipped_files, corpus->inputs.files.count);
     if (counts->train_bytes > 0 && counts->val_bytes > 0) return true;
     return errors_add(corpus->errors, EXIT_DATA,
                       "all text fell to %s: %ld documents, %ld bytes, --val-fraction %g; give more text or another "
@@ -267,18 +166,20 @@ static void dataset_json(const Corpus *corpus, Text *out) {
         {"val_tokens", counts->val_tokens},
         {"train_bytes", counts->train_bytes},
         {"val_bytes", counts->val_bytes},
-        {"train_shards", corpus->shards[TRAIN].shards},
-        {"val_shards", corpus->shards[VAL].shards},
+        {"train_shards", corpus->shards[SPLIT_TRAIN].shards},
+        {"val_shards", corpus->shards[SPLIT_VAL].shards},
         {"replaced_bytes", counts->replaced_bytes},
     };
     for (size_t i = 0; i < sizeof integers / sizeof integers[0]; i++)
         json_integer(&writer, integers[i].key, integers[i].value);
     json_number(&writer, "bigram_bits", counts->bigram_bits);
     json_number(&writer, "val_fraction", corpus->setup->val_fraction);
-    json_string(&writer, "val_split", corpus->tails ? "tails" : "documents");
+    json_string(&writer, "val_split", corpus->inputs.tails ? "tails" : "documents");
     json_begin(&writer, "sources", '[');
-    for (int64_t i = 0; i < corpus->setup->inputs->count; i++)
-        json_string(&writer, NULL, corpus->setup->inputs->items[i]);
+    for (int64_t i = 0; i < corpus->setup->inputs->count; i++) {
+        const char *input = corpus->setup->inputs->items[i];
+        json_string(&writer, NULL, strcmp(input, TEXT_STREAM_INPUT) == 0 ? "stdin" : input);
+    }
     json_end(&writer, ']');
     json_end(&writer, '}');
     text_add(out, "\n");
@@ -342,50 +243,75 @@ bool dataset_facts(const char *directory, DatasetFacts *facts, Errors *errors) {
 
 // ---- all of it ----
 
+static bool write_tokens(Corpus *corpus) {
+    CorpusReader *reader = corpus_reader_open(&corpus->inputs, corpus->tokenizer);
+    Flow flow = {corpus->setup->threads, corpus, encode_unit, write_unit};
+    corpus->progress = progress_begin("", corpus->inputs.total_bytes, corpus->setup->quiet);
+    bool good = corpus_flow(&flow, reader, corpus->errors);
+    progress_end(&corpus->progress);
+    corpus->counts->skipped_files = corpus_reader_skipped(reader);
+    corpus_reader_close(reader);
+    return good;
+}
+
 static bool write_all(Corpus *corpus) {
-    for (int64_t i = 0; i < corpus->files.count; i++)
-        if (!add_file(corpus, corpus->files.items[i])) return false;
-    if (!check_splits(corpus)) return false;
+    if (!write_tokens(corpus) || !check_splits(corpus)) return false;
     for (int split = 0; split < SPLITS; split++)
         if (!shard_writer_finish(&corpus->shards[split], corpus->errors)) return false;
-    corpus->counts->train_tokens = corpus->shards[TRAIN].tokens;
-    corpus->counts->val_tokens = corpus->shards[VAL].tokens;
+    corpus->counts->train_tokens = corpus->shards[SPLIT_TRAIN].tokens;
+    corpus->counts->val_tokens = corpus->shards[SPLIT_VAL].tokens;
     corpus->counts->bigram_bits = bigram_bits(corpus);
     return write_descriptions(corpus);
 }
 
-bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors) {
+static bool write_output(Corpus *corpus) {
+    const char *out = corpus->setup->out;
+    bool made = !path_exists(out);
+    if (!corpus_begin_output(out, corpus->partial, corpus->errors)) return false;
+    bool written = write_all(corpus);
+    if (!written) corpus_drop_output(corpus->partial);
+    if (!written && made) rmdir(out);
+    return written && corpus_finish_output(out, corpus->partial, corpus->errors);
+}
+
+static void open_corpus(Corpus *corpus) {
     static const char *const names[SPLITS] = {"train", "val"};
+    int threads = corpus->setup->threads;
+    corpus->encoders = calloc((size_t)threads, sizeof *corpus->encoders);
+    corpus->slots = calloc((size_t)corpus_flow_slots(threads), sizeof *corpus->slots);
+    if (!corpus->encoders || !corpus->slots) DIE(EXIT_INTERNAL, "out of memory for %d threads", threads);
+    for (int i = 0; i < threads; i++) corpus->encoders[i].tokenizer = tokenizer_share(corpus->tokenizer);
+    for (int split = 0; split < SPLITS; split++)
+        corpus->shards[split] = shard_writer_open(corpus->partial, names[split], tokenizer_vocab(corpus->tokenizer),
+                                                  corpus->setup->shard_tokens);
+}
+
+static void close_corpus(Corpus *corpus) {
+    for (int i = 0; i < corpus->setup->threads; i++) tokenizer_close(corpus->encoders[i].tokenizer);
+    for (int i = 0; i < corpus_flow_slots(corpus->setup->threads); i++) {
+        token_list_close(&corpus->slots[i].ids);
+        free(corpus->slots[i].parts);
+    }
+    for (int split = 0; split < SPLITS; split++) shard_writer_close(&corpus->shards[split]);
+    corpus_close_inputs(&corpus->inputs);
+    free(corpus->encoders);
+    free(corpus->slots);
+    free(corpus);
+}
+
+bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors) {
     REQUIRE(setup->val_fraction > 0 && setup->val_fraction < 1 && setup->shard_tokens > 0 &&
-                setup->shard_tokens < INT32_MAX,
-            "validation %g, %ld tokens in a shard", setup->val_fraction, setup->shard_tokens);
+                setup->shard_tokens < INT32_MAX && setup->threads > 0,
+            "validation %g, %ld tokens in a shard, %d threads", setup->val_fraction, setup->shard_tokens,
+            setup->threads);
     Corpus *corpus = calloc(1, sizeof *corpus);
     if (!corpus) DIE(EXIT_INTERNAL, "out of memory for the corpus");
     *counts = (CorpusCounts){0};
-    corpus->tokenizer = tokenizer;
-    corpus->setup = setup;
-    corpus->counts = counts;
-    corpus->errors = errors;
-    corpus->begun = clock_seconds();
-    corpus->bar = !setup->quiet && isatty(STDERR_FILENO);
-    for (int split = 0; split < SPLITS; split++)
-        corpus->shards[split] =
-            shard_writer_open(corpus->partial, names[split], tokenizer_vocab(tokenizer), setup->shard_tokens);
-
-    bool good = corpus_find_files(setup->inputs, setup->out, &corpus->files, errors) && spare_inputs(corpus) &&
-                survey(corpus);
-    bool made = !path_exists(setup->out);
-    good = good && corpus_begin_output(setup->out, corpus->partial, errors);
-    if (good) {
-        bool written = write_all(corpus);
-        clear_progress(corpus);
-        if (!written) corpus_drop_output(corpus->partial);
-        if (!written && made) rmdir(setup->out);
-        good = written && corpus_finish_output(setup->out, corpus->partial, errors);
-    }
-    for (int split = 0; split < SPLITS; split++) shard_writer_close(&corpus->shards[split]);
-    token_list_close(&corpus->ids);
-    text_list_close(&corpus->files);
-    free(corpus);
+    *corpus = (Corpus){.tokenizer = tokenizer, .setup = setup, .counts = counts, .errors = errors};
+    open_corpus(corpus);
+    const char *given = tokenizer_path(tokenizer);
+    bool good = (!given || corpus_spare_input(given, setup->out, errors)) &&
+                corpus_open_inputs(&corpus->inputs, setup, errors) && write_output(corpus);
+    close_corpus(corpus);
     return good;
 }

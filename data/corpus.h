@@ -1,19 +1,27 @@
-// Corpus: text files, folders and JSONL into token shards, a tokenizer.json and a dataset.json, in bounded memory.
+// Corpus: text files, folders and JSONL, also compressed (data/text_stream.h), into token shards, a tokenizer.json and
+// a dataset.json.
 //
-// Documents: a .jsonl file has one per line that is not blank (member "text"), any other file is one. Folders are
-// walked in sorted order, without names that begin with a dot. The separator follows each document.
+// Documents: a file named .jsonl (.jsonl.gz, .jsonl.zst), and standard input, "-", has one per line that is not blank,
+// of at most 256 MiB; any other file is one. Folders are walked in sorted order, without names that begin with a dot.
+// The separator follows each document.
 // Validation: document i is held out whole where philox_uniform(SPLIT_SEED, STREAM_SPLIT, 0, i) < val_fraction. With
-// fewer than 20 documents, or when this picks none, the last val_fraction of each document is held out instead,
-// cut behind the end of a line (before whitespace where no line ends).
+// fewer than 20 documents, or when this picks none, the last val_fraction of each document is held out instead, cut
+// behind the end of a line (before whitespace where none ends within 64 MiB). A compressed text is then decompressed
+// once more, for its size. Of standard input, what is read before the first document held out stays in memory.
+//
+// All threads encode; the result is that of one. Memory does not grow with the inputs: about 50 MB a thread beside the
+// shards (100 MB for byte), and ten times the longest line.
 #pragma once
 
 #include "data/tokenizer.h"
 
 typedef struct {
-    const TextList *inputs; // files and folders
+    const TextList *inputs; // files, folders, "-"
     const char *out;        // directory; a non-empty one is refused unless it holds only what we wrote and no input
     double val_fraction;    // share of the text that is held out, in (0, 1)
     int64_t shard_tokens;   // per file; as many ids are held in memory
+    const char *field;      // of a JSON line: the member that holds the text
+    int threads;            // at least 1
     bool quiet;             // no progress bar
 } CorpusSetup;
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "data/shards.h"
+#include "data/text_stream.h"
 #include "runtime/file.h"
 
 // ---- inputs ----
@@ -44,6 +45,17 @@ static bool walk_folder(const Walk *walk, const char *folder, int depth) {
     return good;
 }
 
+static bool add_standard_input(TextList *files, Errors *errors) {
+    if (isatty(STDIN_FILENO))
+        return errors_add(errors, EXIT_USAGE,
+                          "-: standard input is a terminal; pipe JSON lines into it, or name a file");
+    for (int64_t i = 0; i < files->count; i++)
+        if (strcmp(files->items[i], TEXT_STREAM_INPUT) == 0)
+            return errors_add(errors, EXIT_USAGE, "-: standard input can be read once; name it once");
+    text_list_add(files, TEXT_STREAM_INPUT);
+    return true;
+}
+
 bool corpus_find_files(const TextList *inputs, const char *out, TextList *files, Errors *errors) {
     Walk walk = {.files = files, .errors = errors};
     if (stat(out, &walk.out) != 0) walk.out = (struct stat){0};
@@ -51,7 +63,9 @@ bool corpus_find_files(const TextList *inputs, const char *out, TextList *files,
     for (int64_t i = 0; i < inputs->count; i++) {
         const char *input = inputs->items[i];
         struct stat info;
-        if (stat(input, &info) != 0)
+        if (strcmp(input, TEXT_STREAM_INPUT) == 0)
+            good = add_standard_input(files, errors) && good;
+        else if (stat(input, &info) != 0)
             good = errors_add(errors, EXIT_NO_INPUT, "%s: %s; expected a text file, a .jsonl file or a folder", input,
                               strerror(errno));
         else if (S_ISDIR(info.st_mode))
@@ -210,7 +224,8 @@ static void reserve(ShardWriter *writer, int64_t count) {
 static void hold(ShardWriter *writer, const int32_t *ids, int64_t count) {
     reserve(writer, count);
     char *out = writer->ids + writer->held * writer->id_bytes;
-    for (int64_t i = 0; i < count; i++) memcpy(out + i * writer->id_bytes, &ids[i], (size_t)writer->id_bytes);
+    if (writer->id_bytes == sizeof *ids) memcpy(out, ids, (size_t)count * sizeof *ids);
+    else for (int64_t i = 0; i < count; i++) ((uint16_t *)out)[i] = (uint16_t)ids[i];
     writer->held += count;
     writer->tokens += count;
 }

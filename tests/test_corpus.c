@@ -49,7 +49,7 @@ static Outcome prepare_with(Tokenizer *tokenizer, const char *input, const char 
     path_join(path, folder(), input);
     text_list_add(&inputs, path);
     path_join(outcome.out, folder(), out);
-    CorpusSetup setup = {&inputs, outcome.out, val_fraction, shard_tokens, true};
+    CorpusSetup setup = {&inputs, outcome.out, val_fraction, shard_tokens, "text", 2, true};
     outcome.good = corpus_prepare(tokenizer, &setup, &outcome.counts, &outcome.errors);
     text_list_close(&inputs);
     tokenizer_close(tokenizer);

@@ -24,7 +24,7 @@ TARGET {
     path_join(out, fuzz_folder(), "out");
     fuzz_link("text.jsonl", fuzz_file(0, bytes, size));
     Tokenizer *tokenizer = tokenizer_open("byte", &errors);
-    CorpusSetup setup = {&(TextList){inputs, 1, 1}, out, 0.25, 64, true};
+    CorpusSetup setup = {&(TextList){inputs, 1, 1}, out, 0.25, 64, "text", 1, true};
     CorpusCounts counts;
     bool good = corpus_prepare(tokenizer, &setup, &counts, &errors);
     fuzz_errors(&errors, !good);
