@@ -543,8 +543,10 @@ const Command commands[] = {
      "[key=value ...]",
      "generate text: docs/generation.md"},
     {"prepare", command_prepare,
-     "INPUT... --tokenizer byte|gpt2|PATH --out DIR [--val-fraction F] [--shard-tokens N]",
-     "text files, folders and JSONL into token shards"},
+     "INPUT... --tokenizer byte|gpt2|bpe:N|PATH --out DIR [--field NAME] [--val-fraction F] [--shard-tokens N] "
+     "[--threads N]",
+     "text files, folders and JSONL, also .gz and .zst, or JSONL from a pipe (-), into token shards; bpe:N trains a "
+     "tokenizer of N ids on them"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
     {"check", command_check, "CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]",
      "dry run: validity, memory plan, time estimate; of a run: every checkpoint verified, byte by byte"},

@@ -1,9 +1,12 @@
 // prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves the
 // output directory as it was.
+#include <errno.h>
 #include <math.h>
 #include <omp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "commands/arguments.h"
@@ -14,6 +17,7 @@
 typedef struct {
     const char *tokenizer, *out;
     const char *field;
+    int64_t vocab; // of a tokenizer that is trained; 0: none is
     double val_fraction;
     int64_t shard_tokens, threads;
 } PrepareOptions;
@@ -35,6 +39,22 @@ static int refuse(const char *usage, const char *problem) {
     return EXIT_USAGE;
 }
 
+// bpe:N is a tokenizer of N ids that is trained here.
+static bool parse_vocab(PrepareOptions *options, Text *problem) {
+    const char *number = options->tokenizer + 4;
+    if (strncmp(options->tokenizer, "bpe:", 4) != 0) return true;
+    char *end;
+    errno = 0;
+    options->vocab = strtoll(number, &end, 10);
+    bool good = *number >= '1' && *number <= '9' && !*end && errno == 0 && options->vocab >= TRAINED_VOCAB_LEAST &&
+                options->vocab <= TRAINED_VOCAB_MOST;
+    if (!good)
+        text_printf(problem,
+                    "--tokenizer %s: expected bpe:N, N from %d to %d: 256 bytes, what is merged, and a separator",
+                    options->tokenizer, TRAINED_VOCAB_LEAST, TRAINED_VOCAB_MOST);
+    return good;
+}
+
 // Fills `options` and leaves the inputs in argv[1] .. argv[*inputs]. 0 or an exit code.
 static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
     static const char usage[] =
@@ -52,21 +72,18 @@ static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
     int kept = arguments_take(argc, argv, table, 1, usage);
     if (kept == 0) return EXIT_USAGE;
     *inputs = kept - 1;
-    if (!options->tokenizer) return refuse(usage, "which tokenizer? give --tokenizer byte, or gpt2");
+    if (!options->tokenizer) return refuse(usage, "which tokenizer? give --tokenizer byte, gpt2, or bpe:N");
     if (!options->out) return refuse(usage, "where to? give --out with a new directory");
-    for (int i = 0; i < NUMBERS; i++) {
-        Text problem = {0};
-        bool good = option_set(&number_rows[i], options, numbers[i], NULL, &problem);
-        if (!good) {
-            Text named = {0};
-            text_printf(&named, "%s: %s", number_names[i], text_string(&problem));
-            refuse(usage, text_string(&named));
-            text_close(&named);
-        }
-        text_close(&problem);
-        if (!good) return EXIT_USAGE;
+    Text problem = {0};
+    bool good = parse_vocab(options, &problem);
+    for (int i = 0; i < NUMBERS && good; i++) {
+        text_printf(&problem, "%s: ", number_names[i]);
+        good = option_set(&number_rows[i], options, numbers[i], NULL, &problem);
+        if (good) text_clear(&problem);
     }
-    return 0;
+    if (!good) refuse(usage, text_string(&problem));
+    text_close(&problem);
+    return good ? 0 : EXIT_USAGE;
 }
 
 // ---- the work ----
@@ -79,7 +96,17 @@ static void interrupted(int signal_number) {
     _exit(signal_number == SIGINT ? EXIT_INTERRUPTED : 128 + signal_number);
 }
 
-static void print_summary(const PrepareOptions *options, const Tokenizer *tokenizer, const CorpusCounts *counts) {
+static void print_training(int64_t vocab, int64_t wanted, const CorpusTraining *facts) {
+    char size[TEXT_NUMBER];
+    printf("trained on      %s of text, %ld distinct words\n", text_bytes(size, (double)facts->bytes), facts->words);
+    if (facts->forgotten) printf("left out        %ld words that were too rare to keep count of\n", facts->forgotten);
+    if (facts->long_words) printf("left out        %ld words of more than 256 bytes\n", facts->long_words);
+    if (vocab < wanted)
+        printf("smaller         the text gives %ld of the %ld tokens: no pair is left to merge\n", vocab, wanted);
+}
+
+static void print_summary(const PrepareOptions *options, const Tokenizer *tokenizer, const CorpusCounts *counts,
+                          const CorpusTraining *training) {
     int64_t tokens = counts->train_tokens + counts->val_tokens, bytes = counts->train_bytes + counts->val_bytes;
     char text_size[TEXT_NUMBER];
     printf("documents       %ld, %s of text\n", counts->documents, text_bytes(text_size, (double)bytes));
@@ -88,6 +115,7 @@ static void print_summary(const PrepareOptions *options, const Tokenizer *tokeni
         printf("not UTF-8       %ld bytes, each replaced by U+FFFD\n", counts->replaced_bytes);
     printf("tokens          %ld for training, %ld for validation\n", counts->train_tokens, counts->val_tokens);
     printf("vocabulary      %ld (%s)\n", tokenizer_vocab(tokenizer), tokenizer_name(tokenizer));
+    if (options->vocab) print_training(tokenizer_vocab(tokenizer), options->vocab, training);
     printf("bytes a token   %.3f\n", (double)bytes / (double)tokens);
     printf("bigram entropy  %.3f bits a byte; a model that learns more than byte pairs has a lower loss than %.3f\n",
            counts->bigram_bits, counts->bigram_bits * log(2) * (double)bytes / (double)tokens);
@@ -106,8 +134,7 @@ static void print_summary(const PrepareOptions *options, const Tokenizer *tokeni
 static int prepare(const PrepareOptions *options, const TextList *inputs) {
     Errors errors = {0};
     CorpusCounts counts;
-    Tokenizer *tokenizer = tokenizer_open(options->tokenizer, &errors);
-    errors_exit_if_any(&errors);
+    CorpusTraining training;
     CorpusSetup setup = {.inputs = inputs,
                          .out = options->out,
                          .val_fraction = options->val_fraction,
@@ -116,11 +143,13 @@ static int prepare(const PrepareOptions *options, const TextList *inputs) {
                          .threads = options->threads ? (int)options->threads : omp_get_max_threads()};
     signal(SIGINT, interrupted);
     signal(SIGTERM, interrupted);
-    corpus_prepare(tokenizer, &setup, &counts, &errors);
+    Tokenizer *tokenizer = options->vocab ? corpus_train(&setup, options->vocab, &training, &errors)
+                                          : tokenizer_open(options->tokenizer, &errors);
+    if (tokenizer) corpus_prepare(tokenizer, &setup, &counts, &errors);
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
     errors_exit_if_any(&errors);
-    print_summary(options, tokenizer, &counts);
+    print_summary(options, tokenizer, &counts, &training);
     tokenizer_close(tokenizer);
     return 0;
 }

@@ -35,6 +35,16 @@ typedef struct {
 
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors);
 
+// A byte-level BPE of `vocab` ids (data/bpe_train.h), fewer when no pair is left to merge, trained on what
+// corpus_prepare gives to training; standard input, which cannot be read twice, is refused. Memory: at most 2 GiB for
+// words, beside what is said above. Words that are too rare for it, or too long, are left out (data/piece_counts.h).
+enum { TRAINED_VOCAB_LEAST = 257, TRAINED_VOCAB_MOST = 1 << 20 };
+typedef struct {
+    int64_t bytes, words;          // of text; distinct ones
+    int64_t forgotten, long_words; // occurrences of words left out: too rare, too long
+} CorpusTraining;
+Tokenizer *corpus_train(const CorpusSetup *setup, int64_t vocab, CorpusTraining *facts, Errors *errors);
+
 // dataset.json beside the shards: what `train` checks before it believes them. Missing file: `present` is false.
 typedef struct {
     bool present;

@@ -130,15 +130,20 @@ static bool list_output(const char *out, TextList *names, Errors *errors) {
     return good;
 }
 
-bool corpus_begin_output(const char *out, char partial[4096], Errors *errors) {
-    if (path_exists(out) && !path_is_directory(out))
+bool corpus_check_output(const char *out, Errors *errors) {
+    if (!path_exists(out)) return true;
+    if (!path_is_directory(out))
         return errors_add(errors, EXIT_CANNOT_WRITE, "%s: is a file; --out takes a directory", out);
     TextList names = {0};
-    path_join(partial, out, PARTIAL);
-    bool good = directory_make(out, errors) && list_output(out, &names, errors) && directory_remove(partial, errors) &&
-                directory_make(partial, errors);
+    bool good = list_output(out, &names, errors);
     text_list_close(&names);
     return good;
+}
+
+bool corpus_begin_output(const char *out, char partial[4096], Errors *errors) {
+    path_join(partial, out, PARTIAL);
+    return corpus_check_output(out, errors) && directory_make(out, errors) && directory_remove(partial, errors) &&
+           directory_make(partial, errors);
 }
 
 static bool move_output(const char *partial, const char *out, const char *name, Errors *errors) {
