@@ -10,6 +10,7 @@
 #include "commands/arguments.h"
 #include "commands/command.h"
 #include "commands/console.h"
+#include "commands/evaluation.h"
 #include "commands/trouble.h"
 #include "runtime/json.h"
 #include "runtime/process.h"
@@ -60,36 +61,6 @@ static void log_step(Run *run, const StepResult *result, const Console *console)
                                          result->skip != SKIP_NONE});
 }
 
-// A stop in the middle leaves no trace, nor does damaged data, whose exit code is returned: a resume evaluates again.
-static int evaluate(Run *run) {
-    Errors errors = {0};
-    Evaluation result;
-    int exit_code = 0;
-    run_show(run, ITERATE_SHOWN);
-    run->state.evaluated = run_evaluate(run, &result, &errors);
-    run_show(run, ITERATE_Y);
-    if (!run_agree(run, errors.count == 0, &errors)) exit_code = errors.exit_code;
-    console_errors(&errors);
-    if (!run->state.evaluated) return exit_code;
-    if (result.loss < run->state.best_val_loss) {
-        run->state.best_val_loss = result.loss;
-        if (run->config.checkpoint.best) run->state.best_step = run->state.step;
-    }
-    Text line = {0};
-    JsonWriter w = {.out = &line};
-    json_begin(&w, NULL, '{');
-    json_integer(&w, "step", run->state.step);
-    json_integer(&w, "tokens", run->state.step * run_step_tokens(run));
-    json_number(&w, "val_loss", result.loss);
-    if (!isnan(result.bits_per_byte)) json_number(&w, "val_bits_per_byte", result.bits_per_byte);
-    json_number(&w, "seconds", run->state.seconds);
-    json_end(&w, '}');
-    steps_write_metrics(run, &line);
-    console_note("step %ld: validation loss %.4f over %ld tokens%s", run->state.step, result.loss, result.tokens,
-                 console_bits(&(ConsoleBits){{0}}, result.bits_per_byte));
-    return 0;
-}
-
 static void sample(Run *run) {
     Text text = {0};
     run_show(run, ITERATE_SHOWN);
@@ -105,12 +76,6 @@ static void sample(Run *run) {
 // ---- the loop ----
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
-
-// The last step is always evaluated, unless none is.
-static bool evaluation_due(const Run *run, int64_t step) {
-    int64_t every = run->config.eval.every;
-    return due(step, every) || (every > 0 && step == run->steps);
-}
 
 // What an evaluation and a checkpoint took the last time, the checkpoints there are, and the exit code of evaluations
 // that failed.
@@ -141,14 +106,10 @@ static bool is_late(const Run *run, const Pace *pace, double step_seconds) {
     return run->deadline > 0 && next >= run->deadline;
 }
 
-static bool evaluation_pending(const Run *run) {
-    return !run->state.evaluated && evaluation_due(run, run->state.step);
-}
-
 static void evaluate_if_due(Run *run, Pace *pace) {
     double began = clock_seconds();
     if (!evaluation_pending(run)) return;
-    int exit_code = evaluate(run);
+    int exit_code = evaluation_run(run);
     if (exit_code) pace->trouble = exit_code;
     if (run->state.evaluated) pace->evaluation = since(began);
 }
