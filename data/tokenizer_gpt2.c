@@ -11,18 +11,10 @@ enum { GPT2_MERGES = 50000, FILE_LIMIT = 16 << 20 };
 // Fetches what the messages ask for.
 static const char fetch[] = "fetch GPT-2's merges with `scripts/get_data.sh gpt2`";
 
-static void find_directory(char path[4096]) {
-    const char *data = getenv("THALWEG_DATA"), *home = getenv("HOME");
-    if (data && *data)
-        path_join(path, data, "gpt2");
-    else
-        path_join(path, home && *home ? home : ".", ".cache/thalweg/gpt2");
-}
-
 static bool find_file(char path[4096], Errors *errors) {
     static const char *const names[] = {"vocab.bpe", "merges.txt"};
     char directory[4096];
-    find_directory(directory);
+    path_of_data(directory, "gpt2");
     for (int i = 0; i < 2; i++) {
         path_join(path, directory, names[i]);
         if (path_exists(path)) return true;

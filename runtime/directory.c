@@ -47,6 +47,13 @@ void path_join(char out[4096], const char *directory, const char *name) {
     if (size >= 4096) DIE(EXIT_USAGE, "the path %s/%s is too long; use a shorter run.dir", directory, name);
 }
 
+void path_of_data(char out[4096], const char *name) {
+    const char *data = getenv("THALWEG_DATA"), *home = getenv("HOME");
+    char cache[4096];
+    path_join(cache, home && *home ? home : ".", ".cache/thalweg");
+    path_join(out, data && *data ? data : cache, name);
+}
+
 void path_directory(char out[4096], const char *path) {
     const char *slash = strrchr(path, '/');
     if (!slash)

@@ -82,6 +82,7 @@ bool path_is_directory(const char *path);
 bool path_names(const char *path, int descriptor); // whether the open file still has this name
 bool path_size(const char *path, uint64_t *size); // of a regular file; false if it is none
 void path_join(char out[4096], const char *directory, const char *name);
+void path_of_data(char out[4096], const char *name); // in $THALWEG_DATA, default ~/.cache/thalweg: what is fetched
 void path_directory(char out[4096], const char *path); // that a name stands in: "." of "a", "/" of "/a", "a" of "a/b"
 
 // Files that match a glob, sorted by name; none is not an error here. The name of a file is that file alone.
