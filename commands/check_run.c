@@ -40,7 +40,7 @@ static void look_into(const char *path, Text *notes, Errors *errors) {
     for (int64_t i = 0; st && i < safetensors_count(st); i++) {
         const char *name = safetensors_name(st, i);
         Tensor t = safetensors_find(st, name);
-        bool numbers = tensor_present(t) && (t.dtype == DTYPE_F32 || t.dtype == DTYPE_BF16 || t.dtype == DTYPE_F64);
+        bool numbers = tensor_present(t) && dtype_is_float(t.dtype);
         int64_t found = numbers ? count_not_finite(t) : 0;
         if (found)
             text_printf(notes, "%s: %s: %ld of %ld values are not finite\n", base_name(path), name, found,

@@ -15,7 +15,7 @@ static const struct {
     int ours;
 } dtypes[] = {
     {"F32", 32, DTYPE_F32}, {"BF16", 16, DTYPE_BF16}, {"F64", 64, DTYPE_F64}, {"I32", 32, DTYPE_I32},
-    {"I64", 64, DTYPE_I64}, {"F16", 16, -1},          {"BOOL", 8, -1},        {"U8", 8, -1},
+    {"I64", 64, DTYPE_I64}, {"F16", 16, DTYPE_F16},   {"BOOL", 8, -1},        {"U8", 8, -1},
     {"I8", 8, -1},          {"I16", 16, -1},          {"U16", 16, -1},        {"U32", 32, -1},
     {"U64", 64, -1},        {"C64", 64, -1},          {"F8_E5M2", 8, -1},     {"F8_E4M3", 8, -1},
     {"F8_E8M0", 8, -1},     {"F8_E4M3FNUZ", 8, -1},   {"F8_E5M2FNUZ", 8, -1}, {"F4", 4, -1},
@@ -246,7 +246,7 @@ static void describe_shape(Text *out, const int64_t *shape, int rank) {
     text_add(out, ")");
 }
 
-static bool is_float(int dtype) { return dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_BF16; }
+static bool is_float(int dtype) { return dtype >= 0 && dtype_is_float((DType)dtype); }
 
 // A number without dimensions fits one with a single element.
 static bool shape_fits(const Entry *entry, Tensor expected) {
@@ -261,7 +261,7 @@ bool safetensors_check(const Safetensors *st, const NamedTensor *wanted, Errors 
     REQUIRE(!wanted->whole, "%s is a part", wanted->name);
     if (!entry) return errors_add(errors, st->exit_code, "%s: there is no tensor %s", st->path, wanted->name);
     if (!is_float(dtypes[entry->dtype].ours))
-        return errors_add(errors, st->exit_code, "%s: %s is %s, expected F32, F64 or BF16", st->path, wanted->name,
+        return errors_add(errors, st->exit_code, "%s: %s is %s, expected F32, F64, BF16 or F16", st->path, wanted->name,
                           dtypes[entry->dtype].name);
     if (shape_fits(entry, expected)) return true;
     Text text = {0};
@@ -309,12 +309,10 @@ void safetensors_fill(const Kernels *kernels, Tensor out, Tensor in) {
     free(converted);
 }
 
-static void fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
-    int64_t rows = out.shape[0], columns = out.shape[1], bytes = (int64_t)dtype_bytes(in.dtype);
+void safetensors_fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
+    int64_t rows = out.shape[0], columns = out.shape[1];
     char *turned = take(tensor_size_bytes(in));
-    for (int64_t r = 0; r < rows; r++)
-        for (int64_t c = 0; c < columns; c++)
-            memcpy(turned + (r * columns + c) * bytes, (char *)in.data + (c * rows + r) * bytes, (size_t)bytes);
+    elements_transpose(turned, in.data, columns, rows, rows, dtype_bytes(in.dtype));
     safetensors_fill(kernels, out, tensor_2d(turned, in.dtype, rows, columns));
     free(turned);
 }
@@ -325,7 +323,7 @@ bool safetensors_read(const Safetensors *st, const Kernels *kernels, const Named
     for (int64_t i = 0; i < count; i++) {
         Tensor in = safetensors_find(st, tensors[i].name), out = tensors[i].tensor;
         if (tensors[i].zero) continue;
-        if (tensors[i].transposed && out.rank == 2) fill_transposed(kernels, out, in);
+        if (tensors[i].transposed && out.rank == 2) safetensors_fill_transposed(kernels, out, in);
         else safetensors_fill(kernels, out, in);
     }
     return true;

@@ -6,11 +6,13 @@
 #include "runtime/file.h"
 #include "runtime/named_tensor.h"
 
-// Writes `count` tensors sorted by name, as `dtype` F32, F64 or BF16 (converted from the tensor's own where they
-// differ), pulled from the device in pieces. A part of a tensor is called NAME[BEGIN:END]. `kernels` NULL: all tensors
-// are host memory. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
+enum { DTYPE_OWN = DTYPE_COUNT }; // each tensor's own
+
+// Writes `count` tensors sorted by name, as `dtype` F32, F64, BF16, F16 (converted from the tensor's own where they
+// differ) or DTYPE_OWN, pulled from the device in pieces. A part of a tensor is called NAME[BEGIN:END]. `kernels` NULL:
+// all tensors are host memory. The only metadata is {"format": "pt"}: equal tensors give equal bytes.
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
-                       DType dtype);
+                       int dtype);
 
 typedef struct Safetensors Safetensors;
 Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors); // maps and validates
@@ -32,3 +34,4 @@ bool safetensors_read(const Safetensors *file, const Kernels *kernels, const Nam
 // device from as many numbers on the host.
 bool safetensors_check(const Safetensors *file, const NamedTensor *wanted, Errors *errors);
 void safetensors_fill(const Kernels *kernels, Tensor out, Tensor in);
+void safetensors_fill_transposed(const Kernels *kernels, Tensor out, Tensor in); // (rows, columns) from (columns, rows)

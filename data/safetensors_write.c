@@ -37,12 +37,18 @@ static Item *sorted(const NamedTensor *tensors, int64_t count) {
     return order;
 }
 
-static const char *file_dtype(DType dtype) {
-    REQUIRE(dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_BF16, "dtype %s", dtype_name(dtype));
-    return dtype == DTYPE_F32 ? "F32" : dtype == DTYPE_F64 ? "F64" : "BF16";
+static const char *dtype_word(DType dtype) {
+    static const char *const words[DTYPE_COUNT] = {
+        [DTYPE_F32] = "F32", [DTYPE_F64] = "F64", [DTYPE_BF16] = "BF16", [DTYPE_F16] = "F16"};
+    REQUIRE(words[dtype], "dtype %s", dtype_name(dtype));
+    return words[dtype];
 }
 
-static uint64_t write_header(Text *header, const Item *order, int64_t count, DType dtype) {
+static DType file_dtype(const NamedTensor *named, int dtype) {
+    return dtype == DTYPE_OWN ? named->tensor.dtype : (DType)dtype;
+}
+
+static uint64_t write_header(Text *header, const Item *order, int64_t count, int dtype) {
     JsonWriter w = {.out = header};
     int64_t offset = 0;
     json_begin(&w, NULL, '{');
@@ -51,15 +57,16 @@ static uint64_t write_header(Text *header, const Item *order, int64_t count, DTy
     json_end(&w, '}');
     for (int64_t i = 0; i < count; i++) {
         Tensor t = order[i].named->tensor;
+        DType written = file_dtype(order[i].named, dtype);
         bool turned = order[i].named->transposed;
         json_begin(&w, order[i].name, '{');
-        json_string(&w, "dtype", file_dtype(dtype));
+        json_string(&w, "dtype", dtype_word(written));
         json_begin(&w, "shape", '[');
         for (int d = 0; d < t.rank; d++) json_integer(&w, NULL, t.shape[turned ? t.rank - 1 - d : d]);
         json_end(&w, ']');
         json_begin(&w, "data_offsets", '[');
         json_integer(&w, NULL, offset);
-        offset += tensor_count(t) * (int64_t)dtype_bytes(dtype);
+        offset += tensor_count(t) * (int64_t)dtype_bytes(written);
         json_integer(&w, NULL, offset);
         json_end(&w, ']');
         json_end(&w, '}');
@@ -72,7 +79,7 @@ static uint64_t write_header(Text *header, const Item *order, int64_t count, DTy
 typedef struct {
     FileWriter *writer;
     const Kernels *kernels;
-    DType dtype;
+    DType dtype; // of the tensor that is written
     char *raw, *converted; // PIECE elements each
 } Output;
 
@@ -97,21 +104,18 @@ static void write_straight(const Output *out, Tensor t) {
     }
 }
 
+// As many columns at a time as fill a piece.
 static void write_transposed(const Output *out, Tensor t) {
-    int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype);
+    int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype), most = PIECE / rows;
     char *buffer = out->kernels ? malloc(tensor_size_bytes(t)) : NULL;
     if (out->kernels && !buffer) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
+    REQUIRE(most > 0, "a matrix of %ld rows", rows);
     const char *whole = on_host(out, t, buffer);
-    int64_t filled = 0;
-    for (int64_t c = 0; c < columns; c++) {
-        for (int64_t r = 0; r < rows; r++) {
-            memcpy(out->raw + filled++ * bytes, whole + (r * columns + c) * bytes, (size_t)bytes);
-            if (filled < PIECE) continue;
-            write_values(out, out->raw, t.dtype, filled);
-            filled = 0;
-        }
+    for (int64_t c = 0; c < columns; c += most) {
+        int64_t some = columns - c < most ? columns - c : most;
+        elements_transpose(out->raw, whole + c * bytes, rows, some, columns, (size_t)bytes);
+        write_values(out, out->raw, t.dtype, some * rows);
     }
-    if (filled) write_values(out, out->raw, t.dtype, filled);
     free(buffer);
 }
 
@@ -122,17 +126,18 @@ static void write_zeros(const Output *out, Tensor t) {
 }
 
 bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTensor *tensors, int64_t count,
-                       DType dtype) {
+                       int dtype) {
     Item *order = sorted(tensors, count);
     Text header = {0};
     uint64_t data = write_header(&header, order, count, dtype), length = header.size;
     file_reserve(writer, sizeof length + length + data);
     file_write(writer, &length, sizeof length);
     file_write(writer, header.data, header.size);
-    Output out = {writer, kernels, dtype, malloc(PIECE * sizeof(double)), malloc(PIECE * sizeof(double))};
+    Output out = {writer, kernels, DTYPE_F32, malloc(PIECE * sizeof(double)), malloc(PIECE * sizeof(double))};
     if (!out.raw || !out.converted) DIE(EXIT_INTERNAL, "out of memory: pieces of tensors to write");
     for (int64_t i = 0; i < count && !writer->error; i++) {
         const NamedTensor *named = order[i].named;
+        out.dtype = file_dtype(named, dtype);
         if (named->zero) write_zeros(&out, named->tensor);
         else if (named->transposed && named->tensor.rank == 2) write_transposed(&out, named->tensor);
         else write_straight(&out, named->tensor);

@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-typedef enum { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32, DTYPE_I64 } DType;
-enum { DTYPE_COUNT = DTYPE_I64 + 1, TENSOR_RANK = 4 };
+// F16 is of files alone: kernels never see it.
+typedef enum { DTYPE_F32, DTYPE_BF16, DTYPE_F64, DTYPE_I32, DTYPE_I64, DTYPE_F16 } DType;
+enum { DTYPE_COUNT = DTYPE_F16 + 1, TENSOR_RANK = 4 };
 
 size_t dtype_bytes(DType dtype);
 const char *dtype_name(DType dtype); // "f32", "bf16", ...
+bool dtype_is_float(DType dtype);
 
 typedef struct {
     void *data; // NULL: absent
@@ -45,9 +47,15 @@ Tensor tensor_merge_rows(Tensor t);
 static inline int64_t tensor_rows(Tensor t) { return tensor_count(t) / t.shape[t.rank - 1]; }
 static inline int64_t tensor_columns(Tensor t) { return t.shape[t.rank - 1]; }
 
-// `count` numbers from one float dtype to another, on the host. Neither side need be aligned.
+// `count` numbers from one float dtype to another, on the host, each rounded once, to nearest even. Neither side need
+// be aligned.
 void dtype_convert(void *out, DType to, const void *in, DType from, int64_t count);
 
-// bf16 is the upper half of an fp32; rounding is to nearest even.
+// (columns, rows) from (rows, columns) elements of 2, 4 or 8 bytes on the host, whose rows are `stride` elements apart.
+void elements_transpose(void *out, const void *in, int64_t rows, int64_t columns, int64_t stride, size_t bytes);
+
+// bf16 is the upper half of an fp32; rounding is to nearest even. NaNs stay NaNs.
 uint16_t bf16_from_float(float value);
 float bf16_to_float(uint16_t bits);
+uint16_t f16_from_float(float value); // IEEE half precision, subnormals included
+float f16_to_float(uint16_t bits);

@@ -106,6 +106,7 @@ static double element_get(const void *data, DType dtype, int64_t i) {
     switch (dtype) {
     case DTYPE_F32: return ((const float *)data)[i];
     case DTYPE_BF16: return bf16_to_float(((const uint16_t *)data)[i]);
+    case DTYPE_F16: return f16_to_float(((const uint16_t *)data)[i]);
     case DTYPE_F64: return ((const double *)data)[i];
     case DTYPE_I32: return ((const int32_t *)data)[i];
     case DTYPE_I64: return (double)((const int64_t *)data)[i];
@@ -117,6 +118,7 @@ static void element_set(void *data, DType dtype, int64_t i, double value) {
     switch (dtype) {
     case DTYPE_F32: ((float *)data)[i] = (float)value; break;
     case DTYPE_BF16: ((uint16_t *)data)[i] = bf16_from_float((float)value); break;
+    case DTYPE_F16: ((uint16_t *)data)[i] = f16_from_float((float)value); break;
     case DTYPE_F64: ((double *)data)[i] = value; break;
     case DTYPE_I32: ((int32_t *)data)[i] = (int32_t)value; break;
     case DTYPE_I64: ((int64_t *)data)[i] = (int64_t)value; break;

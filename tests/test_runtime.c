@@ -84,6 +84,63 @@ TEST(bf16_rounds_to_nearest_even) {
         assert_int_equal(bf16_from_float(bf16_to_float((uint16_t)bits)), bits);
 }
 
+TEST(f16_rounds_to_nearest_even) {
+    static const struct {
+        float value;
+        uint16_t bits;
+    } rows[] = {{1.0f, 0x3c00},       {-2.0f, 0xc000},       {0x1.002p0f, 0x3c00},  {0x1.006p0f, 0x3c02},
+                {65504.0f, 0x7bff},   {65519.996f, 0x7bff},  {65520.0f, 0x7c00},    {-1e9f, 0xfc00},
+                {0x1p-14f, 0x0400},   {0x1.ff8p-15f, 0x03ff}, {0x1.ffcp-15f, 0x0400}, {0x1p-24f, 0x0001},
+                {0x1p-25f, 0x0000},   {0x1.8p-25f, 0x0001},  {0x1.8p-24f, 0x0002},  {-0.0f, 0x8000},
+                {INFINITY, 0x7c00},   {0x1.002002p0f, 0x3c01}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_int_equal(f16_from_float(rows[i].value), rows[i].bits);
+    for (uint32_t bits = 0; bits < 0x10000; bits++) {
+        float value = f16_to_float((uint16_t)bits);
+        if ((bits & 0x7fff) > 0x7c00) assert_true(isnan(value));
+        else assert_int_equal(f16_from_float(value), bits);
+        if ((bits & 0x7fff) < 0x0400) CHECK_CLOSE(value, (bits & 0x8000 ? -1 : 1) * ldexp(bits & 0x7fff, -24), 0);
+    }
+    assert_true(isnan(f16_to_float(f16_from_float(NAN))));
+}
+
+TEST(conversions_round_once) {
+    static const double values[] = {1, -3.5, 0x1.004p-9, 0x1p-30, 0x1.ffp100, 65519.99999999, -0.0, 0x1.00200000001p0,
+                                    0x1.01000000001p0, -0x1.01000000001p0, 0x1.00fffffffp0, 1e300};
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
+    static const int digits[] = {24, 53, 8, 11}, smallest[] = {-149, -1074, -133, -24};
+    enum { COUNT = sizeof values / sizeof values[0] };
+    for (int t = 0; t < 4; t++)
+        for (int i = 0; i < COUNT; i++) {
+            char packed[9];
+            double found;
+            dtype_convert(packed + 1, dtypes[t], &values[i], DTYPE_F64, 1);
+            dtype_convert(&found, DTYPE_F64, packed + 1, dtypes[t], 1);
+            int exponent = values[i] == 0 ? 0 : ilogb(values[i]) + 1 - digits[t];
+            double unit = ldexp(1, exponent > smallest[t] ? exponent : smallest[t]);
+            double expected = rint(values[i] / unit) * unit, limit = t == 0 ? 0x1p128 : t == 2 ? 0x1p128 : 65520;
+            if (t != 1 && fabs(expected) >= limit) expected = copysign(INFINITY, expected);
+            CHECK_CLOSE(found, expected, 0);
+            for (int u = 0; u < 4; u++) { // through another dtype and from it: as by way of a double
+                char other[8], straight[8];
+                dtype_convert(other, dtypes[u], packed + 1, dtypes[t], 1);
+                dtype_convert(straight, dtypes[u], &found, DTYPE_F64, 1);
+                assert_memory_equal(other, straight, dtype_bytes(dtypes[u]));
+            }
+        }
+}
+
+TEST(elements_are_transposed) {
+    static unsigned char in[70 * 90 * 8], out[sizeof in];
+    for (size_t i = 0; i < sizeof in; i++) in[i] = (unsigned char)(i * 131 >> 3);
+    for (size_t bytes = 2; bytes <= 8; bytes *= 2) {
+        elements_transpose(out, in, 70, 67, 90, bytes);
+        for (size_t r = 0; r < 70; r++)
+            for (size_t c = 0; c < 67; c++)
+                assert_memory_equal(out + (c * 70 + r) * bytes, in + (r * 90 + c) * bytes, bytes);
+    }
+}
+
 TEST(tensor_views_point_where_they_should) {
     static float data[2 * 3 * 8];
     Tensor t = tensor_3d(data, DTYPE_F32, 2, 3, 8);

@@ -260,7 +260,10 @@ static void round_trip(DType memory, DType file_dtype, bool transposed) {
     assert_int_equal((uintptr_t)safetensors_find(st, "a").data % 4096, 0); // the data begins on a page
     named[0].tensor.data = out;
     assert_true(safetensors_read(st, &reference_kernels, named, 2, &errors));
-    double tolerance = memory == DTYPE_BF16 || file_dtype == DTYPE_BF16 ? 0x1p-7 : memory == file_dtype ? 0 : 1e-6;
+    double tolerance = memory == DTYPE_BF16 || file_dtype == DTYPE_BF16 ? 0x1p-7
+                       : memory == file_dtype                           ? 0
+                       : file_dtype == DTYPE_F16                        ? 0x1p-10
+                                                                        : 1e-6;
     for (int64_t i = 0; i < ROWS * COLUMNS; i++) {
         double x, y;
         int64_t at = i * (int64_t)dtype_bytes(memory);
@@ -272,20 +275,20 @@ static void round_trip(DType memory, DType file_dtype, bool transposed) {
 }
 
 TEST(tensors_come_back_in_every_dtype) {
-    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16};
-    for (int memory = 0; memory < 3; memory++)
-        for (int file = 0; file < 3; file++)
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
+    for (int memory = 0; memory < 3; memory++) // kernels see no F16
+        for (int file = 0; file < 4; file++)
             for (int transposed = 0; transposed < 2; transposed++) round_trip(dtypes[memory], dtypes[file], transposed);
 }
 
 TEST(data_may_begin_at_any_byte) {
     static const double values[6] = {0.5, -1, 2, -4, 8, -16}; // exact in every dtype
-    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16};
-    static const char *const names[] = {"F32", "F64", "BF16"};
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
+    static const char *const names[] = {"F32", "F64", "BF16", "F16"};
     char path[4096];
     path_of(path, "odd");
-    for (int trial = 0; trial < 9 * 8; trial++) {
-        int file = trial % 3, memory = trial / 3 % 3;
+    for (int trial = 0; trial < 12 * 8; trial++) {
+        int file = trial % 4, memory = trial / 4 % 3;
         size_t bytes = sizeof values / 8 * dtype_bytes(dtypes[file]);
         double raw[6], out[6], found[6];
         dtype_convert(raw, dtypes[file], values, DTYPE_F64, 6);
@@ -293,7 +296,7 @@ TEST(data_may_begin_at_any_byte) {
         uint64_t length = 0;
         text_append(&text, &length, sizeof length);
         text_printf(&text, "{\"t\":{\"dtype\":\"%s\",\"shape\":[2,3],\"data_offsets\":[0,%zu]}}%*s", names[file], bytes,
-                    trial / 9, "");
+                    trial / 12, "");
         length = text.size - sizeof length;
         memcpy(text.data, &length, sizeof length);
         text_append(&text, raw, bytes);
@@ -311,6 +314,31 @@ TEST(data_may_begin_at_any_byte) {
         }
         safetensors_close(st);
     }
+}
+
+TEST(each_tensor_may_keep_its_own_dtype) {
+    static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
+    static unsigned char bytes[4][6 * 8];
+    char path[4096];
+    FileWriter writer;
+    Errors errors = {0};
+    NamedTensor named[4];
+    for (int i = 0; i < 4; i++) {
+        for (size_t b = 0; b < sizeof bytes[i]; b++) bytes[i][b] = (unsigned char)(31 * b + 7 * (size_t)i);
+        named[i] = (NamedTensor){.tensor = tensor_2d(bytes[i], dtypes[i], 2, 3)};
+        snprintf(named[i].name, sizeof named[i].name, "t%d", i);
+    }
+    assert_true(file_create(&writer, path_of(path, "own"), &errors));
+    assert_true(safetensors_write(&writer, NULL, named, 4, DTYPE_OWN));
+    assert_true(file_finish(&writer, NULL, &errors));
+    Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+    if (!st) fail_msg("%s", text_string(&errors.text));
+    for (int i = 0; i < 4; i++) {
+        Tensor found = safetensors_find(st, named[i].name);
+        assert_int_equal(found.dtype, dtypes[i]);
+        assert_memory_equal(found.data, bytes[i], tensor_size_bytes(found));
+    }
+    safetensors_close(st);
 }
 
 TEST(everything_that_does_not_fit_is_named_before_anything_is_read) {
@@ -347,8 +375,8 @@ TEST(shapes_and_dtypes_that_do_not_fit_are_told_as_they_are) {
         {ENTRY("F32", "[1,1,1,1,2]", "[0,8]"), 8, "t has shape (1, 1, 1, 1, 2), expected (1)"},
         {ENTRY("F32", "[0]", "[0,0]"), 0, "t has shape (0), expected (1)"},
         {ENTRY("F32", "[1,1]", "[0,4]"), 4, "t has shape (1, 1), expected (1)"},
-        {ENTRY("F16", "[0]", "[0,0]"), 0, "t is F16, expected F32, F64 or BF16"},
-        {ENTRY("I64", "[1]", "[0,8]"), 8, "t is I64, expected F32, F64 or BF16"},
+        {ENTRY("I16", "[0]", "[0,0]"), 0, "t is I16, expected F32, F64, BF16 or F16"},
+        {ENTRY("I64", "[1]", "[0,8]"), 8, "t is I64, expected F32, F64, BF16 or F16"},
         {ENTRY("F32", "[]", "[0,4]"), 4, NULL},
         {ENTRY("F32", "[1]", "[0,4]"), 4, NULL},
     };
