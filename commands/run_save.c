@@ -114,7 +114,7 @@ static int32_t separator_of(const Run *run) {
 
 // ---- what is saved ----
 
-enum { RUN_JSON, CONFIG_JSON, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
+enum { RUN_JSON, CONFIG_JSON, GENERATION_CONFIG, TUNING, TOKENIZER_JSON, TOKENIZER_CONFIG, TEXTS };
 
 // One checkpoint on its way into the run directory, with everything that writing it takes.
 struct Save {
@@ -141,10 +141,14 @@ struct Save {
 
 // Rank 0's.
 static void describe(Run *run, Save *save, DType dtype) {
-    static const char *const names[TEXTS] = {"run.json", "config.json", TUNING_FILE, "tokenizer.json",
+    static const char *const names[TEXTS] = {"run.json", "config.json", "generation_config.json", TUNING_FILE, "tokenizer.json",
                                              "tokenizer_config.json"};
     write_run_json(run, &save->text[RUN_JSON]);
-    gpt_config_json(&run->shape, dtype, separator_of(run), &save->text[CONFIG_JSON]);
+    char separator[TEXT_NUMBER];
+    snprintf(separator, sizeof separator, "%d", separator_of(run));
+    GptTokens tokens = {separator, separator};
+    gpt_config_json(&run->shape, dtype, &tokens, &save->text[CONFIG_JSON]);
+    gpt_generation_json(&tokens, &save->text[GENERATION_CONFIG]);
     if (run->tokenizer) {
         tokenizer_json(run->tokenizer, &save->text[TOKENIZER_JSON]);
         tokenizer_config_json(run->tokenizer, run->shape.context, &save->text[TOKENIZER_CONFIG]);

@@ -215,6 +215,8 @@ static const Entry *find(const Safetensors *st, const char *name) {
     return found ? *found : NULL;
 }
 
+bool safetensors_has(const Safetensors *st, const char *name) { return find(st, name) != NULL; }
+
 // Absent for shapes and dtypes that a Tensor cannot have.
 static Tensor entry_tensor(const Safetensors *st, const Entry *entry) {
     int64_t shape[TENSOR_RANK] = {0};

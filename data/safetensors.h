@@ -19,6 +19,7 @@ Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors); 
 void safetensors_close(Safetensors *file);
 int64_t safetensors_count(const Safetensors *file);
 const char *safetensors_name(const Safetensors *file, int64_t index);
+bool safetensors_has(const Safetensors *file, const char *name);
 void safetensors_span(const Safetensors *file, int64_t index, uint64_t *begin, uint64_t *end); // its bytes of the file
 // The bytes of a tensor on the host, with dtype and shape; absent when there is none of that name. In a file of another
 // writer they may begin at any byte: read them through dtype_convert or memcpy.

@@ -15,7 +15,7 @@
 
 // ---- shape ----
 
-typedef enum { INIT_GPT2, INIT_LLAMA } InitKind;         // values of model.init
+typedef enum { INIT_GPT2, INIT_LLAMA, INIT_KINDS } InitKind; // model.init by name
 typedef enum { POSITION_LEARNED, POSITION_ROPE } PositionKind; // values of model.position
 
 typedef struct {
@@ -48,8 +48,29 @@ int64_t gpt_parameter_count(const GptShape *shape); // without padding
 double gpt_flops_per_token(const GptShape *shape, int64_t sequence_length);
 void gpt_print(const GptShape *shape, Text *out); // one line for people
 
-// config.json of the Hugging Face class, or our own with model_type "thalweg" where there is none.
-void gpt_config_json(const GptShape *shape, DType dtype, int32_t separator, Text *out);
+// Whether model.init names weights to begin with, and no initialisation.
+bool gpt_init_is_path(const ModelOptions *options);
+
+// Options from which gpt_shape makes this shape, whose weights model.init names. Those that were given must agree, each
+// is named that does not (exit 2); with rope a longer context may be given.
+bool gpt_shape_adopt(ModelOptions *options, const GptShape *shape, Errors *errors);
+
+// ---- Hugging Face's config.json ----
+
+// The tokens that begin and end a text: JSON, a number, a list of them or null.
+typedef struct {
+    const char *bos, *eos;
+} GptTokens;
+
+// config.json of the Hugging Face class, or our own with model_type "thalweg" where there is none; and
+// generation_config.json.
+void gpt_config_json(const GptShape *shape, DType dtype, const GptTokens *tokens, Text *out);
+void gpt_generation_json(const GptTokens *tokens, Text *out);
+
+// The shape (rows: vocab) that a config.json from anywhere tells of; what is not there is as in the class. All that would
+// change the numbers and is not here is refused together, with its place and what is expected (65); every size is in
+// the limits of its option. `name` stands in messages.
+bool gpt_config_read(GptShape *shape, const char *name, const char *bytes, size_t size, Errors *errors);
 
 // ---- network ----
 
@@ -150,3 +171,4 @@ void gpt_begin_evaluation(Gpt *gpt);                       // zeroes status
 
 // The weights with the names and shapes of the Hugging Face class (padding left out), as views of `flat`.
 void gpt_export_tensors(const Gpt *gpt, Tensor flat, NamedTensors *out);
+void gpt_file_tensors(const GptShape *shape, NamedTensors *out); // the same list, of absent fp32 data

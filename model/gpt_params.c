@@ -188,8 +188,12 @@ void gpt_fill(const Gpt *gpt, Tensor values, uint64_t seed) {
 
 // ---- names in files ----
 
-static void export_name(Text *out, const Gpt *gpt, const Param *p, const char *suffix) {
-    bool gpt2 = gpt_family(&gpt->shape) && strcmp(gpt_family(&gpt->shape), "gpt2") == 0;
+static bool is_gpt2(const GptShape *shape) {
+    const char *family = gpt_family(shape);
+    return family && strcmp(family, "gpt2") == 0;
+}
+
+static void export_name(Text *out, bool gpt2, const Param *p, const char *suffix) {
     const Row *row = row_of(p);
     const char *name = gpt2 ? row->gpt2_name : row->llama_name;
     bool bare = strncmp(name, "lm_head", 7) == 0; // beside the transformer, not in it
@@ -204,34 +208,43 @@ static void export_name(Text *out, const Gpt *gpt, const Param *p, const char *s
 }
 
 // GPT-2's class wants every bias, so a model without biases ships zeros.
-static void export_missing_biases(const Gpt *gpt, NamedTensors *out) {
+static void export_missing_biases(const GptShape *shape, DType dtype, NamedTensors *out) {
     for (int i = 0; i < ROW_COUNT; i++) {
         const Row *row = &rows[i];
         bool bias = row->condition == IF_BIAS || row->condition == IF_NORM_BIAS;
-        if (!bias || present(&gpt->shape, row->condition)) continue;
-        Tensor zeros = tensor_1d(NULL, gpt->setup.compute, dim(&gpt->shape, row->columns));
+        if (!bias || present(shape, row->condition)) continue;
+        Tensor zeros = tensor_1d(NULL, dtype, dim(shape, row->columns));
         if (row->scope != SCOPE_BLOCK) named_tensors_add(out, zeros, "transformer.%s", row->gpt2_name)->zero = true;
-        for (int64_t l = 0; row->scope == SCOPE_BLOCK && l < gpt->shape.layers; l++)
+        for (int64_t l = 0; row->scope == SCOPE_BLOCK && l < shape->layers; l++)
             named_tensors_add(out, zeros, "transformer.h.%ld.%s", l, row->gpt2_name)->zero = true;
     }
 }
 
-void gpt_export_tensors(const Gpt *gpt, Tensor flat, NamedTensors *out) {
-    const char *family = gpt_family(&gpt->shape);
-    bool gpt2 = family && strcmp(family, "gpt2") == 0;
+static void export_all(const GptShape *shape, const ParamList *params, Tensor flat, NamedTensors *out) {
+    bool gpt2 = is_gpt2(shape);
     Text name = {0};
-    for (int64_t i = 0; i < gpt->params.count; i++) {
-        const Param *p = &gpt->params.items[i];
+    for (int64_t i = 0; i < params->count; i++) {
+        const Param *p = &params->items[i];
         Tensor whole = gpt_param_tensor(p, flat);
         bool split = !gpt2; // GPT-2's class keeps q, k and v in one tensor
         for (int part = 0; part < (split ? p->part_count : 1); part++) {
             int64_t begin = split ? p->part[part].row : 0;
             int64_t all = p->kind == PARAM_VECTOR ? p->columns : p->real_rows;
-            export_name(&name, gpt, p, p->part[part].suffix);
+            export_name(&name, gpt2, p, p->part[part].suffix);
             Tensor tensor = tensor_slice(whole, 0, begin, split ? p->part[part].rows : all);
             named_tensors_add(out, tensor, "%s", text_string(&name))->transposed = gpt2 && p->kind == PARAM_MATRIX;
         }
     }
-    if (gpt2) export_missing_biases(gpt, out);
+    if (gpt2) export_missing_biases(shape, flat.dtype, out);
     text_close(&name);
+}
+
+void gpt_export_tensors(const Gpt *gpt, Tensor flat, NamedTensors *out) {
+    export_all(&gpt->shape, &gpt->params, flat, out);
+}
+
+void gpt_file_tensors(const GptShape *shape, NamedTensors *out) {
+    ParamList params = gpt_param_list(shape);
+    export_all(shape, &params, tensor_1d(NULL, DTYPE_F32, params.elements), out);
+    free((void *)params.items);
 }

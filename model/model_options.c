@@ -1,5 +1,7 @@
 #include "model/model_options.h"
 
+#include <string.h>
+
 #define OPTION_STRUCT ModelOptions
 #define OPTION OPTION_ROW
 #define CHOICE CHOICE_ROW
@@ -8,3 +10,9 @@ static const OptionRow rows[] = {
 };
 
 const OptionRows model_option_rows = {rows, sizeof rows / sizeof rows[0]};
+
+const OptionRow *model_option_row(const char *name) {
+    const OptionRow *row = rows;
+    while (strcmp(row->name, name) != 0) row++;
+    return row;
+}

@@ -10,3 +10,4 @@ typedef struct {
 } ModelOptions;
 
 extern const OptionRows model_option_rows;
+const OptionRow *model_option_row(const char *name);

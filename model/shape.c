@@ -1,13 +1,11 @@
 // What a model is made of: presets, defaults, and everything that can be said about a shape without any memory.
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "model/gpt.h"
 #include "runtime/integers.h"
-#include "runtime/json.h"
 
-enum { DEFAULT_VOCAB = 50257, DEFAULT_HEAD = 64 };
+enum { DEFAULT_VOCAB = 50257, DEFAULT_HEAD = 64, DEFAULT_THETA = 10000 };
 
 // Published shapes. A 0 is filled in by the defaults of gpt_shape.
 static const struct {
@@ -31,8 +29,15 @@ static const struct {
 };
 enum { PRESET_COUNT = sizeof presets / sizeof presets[0] };
 
-// model.mlp names only real activations; ACTIVATION_NONE is not one of them.
-static const Activation mlp_activation[] = {ACTIVATION_GELU, ACTIVATION_SWIGLU, ACTIVATION_RELU2};
+enum { MLP_FIRST = ACTIVATION_GELU }; // model.mlp names the activations in their order, but for none
+
+static const char *const init_names[INIT_KINDS] = {[INIT_GPT2] = "gpt2", [INIT_LLAMA] = "llama"};
+
+bool gpt_init_is_path(const ModelOptions *options) {
+    bool known = strcmp(options->init, "auto") == 0;
+    for (int i = 0; i < INIT_KINDS; i++) known = known || strcmp(options->init, init_names[i]) == 0;
+    return !known;
+}
 
 static int64_t given(int64_t option, int64_t fallback) { return option == OPTION_AUTO ? fallback : option; }
 static int64_t positive(int64_t value, int64_t fallback) { return value > 0 ? value : fallback; }
@@ -85,19 +90,21 @@ static void apply_options(GptShape *shape, const ModelOptions *o, int64_t sequen
     shape->heads = positive(shape->heads, 1);
     shape->kv_heads = given(o->kv_heads, default_kv_heads(&base, shape->heads));
     shape->head_dim = positive(head_dim, shape->width / shape->heads);
-    shape->activation = o->mlp == OPTION_AUTO ? base.activation : mlp_activation[o->mlp];
+    shape->activation = o->mlp == OPTION_AUTO ? base.activation : (Activation)(MLP_FIRST + o->mlp);
     bool gated = activation_inputs(shape->activation) == 2;
     int64_t ffn = gated ? round_up((8 * shape->width + 2) / 3, 64) : 4 * shape->width;
     shape->ffn_width = given(o->ffn_width, o->width == OPTION_AUTO ? positive(base.ffn_width, ffn) : ffn);
     shape->norm = (NormKind)given(o->norm, base.norm);
     shape->norm_epsilon = isnan(o->norm_epsilon) ? (shape->norm == NORM_RMS ? 1e-6 : 1e-5) : o->norm_epsilon;
     shape->position = (PositionKind)given(o->position, base.position);
-    shape->rope_theta = shape->position == POSITION_ROPE ? o->rope_theta : 0;
+    shape->rope_theta = shape->position != POSITION_ROPE ? 0 : isnan(o->rope_theta) ? DEFAULT_THETA : o->rope_theta;
     shape->context = given(o->context, positive(base.context, sequence_length));
     shape->bias = given(o->bias, base.bias);
     shape->qk_norm = given(o->qk_norm, base.qk_norm);
     shape->tied = given(o->tied, true);
-    shape->init = (InitKind)given(o->init, shape->position == POSITION_LEARNED ? INIT_GPT2 : INIT_LLAMA);
+    shape->init = shape->position == POSITION_LEARNED ? INIT_GPT2 : INIT_LLAMA;
+    for (int i = 0; i < INIT_KINDS; i++)
+        if (strcmp(o->init, init_names[i]) == 0) shape->init = (InitKind)i;
 }
 
 // `derived_head_dim`: nobody named it, so that the heads share the width.
@@ -140,6 +147,45 @@ bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_v
     return check(shape, derived_head_dim, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
 }
 
+// ---- a shape as options ----
+
+static void adopt(ModelOptions *o, const char *name, double there, Errors *errors) {
+    const OptionRow *row = model_option_row(name);
+    void *place = (char *)o + row->offset;
+    bool open = option_is_auto(row, o);
+    Text was = {0}, is = {0};
+    option_print(row, o, &was);
+    if (row->type == OPTION_FLOAT) *(double *)place = there;
+    else *(int64_t *)place = (int64_t)there;
+    option_print(row, o, &is);
+    if (!open && strcmp(text_string(&was), text_string(&is)) != 0)
+        errors_add(errors, EXIT_USAGE, "model.%s is %s, the weights of model.init %s have %s; leave it out", name,
+                   text_string(&was), o->init, text_string(&is));
+    text_close(&was);
+    text_close(&is);
+}
+
+bool gpt_shape_adopt(ModelOptions *o, const GptShape *s, Errors *errors) {
+    const struct {
+        const char *name;
+        double there;
+    } rows[] = {{"depth", (double)s->layers},      {"width", (double)s->width},
+                {"heads", (double)s->heads},       {"kv_heads", (double)s->kv_heads},
+                {"head_dim", (double)s->head_dim}, {"ffn_width", (double)s->ffn_width},
+                {"norm", s->norm},                 {"norm_epsilon", s->norm_epsilon},
+                {"position", s->position},         {"mlp", (double)s->activation - MLP_FIRST},
+                {"bias", s->bias},                 {"qk_norm", s->qk_norm},
+                {"tied", s->tied},                 {"vocab", (double)s->vocab}};
+    int before = errors->count;
+    bool rope = s->position == POSITION_ROPE;
+    if (*o->preset)
+        errors_add(errors, EXIT_USAGE, "model.preset: the shape comes from model.init %s; leave the preset out", o->init);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) adopt(o, rows[i].name, rows[i].there, errors);
+    if (rope) adopt(o, "rope_theta", s->rope_theta, errors);
+    if (!rope || o->context < s->context) adopt(o, "context", (double)s->context, errors); // else no weight depends on it
+    return errors->count == before;
+}
+
 void gpt_presets_print(Text *out) {
     text_add(out, "  model.preset   blocks  width  heads  kv  head   ffn  context\n");
     for (int i = 0; i < PRESET_COUNT; i++)
@@ -178,92 +224,4 @@ void gpt_print(const GptShape *s, Text *out) {
     text_printf(out, ", ffn %ld, %s, %s, %s%s%s%s, vocabulary %ld", s->ffn_width, norms[s->norm],
                 positions[s->position], activations[s->activation], s->bias ? ", bias" : "",
                 s->qk_norm ? ", qk-norm" : "", s->tied ? ", tied" : "", s->vocab);
-}
-
-// ---- config.json ----
-
-static void gpt2_config(JsonWriter *w, const GptShape *s) {
-    json_integer(w, "n_positions", s->context);
-    json_integer(w, "n_ctx", s->context);
-    json_integer(w, "n_embd", s->width);
-    json_integer(w, "n_layer", s->layers);
-    json_integer(w, "n_head", s->heads);
-    json_integer(w, "n_inner", s->ffn_width);
-    json_string(w, "activation_function", "gelu_new");
-    json_number(w, "layer_norm_epsilon", s->norm_epsilon);
-    for (int i = 0; i < 3; i++) // the class would drop out 0.1 when fine-tuned
-        json_number(w, (const char *[]){"resid_pdrop", "embd_pdrop", "attn_pdrop"}[i], 0);
-    json_bool(w, "scale_attn_weights", true);
-    json_bool(w, "scale_attn_by_inverse_layer_idx", false);
-    json_bool(w, "reorder_and_upcast_attn", false);
-}
-
-// JSON numbers that a strict reader takes for floats keep their point.
-static void json_float(JsonWriter *w, const char *key, double value) {
-    char number[TEXT_NUMBER], text[TEXT_NUMBER + 2];
-    text_double(number, value);
-    snprintf(text, sizeof text, "%s%s", number, strpbrk(number, ".e") ? "" : ".0");
-    json_raw(w, key, text);
-}
-
-static void llama_config(JsonWriter *w, const GptShape *s) {
-    json_integer(w, "hidden_size", s->width);
-    json_integer(w, "num_hidden_layers", s->layers);
-    json_integer(w, "num_attention_heads", s->heads);
-    json_integer(w, "num_key_value_heads", s->kv_heads);
-    json_integer(w, "head_dim", s->head_dim);
-    json_integer(w, "intermediate_size", s->ffn_width);
-    json_integer(w, "max_position_embeddings", s->context);
-    json_string(w, "hidden_act", "silu");
-    json_float(w, "rms_norm_eps", s->norm_epsilon);
-    json_float(w, "rope_theta", s->rope_theta); // read by transformers 4; the object by 5
-    json_begin(w, "rope_parameters", '{');
-    json_string(w, "rope_type", "default");
-    json_float(w, "rope_theta", s->rope_theta);
-    json_end(w, '}');
-    json_bool(w, "attention_bias", false);
-    json_number(w, "attention_dropout", 0);
-    json_bool(w, s->qk_norm ? "use_sliding_window" : "mlp_bias", false);
-}
-
-static void own_config(JsonWriter *w, const GptShape *s) {
-    llama_config(w, s);
-    json_integer(w, "norm", s->norm);
-    json_integer(w, "position", s->position);
-    json_integer(w, "activation", s->activation);
-    json_bool(w, "bias", s->bias);
-    json_bool(w, "qk_norm", s->qk_norm);
-}
-
-void gpt_config_json(const GptShape *shape, DType dtype, int32_t separator, Text *out) {
-    static const struct {
-        const char *family, *class_name;
-        void (*write)(JsonWriter *, const GptShape *);
-    } families[] = {
-        {"gpt2", "GPT2LMHeadModel", gpt2_config},
-        {"llama", "LlamaForCausalLM", llama_config},
-        {"qwen3", "Qwen3ForCausalLM", llama_config},
-        {"thalweg", "Thalweg", own_config}, // no Hugging Face class
-    };
-    const char *family = gpt_family(shape);
-    int row = 0;
-    while (strcmp(families[row].family, family ? family : "thalweg") != 0) row++;
-    const char *dtype_word = dtype == DTYPE_BF16 ? "bfloat16" : "float32";
-    JsonWriter w = {.out = out, .indent = 2};
-    json_begin(&w, NULL, '{');
-    json_begin(&w, "architectures", '[');
-    json_string(&w, NULL, families[row].class_name);
-    json_end(&w, ']');
-    json_string(&w, "model_type", families[row].family);
-    json_integer(&w, "vocab_size", shape->vocab);
-    families[row].write(&w, shape);
-    json_float(&w, "initializer_range", 0.02);
-    json_integer(&w, "bos_token_id", separator);
-    json_integer(&w, "eos_token_id", separator);
-    json_bool(&w, "tie_word_embeddings", shape->tied);
-    json_bool(&w, "use_cache", true);
-    json_string(&w, "torch_dtype", dtype_word); // transformers 4
-    json_string(&w, "dtype", dtype_word);       // transformers 5
-    json_end(&w, '}');
-    text_add(out, "\n");
 }

@@ -6,7 +6,7 @@
 #include "tests/test.h"
 
 static ModelOptions default_options(void) {
-    ModelOptions options = {.preset = "", .rope_theta = 10000, .vocab_multiple = 128, .norm_epsilon = NAN};
+    ModelOptions options = {.preset = "", .init = "auto", .rope_theta = NAN, .vocab_multiple = 128, .norm_epsilon = NAN};
     for (int i = 0; i < model_option_rows.count; i++) {
         const OptionRow *row = &model_option_rows.rows[i];
         bool integer = row->type == OPTION_INT || row->type == OPTION_BOOL || row->type == OPTION_CHOICE;
@@ -273,7 +273,7 @@ TEST(config_json_is_strict_json_and_names_the_class) {
     GptShape shape = tiny_shape();
     Text text = {0};
     Errors errors = {0};
-    gpt_config_json(&shape, DTYPE_F32, 12, &text);
+    gpt_config_json(&shape, DTYPE_F32, &(GptTokens){"12", "[12, 3]"}, &text);
     Json *json = json_parse("config.json", text_string(&text), text.size, EXIT_DATA, &errors);
     assert_non_null(json);
     assert_string_equal(json_member(json_root(json), "model_type")->valuestring, "llama");
