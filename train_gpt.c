@@ -318,9 +318,10 @@ typedef struct {
 } Beginning;
 
 static bool plan(Run *run, const Beginning *b, Errors *errors) {
-    return (!*b->checkpoint || run_adopt(run, b->checkpoint, errors)) &&
+    bool resumed = *b->checkpoint;
+    return (resumed ? run_adopt(run, b->checkpoint, errors) : run_find_beginning(run, errors)) &&
            run_plan(run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, errors) &&
-           (!*b->checkpoint || run_check_resume(&run->config, b->checkpoint, errors));
+           (resumed ? run_check_resume(&run->config, b->checkpoint, errors) : run_check_beginning(run, errors));
 }
 
 static bool take_directory(Run *run, const Beginning *b, Errors *errors) {
@@ -340,7 +341,8 @@ static bool open_all(Run *run, const Beginning *b, Errors *errors) {
 
 static bool load(Run *run, const Beginning *b, Errors *errors) {
     if (!*b->checkpoint) {
-        gpt_fill(&run->gpt, run->gpt.grads, (uint64_t)run->config.run.seed);
+        if (run->beginning) run_load_beginning(run);
+        else gpt_fill(&run->gpt, run->gpt.grads, (uint64_t)run->config.run.seed);
         optim_begin(&run->optim, run->gpt.grads);
         return true;
     }

@@ -25,7 +25,8 @@ int command_check(int argc, char **argv) {
     Errors errors = {0};
     Text text = {0};
     bool good = config_load(&run.config, argv[1], argv + 2, argc - 2, &errors) &&
-                (run_name_directory(&run), run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors));
+                (run_name_directory(&run), run_find_beginning(&run, &errors)) &&
+                run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors) && run_check_beginning(&run, &errors);
     good = good && shards_check_ids(run.train, run.shape.vocab, &errors) &&
            (!run.val || shards_check_ids(run.val, run.shape.vocab, &errors));
     if (good) {

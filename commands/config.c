@@ -155,6 +155,12 @@ bool config_given(const Config *config, const char *name) {
     return !option_is_fallback(key.row, config_options_read(config, key.section));
 }
 
+bool config_named(const Config *config, const char *name) {
+    int64_t number = config_key_find(name);
+    REQUIRE(number >= 0, "there is no key %s", name);
+    return config->sources->items[number].place != NULL;
+}
+
 void config_close(Config *config) {
     for (int64_t i = 0; i < config_key_count(); i++) {
         ConfigKey key = config_key(i);

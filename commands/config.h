@@ -60,6 +60,7 @@ void config_adopt(Config *config, const Config *from, const char *key);
 
 // Whether a key has another value than its default.
 bool config_given(const Config *config, const char *key);
+bool config_named(const Config *config, const char *key); // whether a file or an override sets it
 
 // 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample, checkpoint and dist sections.
 uint64_t config_hash(const Config *config);

@@ -261,6 +261,7 @@ bool run_open(Run *run, Errors *errors) {
 void run_close(Run *run) {
     run_close_save(run);
     close_copies(run);
+    run_close_beginning(run);
     if (run->loader) loader_close(run->loader);
     if (run->optim.kernels) optim_close(&run->optim);
     if (run->gpt.kernels) gpt_close(&run->gpt);
@@ -368,6 +369,7 @@ void run_report(const Run *run, Text *out) {
     gpt_print(&run->shape, out);
     text_printf(out, "\n        %s\n", gpt_family(&run->shape) ? "checkpoints load into transformers"
                                                                : "no Hugging Face class: checkpoints are ours alone");
+    if (run->beginning) text_printf(out, "begin   with the weights of %s\n", run->beginning->path);
     if (run->train)
         text_printf(out, "data    %s tokens, %s\n", text_count(a, (double)shards_tokens(run->train)),
                     run->tokenizer ? tokenizer_name(run->tokenizer) : "tokenizer unknown");

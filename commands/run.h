@@ -11,6 +11,7 @@
 #include "data/corpus.h"
 #include "data/loader.h"
 #include "data/metrics.h"
+#include "data/model_files.h"
 #include "data/state_files.h"
 #include "data/tokenizer.h"
 #include "kernels/kernels.h"
@@ -41,6 +42,18 @@ typedef struct {
 
 typedef struct Save Save; // a checkpoint on its way
 
+// A model that is there: of the newest checkpoint of a run or a checkpoint, every byte of it verified; of a Hugging
+// Face directory; or of a checkpoint file of llm.c.
+typedef struct {
+    char path[4096]; // of the checkpoint, the directory or the file
+    bool own;        // a checkpoint of ours
+    GptShape shape;
+    ModelFiles *files;
+    NamedTensors tensors; // that the shape has, by the names of its class; without data
+    char tokenizer[4096]; // path of its tokenizer.json; empty: it has none
+    Text bos, eos;        // what its config.json says, as GptTokens
+} ModelSource;
+
 typedef struct {
     Config config;
     Launch launch;
@@ -52,6 +65,7 @@ typedef struct {
     Shards *train, *val;  // NULL where not asked for
     DatasetFacts facts;   // of the dataset.json beside the shards
     char fingerprint[33]; // of the training shards
+    ModelSource *beginning; // whose weights the run begins with, until they are loaded; NULL: none
     GptShape shape;
     DType compute, wide;
 
@@ -209,7 +223,8 @@ bool run_is_milestone(const Run *run, int64_t step);
 // number of ranks wrote it.
 bool run_load_state(Run *run, const char *checkpoint, Errors *errors);   // z, slots, step: for resume
 bool run_load_back(Run *run, const char *checkpoint, Errors *errors);    // the same from a checkpoint of this very run
-bool run_params(const char *checkpoint, ParamList *params, Errors *errors); // of its network; items are to be freed
+bool run_shape_of(const char *checkpoint, GptShape *shape, Errors *errors); // of its network
+bool run_params(const char *checkpoint, ParamList *params, Errors *errors); // the same; items are to be freed
 bool run_load_weights(Run *run, const char *checkpoint, Errors *errors); // model.safetensors: for eval and sample
 
 // The configuration stored in a checkpoint, with overrides on top.
@@ -223,9 +238,26 @@ bool run_adopt(Run *run, const char *checkpoint, Errors *errors);
 // (exit 2).
 bool run_check_resume(const Config *config, const char *checkpoint, Errors *errors);
 
-// A model from a run or checkpoint directory, ready for forward passes; its tokenizer included, and RUN_VALIDATION
-// if `parts` says so. The overrides may change anything but the model. SHOWN is what model.safetensors holds; any other
-// iterate is made from the optimizer's state, which takes the memory of training.
+// Opens what `path` names; all that its architecture lacks here is told before any weight is looked at. To be closed
+// after success.
+bool source_open(ModelSource *source, const char *path, Errors *errors);
+void source_close(ModelSource *source);
+// Its own tokenizer; of strangers without one GPT-2's, where the vocabulary has that size and it is installed; else
+// NULL. False for one that is not read here.
+bool source_tokenizer(const ModelSource *source, Tokenizer **tokenizer, Errors *errors);
+bool run_is_foreign(const char *path); // whether it is no run or checkpoint, but has weights
+
+// model.init, where it names weights: opened before the plan, with the options of the network taken from there;
+// compared with the data after it; loaded into the gradients' place, as gpt_fill fills it, and closed.
+bool run_find_beginning(Run *run, Errors *errors);
+bool run_check_beginning(const Run *run, Errors *errors);
+void run_load_beginning(Run *run);
+void run_close_beginning(Run *run);
+
+// A model from a run or checkpoint directory, a Hugging Face directory or a file of llm.c, ready for forward passes;
+// its tokenizer included, and RUN_VALIDATION if `parts` says so. The overrides may change anything but the model. SHOWN
+// is what model.safetensors holds; any other iterate is made from the optimizer's state, which takes the memory of
+// training.
 typedef struct {
     const char *path;
     const TextList *overrides;
@@ -235,6 +267,7 @@ typedef struct {
     bool ids;      // no tokenizer is opened, but to check it against an optimizer's state
 } ModelRequest;
 bool run_open_model(Run *run, const ModelRequest *request, Errors *errors);
+bool run_open_foreign(Run *run, const ModelRequest *request, Errors *errors); // of it: what is no checkpoint of ours
 
 typedef struct {
     double loss;   // nats per token

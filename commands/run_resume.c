@@ -45,12 +45,24 @@ static void refuse_change(const char *key, const char *was, const char *is, void
     if (is_kept(key) || !is_listed(changeable, key)) refuse(key, was, is, errors);
 }
 
+// Weights that a run began with gave their shape to its options; they need not be there any more.
+static void adopt_beginning(Config *config, const Config *saved) {
+    if (!gpt_init_is_path(&saved->model) || strcmp(config->model.init, saved->model.init) != 0) return;
+    for (int i = 0; i < model_option_rows.count; i++) {
+        Text key = {0};
+        text_printf(&key, "model.%s", model_option_rows.rows[i].name);
+        config_adopt(config, saved, text_string(&key));
+        text_close(&key);
+    }
+}
+
 bool run_adopt(Run *run, const char *checkpoint, Errors *errors) {
     Config saved;
     bool good = run_config_from(checkpoint, &saved, NULL, 0, errors);
     const OptimOptions *o = &run->config.optim;
     if (good && o->warmup_tokens == OPTION_AUTO) config_adopt(&run->config, &saved, "optim.warmup_steps");
     if (good) config_adopt(&run->config, &saved, "train.micro_batch"); // results depend on it, by rounding
+    if (good) adopt_beginning(&run->config, &saved);
     for (size_t i = 0; i < sizeof settled / sizeof settled[0] && good; i++)
         config_adopt(&run->config, &saved, settled[i]);
     int before = errors->count;

@@ -141,7 +141,8 @@ struct Save {
 
 // Rank 0's.
 static void describe(Run *run, Save *save, DType dtype) {
-    static const char *const names[TEXTS] = {"run.json", "config.json", "generation_config.json", TUNING_FILE, "tokenizer.json",
+    static const char *const names[TEXTS] = {"run.json",  "config.json",    "generation_config.json",
+                                             TUNING_FILE, "tokenizer.json",
                                              "tokenizer_config.json"};
     write_run_json(run, &save->text[RUN_JSON]);
     char separator[TEXT_NUMBER];

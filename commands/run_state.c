@@ -15,8 +15,9 @@ enum { RUN_JSON_LIMIT = 1 << 22 };
 
 static bool found_none(const char *run_or_checkpoint, Errors *errors) {
     return errors_add(errors, EXIT_NO_INPUT,
-                      "%s: neither a checkpoint nor a run with one (checkpoints/step_*/manifest.json); name a run "
-                      "directory that `train_gpt train` made", run_or_checkpoint);
+                      "%s: neither a checkpoint nor a run with one (checkpoints/step_*/manifest.json), nor a Hugging "
+                      "Face directory (model.safetensors) or a file of llm.c; name a run directory that `train_gpt "
+                      "train` made", run_or_checkpoint);
 }
 
 bool run_find(const char *run_or_checkpoint, char checkpoint[4096], Errors *errors) {
@@ -239,15 +240,20 @@ static bool read_vocab(const char *checkpoint, int64_t *vocab, Errors *errors) {
     return good;
 }
 
-bool run_params(const char *checkpoint, ParamList *params, Errors *errors) {
+bool run_shape_of(const char *checkpoint, GptShape *shape, Errors *errors) {
     Config config = {0};
-    GptShape shape;
     int64_t vocab;
     bool good = run_config_from(checkpoint, &config, NULL, 0, errors) && read_vocab(checkpoint, &vocab, errors);
     if (good && config.model.vocab == OPTION_AUTO) config.model.vocab = vocab;
-    good = good && gpt_shape(&shape, &config.model, 0, config.train.sequence_length, errors);
-    if (good) *params = gpt_param_list(&shape);
+    good = good && gpt_shape(shape, &config.model, 0, config.train.sequence_length, errors);
     config_close(&config);
+    return good;
+}
+
+bool run_params(const char *checkpoint, ParamList *params, Errors *errors) {
+    GptShape shape;
+    bool good = run_shape_of(checkpoint, &shape, errors);
+    if (good) *params = gpt_param_list(&shape);
     return good;
 }
 
@@ -284,6 +290,8 @@ static bool open_model(Run *run, const ModelRequest *request, char checkpoint[40
     const TextList *overrides = request->overrides;
     bool shown = request->iterate == ITERATE_SHOWN;
     char path[4096];
+    if (run_is_foreign(request->path))
+        return check_overrides(request, errors) && run_open_foreign(run, request, errors);
     if (!run_find(request->path, checkpoint, errors) || !(shown || checkpoint_check_state(checkpoint, errors)))
         return false;
     if (!check_overrides(request, errors)) return false;

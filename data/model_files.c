@@ -1,5 +1,5 @@
-// Model directories and llm.c's checkpoint files, read. Nothing in them is believed: every tensor is found exactly once,
-// and files have the sizes that their headers tell.
+// Model directories and llm.c's checkpoint files, read. Nothing in them is believed: every tensor is found exactly
+// once, and files have the sizes that their headers tell.
 #include "data/model_files.h"
 
 #include <stdlib.h>
@@ -96,7 +96,8 @@ static bool read_llmc_header(LlmcHeader *h, const char *path, const File *file, 
     const int64_t sizes[] = {h->positions, h->vocab, h->layers, h->heads, h->width, h->rows};
     for (int i = 0; i < 6; i++)
         if (sizes[i] < 1) return refuse_llmc(path, "a size in its header is not positive; the file is damaged", errors);
-    return h->rows >= h->vocab || refuse_llmc(path, "its header has fewer rows than tokens; the file is damaged", errors);
+    if (h->rows >= h->vocab) return true;
+    return refuse_llmc(path, "its header has fewer rows than tokens; the file is damaged", errors);
 }
 
 // Tensors in the order of the file, of one layer behind the other; 0 columns: a vector.
@@ -297,7 +298,8 @@ static bool check_map(const Index *index, const cJSON *map, const ModelFiles *fi
         listed++;
         if (!safetensors_has(shard, node->string)) return refuse(index, node, "its file has no tensor of this name");
     }
-    return listed == files->count || refuse(index, map, "its files hold tensors that weight_map does not name, or one twice");
+    if (listed == files->count) return true;
+    return refuse(index, map, "its files hold tensors that weight_map does not name, or one twice");
 }
 
 static bool read_index(ModelFiles *files, const Index *index) {
@@ -383,7 +385,7 @@ static const Entry *find(const ModelFiles *files, const char *name) {
 static Tensor shape_in_file(const NamedTensor *named, const Entry *entry) {
     Tensor t = named->tensor;
     bool turned = named->transposed && t.rank == 2 && !entry->straight;
-    return tensor_of(NULL, entry->tensor.dtype, t.shape[turned ? 1 : 0], t.rank > 1 ? t.shape[turned ? 0 : 1] : 0, 0, 0);
+    return turned ? tensor_2d(NULL, t.dtype, t.shape[1], t.shape[0]) : t;
 }
 
 static void add_shape(Text *out, Tensor t) {

@@ -1,5 +1,5 @@
-// The weights of a model as others keep them: a Hugging Face directory (model.safetensors, or shards with an index) or a
-// checkpoint file of llm.c, as one list of named tensors on the host, mapped. Knows no network. What is wrong with a
+// The weights of a model as others keep them: a Hugging Face directory (model.safetensors, or shards with an index) or
+// a checkpoint file of llm.c, as one list of named tensors on the host, mapped. Knows no network. What is wrong with a
 // directory or file ends in messages: 65, or 66 for what is not there.
 #pragma once
 
@@ -16,8 +16,8 @@ ModelFiles *model_files_open(const char *path, Errors *errors); // maps and vali
 void model_files_close(ModelFiles *files);
 
 // Whether the tensors are those of the list, no more and no less, of these shapes and of floats. Names may lack the
-// list's prefix ("transformer.", "model."), buffers that are no weights are passed over, and a head that is there though
-// the list has none must be the embedding.
+// list's prefix ("transformer.", "model."), buffers that are no weights are passed over, and a head that is there
+// though the list has none must be the embedding.
 bool model_files_check(const ModelFiles *files, const NamedTensor *tensors, int64_t count, Errors *errors);
 
 // After that: fills every tensor of the list, converting dtypes; or the list itself, of views of the files.

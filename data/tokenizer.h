@@ -4,6 +4,7 @@
 #include "runtime/error.h"
 
 typedef struct Tokenizer Tokenizer;
+enum { GPT2_VOCAB = 50257 }; // tokens of "gpt2"
 
 typedef struct {
     int32_t *items;

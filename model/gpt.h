@@ -67,9 +67,9 @@ typedef struct {
 void gpt_config_json(const GptShape *shape, DType dtype, const GptTokens *tokens, Text *out);
 void gpt_generation_json(const GptTokens *tokens, Text *out);
 
-// The shape (rows: vocab) that a config.json from anywhere tells of; what is not there is as in the class. All that would
-// change the numbers and is not here is refused together, with its place and what is expected (65); every size is in
-// the limits of its option. `name` stands in messages.
+// The shape (rows: vocab) that a config.json from anywhere tells of; what is not there is as in the class. All that
+// would change the numbers and is not here is refused together, with its place and what is expected (65); every size is
+// in the limits of its option. `name` stands in messages.
 bool gpt_config_read(GptShape *shape, const char *name, const char *bytes, size_t size, Errors *errors);
 
 // ---- network ----

@@ -313,7 +313,8 @@ static void read_rope_object(const Reader *r, const char *key, bool *found) {
     }
     const cJSON *type = json_member(object, "rope_type");
     check_word(r, type ? type : json_member(object, "type"), key, "default", scaled);
-    check_word(r, json_member(object, "partial_rotary_factor"), "partial_rotary_factor", "1|null", "rope turns whole heads");
+    const cJSON *partial = json_member(object, "partial_rotary_factor");
+    check_word(r, partial, "partial_rotary_factor", "1|null", "rope turns whole heads");
     read_theta(r, json_member(object, "rope_theta"), found);
 }
 
@@ -335,7 +336,8 @@ static void read_own_members(const Reader *r) {
         } else if (own_members[i].is_flag) {
             read_flag(r, key, (bool *)(place + own_members[i].flag));
         } else if (check_word(r, node, key, model_option_row(key)->choices, "another program wrote this")) {
-            int value = own_members[i].first + (int)option_choice_find(model_option_row(key)->choices, node->valuestring);
+            const char *choices = model_option_row(key)->choices;
+            int value = own_members[i].first + (int)option_choice_find(choices, node->valuestring);
             memcpy(place + own_members[i].field, &value, sizeof value);
         }
     }

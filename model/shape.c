@@ -142,8 +142,9 @@ bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_v
     shape->vocab = given(options->vocab, positive(tokenizer_vocab, DEFAULT_VOCAB));
     shape->rows = round_up(shape->vocab, options->vocab_multiple);
     if (tokenizer_vocab > shape->vocab)
-        errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; leave it out", shape->vocab,
-                   tokenizer_vocab);
+        errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; %s", shape->vocab,
+                   tokenizer_vocab, gpt_init_is_path(options) ? "prepare the data with the tokenizer of these weights"
+                                                              : "leave it out");
     return check(shape, derived_head_dim, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
 }
 
@@ -179,10 +180,11 @@ bool gpt_shape_adopt(ModelOptions *o, const GptShape *s, Errors *errors) {
     int before = errors->count;
     bool rope = s->position == POSITION_ROPE;
     if (*o->preset)
-        errors_add(errors, EXIT_USAGE, "model.preset: the shape comes from model.init %s; leave the preset out", o->init);
+        errors_add(errors, EXIT_USAGE, "model.preset: the shape comes from model.init %s; leave it out", o->init);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) adopt(o, rows[i].name, rows[i].there, errors);
     if (rope) adopt(o, "rope_theta", s->rope_theta, errors);
-    if (!rope || o->context < s->context) adopt(o, "context", (double)s->context, errors); // else no weight depends on it
+    bool longer = rope && o->context >= s->context; // no weight depends on it
+    if (!longer) adopt(o, "context", (double)s->context, errors);
     return errors->count == before;
 }
 

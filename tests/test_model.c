@@ -6,7 +6,8 @@
 #include "tests/test.h"
 
 static ModelOptions default_options(void) {
-    ModelOptions options = {.preset = "", .init = "auto", .rope_theta = NAN, .vocab_multiple = 128, .norm_epsilon = NAN};
+    ModelOptions options = {
+        .preset = "", .init = "auto", .rope_theta = NAN, .vocab_multiple = 128, .norm_epsilon = NAN};
     for (int i = 0; i < model_option_rows.count; i++) {
         const OptionRow *row = &model_option_rows.rows[i];
         bool integer = row->type == OPTION_INT || row->type == OPTION_BOOL || row->type == OPTION_CHOICE;
