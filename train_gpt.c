@@ -513,8 +513,9 @@ const Command commands[] = {
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
     {"check", command_check, "CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]",
      "dry run: validity, memory plan, time estimate; of a run: every checkpoint verified, byte by byte"},
-    {"bench", command_bench, "[CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--json]",
-     "step throughput against the step's own GEMMs; --optimizer: the optimizer alone"},
+    {"bench", command_bench,
+     "[CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--generate] [--json]",
+     "step throughput against the step's own GEMMs; --optimizer: that alone; --generate: tokens of a sample"},
     {"analyze", command_analyze,
      "newton-schulz [--polynomial NAME] [--coefficients LIST] [--safety X] [--steps N] [--dtype fp32|fp64|bf16] "
      "[--matrix gaussian|spectrum:LIST|CHECKPOINT] [--tensor NAME] [--rows N] [--columns N] [--seed S] [--json]",

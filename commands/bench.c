@@ -321,11 +321,12 @@ static bool bench_steps(const BenchRequest *request, Errors *errors) {
 }
 
 int command_bench(int argc, char **argv) {
-    static const char usage[] = "bench [CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--json]";
+    static const char usage[] =
+        "bench [CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--generate] [--json]";
     BenchRequest request = {0};
-    bool optimizer = false;
+    bool optimizer = false, generate = false;
     const Argument arguments[] = {{"--json", .flag = &request.json}, {"--optimizer", .flag = &optimizer},
-                                  {"--recipes", .text = &request.recipes}, {0}};
+                                  {"--recipes", .text = &request.recipes}, {"--generate", .flag = &generate}, {0}};
     argc = arguments_take(argc, argv, arguments, 0, usage);
     if (argc == 0) return EXIT_USAGE;
     int first = argc > 1 && !strchr(argv[1], '=') ? 2 : 1; // of the overrides
@@ -333,7 +334,10 @@ int command_bench(int argc, char **argv) {
     request.overrides = argv + first;
     request.count = argc - first;
     Errors errors = {0};
-    if (optimizer || request.recipes) bench_recipes(&request, &errors);
+    if (generate && (optimizer || request.recipes))
+        errors_add(&errors, EXIT_USAGE, "--generate: there is no optimizer in it; leave --optimizer and --recipes out");
+    else if (generate) bench_generate(&request, &errors);
+    else if (optimizer || request.recipes) bench_recipes(&request, &errors);
     else bench_steps(&request, &errors);
     errors_exit_if_any(&errors);
     return 0;

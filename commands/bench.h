@@ -1,6 +1,7 @@
 // The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), the optimizer's step
-// apart from its micro-batches (bench_optimizer.c), and what several ranks would send (bench_ranks.c); beside what the
-// same memory traffic and the same matrix products take when nothing else is done.
+// apart from its micro-batches (bench_optimizer.c), what several ranks would send (bench_ranks.c), and tokens of
+// generation (bench_generate.c); beside what the same memory traffic and the same matrix products take when nothing
+// else is done.
 #pragma once
 
 #include "commands/run.h"
@@ -80,3 +81,5 @@ void bench_ranks_json(const Run *run, const BenchTimes *times, JsonWriter *write
 
 // The optimizer alone: one line for each recipe that is asked for.
 bool bench_recipes(const BenchRequest *request, Errors *errors);
+
+bool bench_generate(const BenchRequest *request, Errors *errors); // of one sequence, token by token

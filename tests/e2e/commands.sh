@@ -28,6 +28,9 @@ done
 expect 0 '^the optimizer .* % of the step' "$program" bench "$tiny" model.vocab=300 optim.name=muon
 expect 0 '^muon +[0-9.]+ +[0-9.]+ MiB( +[^ ]+){7}$' "$program" bench "$tiny" model.vocab=300 --optimizer optim.name=muon
 expect 0 '^sf_adamw' "$program" bench "$tiny" model.vocab=300 --recipes adamw,sf_adamw
+expect 0 '^ +15 .* %$' "$program" bench "$tiny" model.vocab=300 --generate
+expect 0 '"read_over_token": [0-9]' "$program" bench "$tiny" model.vocab=300 model.tied=false --generate --json
+expect 2 'leave --optimizer and --recipes out' "$program" bench "$tiny" --generate --optimizer
 expect 2 'optim.name: there is no "adamv"' "$program" bench "$tiny" model.vocab=300 --recipes adamw,adamv
 expect 0 'OpenBLAS' "$program" doctor
 expect 0 'train CONFIG.json|start a run' "$program" help
