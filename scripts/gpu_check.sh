@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What needs a real GPU, in stages of less than ten minutes each on a machine with nvcc and a driver:
 #   scripts/gpu_check.sh correct     builds; kernels and training against the CPU, a hundred equal repeats
-#   scripts/gpu_check.sh speed       124M, 350M, 1558M with AdamW, Muon and AMUSE: step, MFU, every kernel and its limit
+#   scripts/gpu_check.sh speed       124M, 350M, 1558M with AdamW, Muon and AMUSE: step, MFU, every kernel and its
+#                                    limit; generation at 124M and 1558M
 #   scripts/gpu_check.sh peers       the same models in PyTorch (torch.compile, fused AdamW), and llm.c in $LLMC
 #   scripts/gpu_check.sh ranks       several ranks on one GPU by dist.comm=host, one rank by NCCL
 #   scripts/gpu_check.sh sanitize    compute-sanitizer: memcheck, racecheck, initcheck, synccheck on the kernel tests
@@ -13,7 +14,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 stage=${1:-}
-case $stage in correct | speed | peers | ranks | sanitize) ;; *) sed -n '2,12p' "$0" >&2; exit 2 ;; esac
+case $stage in correct | speed | peers | ranks | sanitize) ;; *) sed -n '2,13p' "$0" >&2; exit 2 ;; esac
 out=${OUT:-docs/measurements}
 mkdir -p "$out"
 card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
@@ -91,7 +92,7 @@ correct() {
     begin "correctness"
     say "| check | result | time |"
     say "|---|---|---|"
-    for program in build/cuda/tests/test_kernels_* build/cuda/tests/test_{services,training,gradients}; do
+    for program in build/cuda/tests/test_kernels_* build/cuda/tests/test_{services,training,generate,gradients}; do
         case $program in *.[od] | *.ptxas) continue ;; esac
         check "$(basename "$program")" "$program"
     done
@@ -128,6 +129,22 @@ speed() {
         say ""
         say "$(python3 scripts/peers/bench_row.py --kernels "$preset" "$out/bench_${preset}_adamw.json")"
         say ""
+    done
+    speed_of_tokens
+}
+
+# One sequence, token by token.
+speed_of_tokens() {
+    say "Generation: a token at several places of the context, beside a read of its bytes."
+    say ""
+    say "| model | dtype | position | ms/token | tokens/s | GB | their read, ms | reached | drawing, ms |" \
+        "prompt tokens/s |"
+    say "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    for preset in gpt2-124m gpt2-1558m; do
+        local json=$out/bench_${preset}_generate.json
+        build/cuda/train_gpt bench --generate --json device=cuda model.preset=$preset >"$json" 2>build/bench.err ||
+            { say "| $preset | failed: $(tail -n 1 build/bench.err) |"; failed=$((failed + 1)); continue; }
+        say "$(python3 scripts/peers/bench_row.py --generate $preset "$json")"
     done
 }
 

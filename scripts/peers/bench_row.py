@@ -3,6 +3,7 @@
 
     bench_row.py PRESET RECIPE FILE      one row of the table of steps
     bench_row.py --kernels PRESET FILE   the table of operations, with what share of its limit each reaches
+    bench_row.py --generate PRESET FILE  of `bench --generate --json`: a row for each place in the context
 """
 import json
 import sys
@@ -34,9 +35,19 @@ def kernel_table(preset, b):
     return "\n".join(lines)
 
 
+def generate_rows(preset, b):
+    prompt = f"{b['prompt_tokens'] / b['prompt_seconds']:.0f}"
+    return "\n".join(f"| {preset} | {b['dtype']} | {p['position']} | {1e3 * p['token_seconds']:.3f} | "
+                     f"{p['tokens_per_second']:.0f} | {p['bytes'] * 1e-9:.3f} | {1e3 * p['read_seconds']:.3f} | "
+                     f"{100 * p['read_over_token']:.0f} % | {1e3 * b['sampling_seconds']:.3f} | {prompt} |"
+                     for p in b["places"])
+
+
 def main():
     if sys.argv[1] == "--kernels":
         print(kernel_table(sys.argv[2], json.load(open(sys.argv[3]))))
+    elif sys.argv[1] == "--generate":
+        print(generate_rows(sys.argv[2], json.load(open(sys.argv[3]))))
     else:
         print(step_row(sys.argv[1], sys.argv[2], json.load(open(sys.argv[3]))))
 
