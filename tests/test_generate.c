@@ -256,6 +256,12 @@ static void set_weight(Gpt *gpt, Tensor weight, int64_t index, double value) {
     free(values);
 }
 
+static void check_finite(const Gpt *gpt, Tensor tensor) {
+    double *values = tensor_download(gpt->kernels, tensor);
+    for (int64_t i = 0; i < tensor_count(tensor); i++) assert_true(isfinite(values[i]));
+    free(values);
+}
+
 // And nothing of it stays for later texts.
 TEST(generation_ends_at_logits_that_are_not_finite) {
     static const double bad[] = {NAN, INFINITY};
@@ -277,6 +283,8 @@ TEST(generation_ends_at_logits_that_are_not_finite) {
         assert_int_equal(gpt_generate(&decoder, &g, &length), FINISH_NOT_FINITE);
         assert_int_equal(length, 20);
         assert_int_equal(seen.seen, 0);
+        check_finite(&gpt, gpt.caches[0].k);
+        check_finite(&gpt, gpt.caches[0].v);
         network_fill(&gpt, 5);
         g.length = 12;
         assert_int_equal(gpt_generate(&decoder, &g, &length), FINISH_LENGTH);
