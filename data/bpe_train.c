@@ -9,7 +9,7 @@
 #include "data/progress.h"
 #include "data/tokenizer_rows.h"
 
-enum { BYTES = 256, FEW = 2, SWEEP_LEAST = 1 << 20 };
+enum { BYTES = 256, FEW = 2, SWEEP_LEAST = 1024 };
 
 typedef struct {
     uint64_t key;  // left << 32 | right
@@ -185,7 +185,8 @@ static void merge_in_word(Trainer *t, uint32_t word, const int32_t pair[2], int3
 // Merges the pair that occurs most. False when there is none.
 static bool merge_next(Trainer *t, int64_t number) {
     Pair *pair = NULL;
-    for (HeapItem top; !pair; ) {
+    if (t->pair_count >= t->sweep_at) sweep(t); // not later: the merged pair is still looked for where it overlaps
+    for (HeapItem top; !pair;) {
         if (t->heap_count == 0) return false;
         top = heap_take(t);
         pair = find_pair(t, top.key);
@@ -198,7 +199,6 @@ static bool merge_next(Trainer *t, int64_t number) {
     int32_t *sides = t->merges[number], id = (int32_t)(BYTES + number);
     sides[0] = (int32_t)(merged.key >> 32);
     sides[1] = (int32_t)merged.key;
-    if (t->pair_count >= t->sweep_at) sweep(t);
     int64_t first = t->pair_count;
     const uint32_t *words = words_of(&merged);
     for (uint32_t i = 0; i < merged.word_count; i++) merge_in_word(t, words[i], sides, id);
