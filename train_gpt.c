@@ -498,8 +498,10 @@ const Command commands[] = {
      "start a run (--resume: continue it if it exists), as N processes or as a launcher has it"},
     {"resume", command_resume, "RUN_OR_CHECKPOINT [--into NEW_RUN] [--ranks N] [key=value ...]",
      "continue a run from its newest checkpoint; --into: branch it into another one"},
-    {"eval", command_eval, "MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]",
-     "validation loss, perplexity, bits per byte"},
+    {"eval", command_eval,
+     "MODEL [--data SHARDS] [--tasks val,hellaswag] [--hellaswag FILE] [--examples N] [--weights x|y|z|ema] [--json] "
+     "[key=value ...]",
+     "validation loss, perplexity, bits per byte; HellaSwag as llm.c and as lm-evaluation-harness score it"},
     {"sample", command_sample,
      "MODEL [--prompt TEXT | --prompts FILE] [--ids] [--tokens N] [--temperature X] [--top-k K] [--top-p P] "
      "[--min-p P] [--repetition-penalty R] [--stop TEXT] [--ignore-eos] [--seed S] [--weights x|y|z|ema] [--json] "

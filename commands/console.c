@@ -1,6 +1,5 @@
 #include "commands/console.h"
 
-#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -79,10 +78,4 @@ void console_note(const char *format, ...) {
     text_print(stderr, "%s%s", text_string(&text), ended ? "" : "\n");
     text_close(&text);
     fflush(stderr);
-}
-
-const char *console_bits(ConsoleBits *bits, double bits_per_byte) {
-    bits->text[0] = 0;
-    if (!isnan(bits_per_byte)) snprintf(bits->text, sizeof bits->text, ", %.4f bits per byte", bits_per_byte);
-    return bits->text;
 }

@@ -41,9 +41,3 @@ void console_errors(Errors *errors);
 
 // A line of its own, above the live line.
 void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-// ", 1.234 bits per byte", or "" where it is not known.
-typedef struct {
-    char text[48];
-} ConsoleBits;
-const char *console_bits(ConsoleBits *bits, double bits_per_byte);

@@ -1,64 +1,78 @@
-// eval: the validation loss of a model.
-#include <math.h>
+// eval: what a model is worth, by the tasks of an evaluation.
 #include <stdio.h>
 #include <string.h>
 
 #include "commands/arguments.h"
 #include "commands/command.h"
-#include "commands/run.h"
-#include "runtime/json.h"
+#include "commands/tasks.h"
 
-static void print_json(const char *model, const Evaluation *e) {
+static void print_json(const char *model, const TaskResults *results) {
     Text text = {0};
     JsonWriter w = {.out = &text, .indent = 2};
     json_begin(&w, NULL, '{');
     json_string(&w, "model", model);
-    json_number(&w, "val_loss", e->loss);
-    json_number(&w, "perplexity", exp(e->loss));
-    if (!isnan(e->bits_per_byte)) json_number(&w, "bits_per_byte", e->bits_per_byte);
-    json_integer(&w, "tokens", e->tokens);
-    json_integer(&w, "bytes", e->bytes);
-    json_number(&w, "seconds", e->seconds);
+    tasks_json(results, true, &w);
     json_end(&w, '}');
     puts(text_string(&text));
     text_close(&text);
 }
 
-static void print_lines(const Run *run, const Evaluation *e) {
-    printf("validation loss  %.4f nats per token over %ld tokens (%.1f s)\n", e->loss, e->tokens, e->seconds);
-    printf("perplexity       %.2f\n", exp(e->loss));
-    if (!isnan(e->bits_per_byte)) printf("bits per byte    %.4f\n", e->bits_per_byte);
-    if (run->facts.present && !isnan(e->bits_per_byte))
-        printf("                 %.4f is the byte-bigram entropy of the corpus\n", run->facts.bigram_bits);
+static void print_lines(const Run *run, const TaskResults *results) {
+    Text text = {0};
+    tasks_print(run, results, &text);
+    fputs(text_string(&text), stdout);
+    text_close(&text);
+}
+
+// An option of the command that is a key, too.
+typedef struct {
+    const char *key, *value; // NULL: not given
+} Setting;
+
+static void add_setting(TextList *overrides, const Setting *setting) {
+    Text text = {0};
+    if (!setting->value) return;
+    text_printf(&text, "%s=%s", setting->key, setting->value);
+    text_list_add(overrides, text_string(&text));
+    text_close(&text);
 }
 
 int command_eval(int argc, char **argv) {
-    static const char usage[] = "eval MODEL [--data SHARDS] [--weights x|y|z|ema] [--json] [key=value ...]";
+    static const char usage[] = "eval MODEL [--data SHARDS] [--tasks val,hellaswag] [--hellaswag FILE] [--examples N] "
+                                "[--weights x|y|z|ema] [--json] [key=value ...]";
+    enum { DATA, TASKS, HELLASWAG, EXAMPLES, SETTINGS };
     bool json = false;
-    const char *data = NULL, *weights = "shown";
+    const char *weights = "shown";
     Iterate iterate;
-    const Argument arguments[] = {{"--json", .flag = &json}, {"--data", .text = &data}, {"--weights", .text = &weights},
+    Setting settings[SETTINGS] = {{"data.val", 0}, {"eval.tasks", 0}, {"eval.hellaswag", 0}, {"eval.examples", 0}};
+    const Argument arguments[] = {{"--json", .flag = &json},
+                                  {"--weights", .text = &weights},
+                                  {"--data", .text = &settings[DATA].value},
+                                  {"--tasks", .text = &settings[TASKS].value},
+                                  {"--hellaswag", .text = &settings[HELLASWAG].value},
+                                  {"--examples", .text = &settings[EXAMPLES].value},
                                   {0}};
     argc = arguments_take(argc, argv, arguments, 1, usage);
     if (argc == 0 || !arguments_weights(weights, &iterate)) return EXIT_USAGE;
     Run run = RUN_CLOSED;
     Errors errors = {0};
-    Text val = {0};
     TextList overrides = {0};
-    for (int i = 2; i < argc; i++) text_list_add(&overrides, argv[i]);
-    if (data) text_printf(&val, "data.val=%s", data);
-    if (data) text_list_add(&overrides, text_string(&val));
-    Evaluation result;
-    bool done = run_open_model(&run, &(ModelRequest){.path = argv[1], .overrides = &overrides,
-                                                      .parts = RUN_VALIDATION, .iterate = iterate}, &errors) &&
-                run_evaluate(&run, &result, &errors);
-    if (done && json) print_json(argv[1], &result);
-    if (done && !json) print_lines(&run, &result);
-    if (done && !isfinite(result.loss))
-        errors_add(&errors, EXIT_DIVERGED, "%s: the loss is not finite: the model diverged; look at an older "
-                   "checkpoint", argv[1]);
+    bool named = settings[TASKS].value != NULL; // else not those of the run
+    for (int i = 2; i < argc; i++) {
+        text_list_add(&overrides, argv[i]);
+        named = named || strncmp(argv[i], "eval.tasks=", 11) == 0;
+    }
+    if (!named) settings[TASKS].value = "val";
+    for (int i = 0; i < SETTINGS; i++) add_setting(&overrides, &settings[i]);
+    TaskResults results;
+    ModelRequest request = {.path = argv[1], .overrides = &overrides, .parts = RUN_VALIDATION, .iterate = iterate};
+    bool done = run_open_model(&run, &request, &errors) && tasks_run(&run, &results, &errors);
+    if (done && json) print_json(argv[1], &results);
+    if (done && !json) print_lines(&run, &results);
+    if (done && !tasks_finite(&results))
+        errors_add(&errors, EXIT_DIVERGED, "%s: a loss is not finite: the model diverged; look at an older checkpoint",
+                   argv[1]);
     run_close(&run);
-    text_close(&val);
     text_list_close(&overrides);
     errors_exit_if_any(&errors);
     return 0;

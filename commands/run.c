@@ -8,6 +8,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "commands/tasks.h"
 #include "runtime/file.h"
 #include "runtime/integers.h"
 
@@ -204,13 +205,8 @@ static bool open_data(Run *run, Errors *errors) {
     const Config *c = &run->config;
     int before = errors->count;
     if (run->parts & RUN_DATA) open_shards(run, &run->train, "train", &c->data.train, errors);
-    if ((run->parts & RUN_VALIDATION) && c->data.val.count > 0)
+    if ((run->parts & RUN_VALIDATION) && c->data.val.count > 0 && tasks_has(run, "val"))
         open_shards(run, &run->val, "val", &c->data.val, errors);
-    if ((run->parts & RUN_DATA) && c->eval.every > 0 && c->data.val.count == 0)
-        errors_add(errors, EXIT_USAGE,
-                   "data.val: eval.every is %ld but no validation shards are named; name them or set "
-                   "eval.every=0",
-                   c->eval.every);
     check_windows(run->train, "train", c->train.sequence_length, errors);
     check_windows(run->val, "val", c->train.sequence_length, errors);
     if (run->train) shards_fingerprint(run->train, run->fingerprint);
@@ -220,11 +216,13 @@ static bool open_data(Run *run, Errors *errors) {
 bool run_plan(Run *run, int parts, Errors *errors) {
     run->parts = parts;
     if (!open_backend(run, errors)) return false;
-    bool good = open_data(run, errors);
+    bool good = tasks_find(run, errors);
+    good = open_data(run, errors) && good;
+    good = tasks_check(run, errors) && good;
     good = run_check_milestones(&run->config, errors) && good;
     good = (!(parts & RUN_TRAINING) || plan_steps(run, errors)) && good;
     good = plan_shape(run, errors) && good; // all mistakes at once
-    if (!good || !plan_network(run, errors)) return false;
+    if (!good || !tasks_plan(run, errors) || !plan_network(run, errors)) return false;
     LoaderSetup setup = loader_setup(run);
     if (parts & RUN_TRAINING) run->micro_steps = loader_micro_steps(&setup);
     if (parts & RUN_TRAINING && parts & RUN_DATA) run_plan_copies(run);
@@ -267,6 +265,7 @@ void run_close(Run *run) {
     if (run->gpt.kernels) gpt_close(&run->gpt);
     if (run->train) shards_close(run->train);
     if (run->val) shards_close(run->val);
+    hellaswag_close(&run->hellaswag);
     if (run->tokenizer) tokenizer_close(run->tokenizer);
     metrics_close(&run->metrics);
     if (run->status) run->kernels->return_host_memory(run->status, STATUS_BYTES);

@@ -9,6 +9,7 @@
 #include "commands/config.h"
 #include "data/checkpoint.h"
 #include "data/corpus.h"
+#include "data/hellaswag.h"
 #include "data/loader.h"
 #include "data/metrics.h"
 #include "data/model_files.h"
@@ -64,6 +65,8 @@ typedef struct {
     Tokenizer *tokenizer; // NULL where no tokenizer is known
     Shards *train, *val;  // NULL where not asked for
     DatasetFacts facts;   // of the dataset.json beside the shards
+    unsigned tasks;       // of an evaluation: see tasks.h
+    Hellaswag hellaswag;  // where that is a task
     char fingerprint[33]; // of the training shards
     ModelSource *beginning; // whose weights the run begins with, until they are loaded; NULL: none
     GptShape shape;
@@ -104,7 +107,7 @@ typedef struct {
 enum {
     RUN_TRAINING = 1,   // gradients, optimizer, the number of steps
     RUN_DATA = 2,       // training shards
-    RUN_VALIDATION = 4, // validation shards, where data.val names some
+    RUN_VALIDATION = 4, // what eval.tasks needs; validation shards, where data.val names some
 };
 
 // Several processes as one run. `ranks` processes are made of this one where it is not 0 and no launcher made them; the
