@@ -507,6 +507,10 @@ const Command commands[] = {
      "[--min-p P] [--repetition-penalty R] [--stop TEXT] [--ignore-eos] [--seed S] [--weights x|y|z|ema] [--json] "
      "[key=value ...]",
      "generate text: docs/generation.md"},
+    {"export", command_export,
+     "MODEL --to hf OUT_DIR [--weights shown|x|y|z|ema] [--dtype auto|fp32|bf16|fp16] [--shard-size 5GB] "
+     "[key=value ...]",
+     "a Hugging Face directory of a run, a checkpoint, another such directory or a file of llm.c"},
     {"prepare", command_prepare,
      "INPUT... --tokenizer byte|gpt2|bpe:N|PATH --out DIR [--field NAME] [--val-fraction F] [--shard-tokens N] "
      "[--threads N]",

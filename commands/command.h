@@ -12,6 +12,7 @@ typedef struct {
 int command_train(int argc, char **argv);   // train_gpt.c
 int command_resume(int argc, char **argv);  // train_gpt.c
 int command_eval(int argc, char **argv);
+int command_export(int argc, char **argv);
 int command_sample(int argc, char **argv);
 int command_prepare(int argc, char **argv);
 int command_check(int argc, char **argv);

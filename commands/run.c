@@ -366,8 +366,11 @@ void run_report(const Run *run, Text *out) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
     text_printf(out, "model   ");
     gpt_print(&run->shape, out);
-    text_printf(out, "\n        %s\n", gpt_family(&run->shape) ? "checkpoints load into transformers"
-                                                               : "no Hugging Face class: checkpoints are ours alone");
+    Text misfits = {0};
+    gpt_misfits(&run->shape, &misfits);
+    if (misfits.size == 0) text_add(out, "\n        checkpoints load into transformers\n");
+    else text_printf(out, "\n        no Hugging Face class (%s): checkpoints are ours alone\n", text_string(&misfits));
+    text_close(&misfits);
     if (run->beginning) text_printf(out, "begin   with the weights of %s\n", run->beginning->path);
     if (run->train)
         text_printf(out, "data    %s tokens, %s\n", text_count(a, (double)shards_tokens(run->train)),

@@ -42,6 +42,8 @@ ParamList gpt_param_list(const GptShape *shape);
 void gpt_presets_print(Text *out); // a table for help
 // "gpt2", "llama" or "qwen3": the Hugging Face class of this shape; NULL where there is none.
 const char *gpt_family(const GptShape *shape);
+// What of a shape that has no class stands in the way, as "model.mlp=relu2, model.bias=true"; nothing where it has one.
+void gpt_misfits(const GptShape *shape, Text *out);
 int64_t gpt_parameter_count(const GptShape *shape); // without padding
 // Floating-point operations of one training token: 6 per matrix and head element, 12 L T H D of attention
 // (PaLM's convention, which counts masked scores too).

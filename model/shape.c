@@ -198,11 +198,35 @@ void gpt_presets_print(Text *out) {
     text_add(out, "  (context 0: train.sequence_length. All tied.)\n");
 }
 
+// Learned positions make it GPT-2, rope makes it Llama or Qwen3; the rest must be as there.
+void gpt_misfits(const GptShape *s, Text *out) {
+    bool rope = s->position == POSITION_ROPE;
+    const struct {
+        bool misfit;
+        const char *name;
+    } rows[] = {
+        {!rope && s->norm != NORM_LAYER, "model.norm=rmsnorm"},
+        {rope && s->norm != NORM_RMS, "model.norm=layernorm"},
+        {s->activation == ACTIVATION_RELU2, "model.mlp=relu2"},
+        {!rope && s->activation == ACTIVATION_SWIGLU, "model.mlp=swiglu"},
+        {rope && s->activation == ACTIVATION_GELU, "model.mlp=gelu"},
+        {rope && s->bias, "model.bias=true"},
+        {!rope && s->qk_norm, "model.qk_norm=true"},
+        {!rope && s->kv_heads != s->heads, "model.kv_heads"},
+        {!rope && s->head_dim * s->heads != s->width, "model.head_dim"},
+    };
+    size_t before = out->size;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (rows[i].misfit) text_printf(out, "%s%s", out->size > before ? ", " : "", rows[i].name);
+    if (out->size > before) text_printf(out, " with model.position=%s", rope ? "rope" : "learned");
+}
+
 const char *gpt_family(const GptShape *s) {
-    bool gpt2 = s->norm == NORM_LAYER && s->position == POSITION_LEARNED && s->activation == ACTIVATION_GELU &&
-                !s->qk_norm && s->kv_heads == s->heads && s->head_dim * s->heads == s->width;
-    bool llama = s->norm == NORM_RMS && s->position == POSITION_ROPE && s->activation == ACTIVATION_SWIGLU && !s->bias;
-    return gpt2 ? "gpt2" : !llama ? NULL : s->qk_norm ? "qwen3" : "llama";
+    Text misfits = {0};
+    gpt_misfits(s, &misfits);
+    bool fits = misfits.size == 0;
+    text_close(&misfits);
+    return !fits ? NULL : s->position == POSITION_LEARNED ? "gpt2" : s->qk_norm ? "qwen3" : "llama";
 }
 
 static int64_t matrix_elements(const GptShape *s) { // of one block
