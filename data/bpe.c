@@ -25,6 +25,7 @@ typedef struct {
 struct Bpe {
     const Merge *merges;
     const int32_t *byte_ids;
+    const TokenTable *whole; // tokens that a piece is as a whole; NULL: the merges decide
     PairSlot *pairs;
     uint64_t pair_mask;
     bool shared; // `pairs` belongs to another one
@@ -56,7 +57,7 @@ static void place_pairs(Bpe *bpe, int64_t merge_count) {
     for (int64_t rank = 0; rank < merge_count; rank++) {
         uint64_t pair = pair_of(bpe->merges[rank].left, bpe->merges[rank].right);
         PairSlot *slot = pair_slot(bpe, pair);
-        if (slot->pair == NO_PAIR) *slot = (PairSlot){pair, (uint32_t)rank};
+        *slot = (PairSlot){pair, (uint32_t)rank}; // of one pair twice the last, as `tokenizers` has it
     }
 }
 
@@ -71,6 +72,7 @@ Bpe *bpe_open(const Tokenizer *tokenizer) {
     Bpe *bpe = calloc(1, sizeof *bpe);
     if (!bpe) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
     *bpe = (Bpe){.merges = tokenizer->merges, .byte_ids = tokenizer->byte_ids};
+    if (tokenizer->ignore_merges) bpe->whole = &tokenizer->tokens;
     place_pairs(bpe, tokenizer->merge_count);
     open_scratch(bpe, tokenizer->presplit);
     return bpe;
@@ -191,6 +193,16 @@ static CachedPiece *cached_piece(const Bpe *bpe, const char *bytes, size_t size)
     return &bpe->cache[XXH3_64bits(bytes, size) % CACHE_SLOTS];
 }
 
+static int64_t make_ids(const Bpe *bpe, const char *bytes, size_t size, int32_t *ids) {
+    int32_t whole = bpe->whole ? token_table_find(bpe->whole, bytes, size) : -1;
+    if (whole >= 0) {
+        *ids = whole;
+        return 1;
+    }
+    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_ids[(unsigned char)bytes[i]];
+    return (size <= SHORT_PIECE ? merge_short : merge_long)(bpe, ids, (int64_t)size);
+}
+
 static void encode_piece(const Bpe *bpe, const char *bytes, size_t size, TokenList *out) {
     token_list_reserve(out, size);
     int32_t *ids = out->items + out->count;
@@ -200,8 +212,7 @@ static void encode_piece(const Bpe *bpe, const char *bytes, size_t size, TokenLi
         out->count += cached->count;
         return;
     }
-    for (size_t i = 0; i < size; i++) ids[i] = bpe->byte_ids[(unsigned char)bytes[i]];
-    int64_t count = (size <= SHORT_PIECE ? merge_short : merge_long)(bpe, ids, (int64_t)size);
+    int64_t count = make_ids(bpe, bytes, size, ids);
     out->count += count;
     if (!cached || count > CACHE_IDS) return;
     cached->size = (uint8_t)size;

@@ -4,6 +4,7 @@
 
 #include <pcre2.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "runtime/error.h"
 
@@ -11,10 +12,26 @@
 #define SPACE                                                                              \
     "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}" \
     "\\x{205f}\\x{3000}"
+// What Llama 3 and Qwen share: contractions in either case, one letter for another included that folds to it (U+017F);
+// words with one character before them; numbers; marks and the ends of lines behind them; whitespace.
+#define WORDS(number)                                                                                              \
+    "'(?i:[sdmt]|ll|ve|re)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}++|" number "| ?[^" SPACE "\\p{L}\\p{N}]++[\\r\\n]*+|[" SPACE \
+    "]*[\\r\\n]|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]"
+#define PUBLISHED_WORDS(number)                                                                                \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" number "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|" \
+    "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
 
-static const char *const patterns[PRESPLIT_KINDS] = {
-    [PRESPLIT_GPT2] = "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^" SPACE "\\p{L}\\p{N}]++|[" SPACE "]+(?![^" SPACE
-                      "])|[" SPACE "]",
+enum { SPELLINGS = 3 };
+static const struct {
+    const char *pattern, *published[SPELLINGS];
+} kinds[PRESPLIT_KINDS] = {
+    [PRESPLIT_GPT2] = {"'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^" SPACE "\\p{L}\\p{N}]++|[" SPACE "]+(?![^" SPACE
+                       "])|[" SPACE "]",
+                       {"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+                        "'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+",
+                        "'(?:[sdmt]|ll|ve|re)| ?\\p{L}++| ?\\p{N}++| ?[^\\s\\p{L}\\p{N}]++|\\s++$|\\s+(?!\\S)|\\s"}},
+    [PRESPLIT_LLAMA3] = {WORDS("\\p{N}{1,3}"), {PUBLISHED_WORDS("\\p{N}{1,3}")}},
+    [PRESPLIT_QWEN2] = {WORDS("\\p{N}"), {PUBLISHED_WORDS("\\p{N}")}},
 };
 
 struct Presplit {
@@ -22,14 +39,22 @@ struct Presplit {
     pcre2_match_data *match;
 };
 
-const char *presplit_pattern(PresplitKind kind) { return patterns[kind]; }
+const char *presplit_pattern(PresplitKind kind) { return kinds[kind].pattern; }
+const char *presplit_published(PresplitKind kind) { return kinds[kind].published[0]; }
+
+int presplit_find(const char *published) {
+    for (int kind = 0; kind < PRESPLIT_KINDS; kind++)
+        for (int i = 0; i < SPELLINGS && kinds[kind].published[i]; i++)
+            if (strcmp(kinds[kind].published[i], published) == 0) return kind;
+    return -1;
+}
 
 Presplit *presplit_open(PresplitKind kind) {
     Presplit *presplit = calloc(1, sizeof *presplit);
     if (!presplit) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
     int error;
     PCRE2_SIZE where;
-    presplit->code = pcre2_compile((PCRE2_SPTR)patterns[kind], PCRE2_ZERO_TERMINATED,
+    presplit->code = pcre2_compile((PCRE2_SPTR)kinds[kind].pattern, PCRE2_ZERO_TERMINATED,
                                    PCRE2_UTF | PCRE2_UCP | PCRE2_ANCHORED, &error, &where, NULL);
     REQUIRE(presplit->code, "PCRE2 error %d at %zu of the pre-split", error, where);
     pcre2_jit_compile(presplit->code, PCRE2_JIT_COMPLETE); // where there is no JIT, matching interprets

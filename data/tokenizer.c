@@ -1,6 +1,5 @@
 // Tokenizers: what all kinds share, and the byte kind. Every kind is a table of byte strings, added tokens without
-// bytes of which one is the separator, and a ranked list of merges (none for byte). Strings of the world are never
-// trusted to be UTF-8: bytes that are not become U+FFFD before BPE sees them.
+// bytes of which one is the separator, and a ranked list of merges (none for byte).
 #include "data/tokenizer.h"
 
 #include <stdio.h>
@@ -114,6 +113,17 @@ int32_t tokenizer_add_named(Tokenizer *tokenizer, const char *name, unsigned fla
     return token.id;
 }
 
+static int compare_added(const void *a, const void *b) {
+    const AddedToken *x = a, *y = b;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+const AddedToken *tokenizer_added(const Tokenizer *tokenizer, int32_t id) {
+    AddedToken wanted = {.id = id};
+    if (tokenizer->added_count == 0) return NULL;
+    return bsearch(&wanted, tokenizer->added, (size_t)tokenizer->added_count, sizeof wanted, compare_added);
+}
+
 // ---- the byte-level alphabet ----
 
 // Printable Latin-1 bytes stand for themselves and come first; the others are the code points from 256.
@@ -171,7 +181,26 @@ bool byte_level_read(Text *out, const char *text, size_t size) {
 
 // ---- opening ----
 
-// xxh3 over what decides the ids: the pre-split, the single bytes, the merges, the separator and the size.
+static void hash_text(XXH3_state_t *state, const char *text) { XXH3_128bits_update(state, text, strlen(text) + 1); }
+
+// What GPT-2's kind has not.
+static void hash_extras(XXH3_state_t *state, const Tokenizer *tokenizer) {
+    if (tokenizer->nfc) hash_text(state, "NFC");
+    if (tokenizer->ignore_merges) {
+        hash_text(state, "ignore_merges");
+        XXH3_128bits_update(state, tokenizer->tokens.bytes.data, tokenizer->tokens.bytes.size);
+        XXH3_128bits_update(state, tokenizer->tokens.ends, (size_t)tokenizer->tokens.count * sizeof(int64_t));
+    }
+    for (int stage = 0; stage < ADDED_STAGES; stage++)
+        for (int64_t i = 0; i < tokenizer->matchers[stage].count; i++) {
+            const AddedToken *token = tokenizer->matchers[stage].tokens[i];
+            int32_t facts[2] = {token->id, (int32_t)(token->flags & (ADDED_NORMALIZED | ADDED_SPECIAL))};
+            XXH3_128bits_update(state, facts, sizeof facts);
+            hash_text(state, token->name);
+        }
+}
+
+// xxh3 over what decides the ids: the pre-split, the single bytes, the merges, the separator, the size, and extras.
 static void find_hash(Tokenizer *tokenizer) {
     int64_t sizes[2] = {tokenizer->tokens.count, tokenizer->separator};
     XXH3_state_t *state = XXH3_createState();
@@ -183,6 +212,7 @@ static void find_hash(Tokenizer *tokenizer) {
     if (tokenizer->merge_count > 0)
         XXH3_128bits_update(state, tokenizer->merges, (size_t)tokenizer->merge_count * sizeof *tokenizer->merges);
     XXH3_128bits_update(state, sizes, sizeof sizes);
+    hash_extras(state, tokenizer);
     XXH128_hash_t hash = XXH3_128bits_digest(state);
     XXH3_freeState(state);
     snprintf(tokenizer->hash, sizeof tokenizer->hash, "%016lx%016lx", hash.high64, hash.low64);
@@ -196,6 +226,8 @@ bool tokenizer_complete(Tokenizer *tokenizer, Errors *errors) {
             return errors_add(errors, EXIT_DATA, "%s: has no token for byte %d; a byte-level tokenizer has all 256",
                               tokenizer->path ? tokenizer->path : "the tokenizer", byte);
     }
+    added_matcher_open(&tokenizer->matchers[ADDED_RAW], tokenizer, 0);
+    added_matcher_open(&tokenizer->matchers[ADDED_NORMALISED], tokenizer, ADDED_NORMALIZED);
     find_hash(tokenizer);
     tokenizer->name = "bpe";
     for (int i = 0; i < KINDS; i++)
@@ -239,6 +271,7 @@ Tokenizer *tokenizer_share(const Tokenizer *tokenizer) {
 }
 
 static void close_tables(Tokenizer *tokenizer) {
+    for (int stage = 0; stage < ADDED_STAGES; stage++) free(tokenizer->matchers[stage].tokens);
     for (int64_t i = 0; i < tokenizer->added_count; i++) free(tokenizer->added[i].name);
     free(tokenizer->added);
     free(tokenizer->path);
@@ -260,96 +293,3 @@ int64_t tokenizer_vocab(const Tokenizer *tokenizer) { return tokenizer->tokens.c
 int32_t tokenizer_separator(const Tokenizer *tokenizer) { return tokenizer->separator; }
 const char *tokenizer_hash(const Tokenizer *tokenizer) { return tokenizer->hash; }
 const char *tokenizer_path(const Tokenizer *tokenizer) { return tokenizer->path; }
-
-// Of any id that a model may give.
-static const char *bytes_of(const Tokenizer *tokenizer, int32_t id, size_t *size) {
-    REQUIRE(id >= 0, "id %d", id);
-    if (id < tokenizer->tokens.count) return token_table_bytes(&tokenizer->tokens, id, size);
-    *size = 0;
-    return "";
-}
-
-int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id) {
-    size_t size;
-    bytes_of(tokenizer, id, &size);
-    return (int64_t)size;
-}
-
-// ---- encoding and decoding ----
-
-static void encode_bytes(const char *bytes, size_t size, TokenList *out) {
-    token_list_reserve(out, size);
-    for (size_t i = 0; i < size; i++) out->items[out->count++] = (unsigned char)bytes[i];
-}
-
-// The text with U+FFFD for each byte that is in no valid sequence; returns how many there were.
-static int64_t repair(Text *out, const char *bytes, size_t size) {
-    int64_t replaced = 0;
-    size_t at = 0, good;
-    while (!text_is_utf8(bytes + at, size - at, &good)) {
-        text_append(out, bytes + at, good);
-        text_add(out, "\xEF\xBF\xBD");
-        replaced++;
-        at += good + 1;
-    }
-    text_append(out, bytes + at, size - at);
-    return replaced;
-}
-
-int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out) {
-    int64_t replaced = 0;
-    if (!tokenizer->bpe) {
-        encode_bytes(bytes, size, out);
-    } else if (text_is_utf8(bytes, size, NULL)) {
-        bpe_encode(tokenizer->bpe, bytes, size, out);
-    } else {
-        Text repaired = {0};
-        replaced = repair(&repaired, bytes, size);
-        bpe_encode(tokenizer->bpe, repaired.data, repaired.size, out);
-        text_close(&repaired);
-    }
-    return replaced;
-}
-
-void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out) {
-    for (int64_t i = 0; i < count; i++) {
-        size_t size;
-        const char *bytes = bytes_of(tokenizer, ids[i], &size);
-        text_append(out, bytes, size);
-    }
-}
-
-// ---- cutting ----
-
-static bool is_ascii_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
-
-// Whether bytes that end before `at` may end in whitespace, by the encodings of all whitespace that is not ASCII.
-static bool may_end_in_space(const char *bytes, size_t at) {
-    static const struct {
-        unsigned char lead[2], first, last; // the last byte is between first and last
-        int leads;
-    } spaces[] = {
-        {{0xC2}, 0x85, 0x85, 1},       {{0xC2}, 0xA0, 0xA0, 1},       {{0xE1, 0x9A}, 0x80, 0x80, 2},
-        {{0xE2, 0x80}, 0x80, 0xAF, 2}, {{0xE2, 0x81}, 0x9F, 0x9F, 2}, {{0xE3, 0x80}, 0x80, 0x80, 2},
-    };
-    if (at == 0 || is_ascii_space(bytes[at - 1])) return true;
-    unsigned char last = (unsigned char)bytes[at - 1];
-    for (size_t i = 0; i < sizeof spaces / sizeof spaces[0]; i++) {
-        size_t leads = (size_t)spaces[i].leads;
-        bool fits = last >= spaces[i].first && last <= spaces[i].last && at > leads;
-        if (fits && memcmp(bytes + at - 1 - leads, spaces[i].lead, leads) == 0) return true;
-    }
-    return false;
-}
-
-size_t tokenizer_piece(const Tokenizer *tokenizer, const char *bytes, size_t size, size_t target) {
-    enum { FURTHEST = 64 << 20 };
-    (void)tokenizer;
-    if (size <= target) return size;
-    size_t limit = size - target < FURTHEST ? size : target + FURTHEST;
-    for (size_t at = target; at < limit; at++)
-        if (is_ascii_space(bytes[at]) && !may_end_in_space(bytes, at)) return at;
-    if (limit == size) return size;
-    for (int back = 0; back < 3 && ((unsigned char)bytes[limit] & 0xC0) == 0x80; back++) limit--;
-    return limit;
-}

@@ -13,7 +13,8 @@ typedef struct {
 void token_list_close(TokenList *list);
 
 // `which`: "byte", "gpt2" (merges from $THALWEG_DATA/gpt2, default ~/.cache/thalweg/gpt2), or the path of a
-// tokenizer.json written by tokenizer_json. Messages name the file and, for gpt2, the command that fetches it.
+// tokenizer.json, or of the directory that it stands in: byte-level BPE with the pre-split of GPT-2, Llama 3 or Qwen
+// (docs/formats.md says what is read). Messages name the file and, for gpt2, the command that fetches it.
 Tokenizer *tokenizer_open(const char *which, Errors *errors);
 void tokenizer_close(Tokenizer *tokenizer);
 // The same tokenizer for one more thread; to be closed before the one it comes from.
@@ -25,16 +26,18 @@ int32_t tokenizer_separator(const Tokenizer *tokenizer); // the id that ends a d
 const char *tokenizer_hash(const Tokenizer *tokenizer);  // 32 hex digits over what decides the ids
 const char *tokenizer_path(const Tokenizer *tokenizer);  // of the tokenizer.json that it was read from; NULL: none
 
-// Appends the ids of UTF-8 text (special tokens in it are ordinary text). Bytes that are not UTF-8 become U+FFFD for
-// gpt2 and are counted in the result; for byte every byte is a token. A tokenizer has scratch: one thread at a time.
+// Appends the ids of UTF-8 text. Special tokens in it are ordinary text, and none is put around it; added tokens that
+// are not special are themselves. Bytes that are not UTF-8 become U+FFFD and are counted in the result; for byte every
+// byte is a token. A tokenizer has scratch: one thread at a time.
 int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out);
-// How many leading bytes can be encoded on their own, about `target` of them: the text is cut only right before
-// whitespace that follows something else, where the pre-split cuts too, so that pieces encode to what the whole does.
-// (A run of 64 MiB without such a place is cut between characters.)
+// How many leading bytes can be encoded on their own, about `target` of them, so that pieces encode to what the whole
+// does: the text is cut only where the pre-split cuts too, whatever stands around, and in no added token. That is right
+// before whitespace that follows something else; for Llama 3 and Qwen before a space or tab that does, and after the
+// end of a line, before something else. (A run of 64 MiB without such a place is cut between characters.)
 size_t tokenizer_piece(const Tokenizer *tokenizer, const char *bytes, size_t size, size_t target);
 
-// The separator, other tokens without text and ids from the vocabulary's size on (a model may have more) decode to
-// nothing and have 0 bytes.
+// The separator, other special tokens, ids that no token has and those from the vocabulary's size on (a model may have
+// more) decode to nothing and have 0 bytes.
 void tokenizer_decode(const Tokenizer *tokenizer, const int32_t *ids, int64_t count, Text *out);
 int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id);
 
@@ -42,3 +45,7 @@ int64_t tokenizer_token_bytes(const Tokenizer *tokenizer, int32_t id);
 void tokenizer_json(const Tokenizer *tokenizer, Text *out);
 // tokenizer_config.json to go beside it.
 void tokenizer_config_json(const Tokenizer *tokenizer, int64_t context, Text *out);
+// vocab.json and merges.txt, from which older readers make GPT-2's class: whether they say all there is, and the two.
+bool tokenizer_has_merges_txt(const Tokenizer *tokenizer);
+void tokenizer_vocab_json(const Tokenizer *tokenizer, Text *out);
+void tokenizer_merges_txt(const Tokenizer *tokenizer, Text *out);

@@ -1,5 +1,6 @@
-// tokenizer.json of Hugging Face, as far as it is byte-level BPE with GPT-2's pre-split: written, and read back. Ids
-// must be 0 .. n - 1, each of one token; whatever would change ids and is not understood is refused, by name and place.
+// Reads tokenizer.json of Hugging Face, as far as it is byte-level BPE with a pre-split of ours, in normalisation form
+// C or as it comes. Whatever would change ids and is not understood is refused, by name and place; what stands around
+// ids (post_processor, padding, truncation) is passed over.
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,120 +8,11 @@
 #include "runtime/json.h"
 
 enum { FILE_LIMIT = 64 << 20 };
+#define READ_HERE "byte-level BPE with the pre-split of GPT-2, Llama 3 or Qwen is read here"
+#define OTHERWISE "with token ids any model works: `train_gpt sample MODEL --ids`"
 
-// Of an added token, bit by bit; what is not there is false, but for special.
-static const char *const flag_names[] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
-enum { FLAGS = sizeof flag_names / sizeof flag_names[0] };
-
-// ---- writing ----
-
-static void write_byte_level(JsonWriter *writer, const char *key, bool trim_offsets) {
-    json_begin(writer, key, '{');
-    json_string(writer, "type", "ByteLevel");
-    json_bool(writer, "add_prefix_space", false);
-    json_bool(writer, "trim_offsets", trim_offsets);
-    json_bool(writer, "use_regex", true);
-    json_end(writer, '}');
-}
-
-static int compare_added(const void *a, const void *b) {
-    const AddedToken *x = a, *y = b;
-    return (x->id > y->id) - (x->id < y->id);
-}
-
-static const AddedToken *added_token(const Tokenizer *tokenizer, int32_t id) {
-    AddedToken wanted = {.id = id};
-    const AddedToken *found =
-        bsearch(&wanted, tokenizer->added, (size_t)tokenizer->added_count, sizeof wanted, compare_added);
-    REQUIRE(found, "token %d has neither bytes nor a name", id);
-    return found;
-}
-
-static const char *token_text(const Tokenizer *tokenizer, int32_t id, Text *text) {
-    size_t size;
-    const char *bytes = token_table_bytes(&tokenizer->tokens, id, &size);
-    if (size == 0) return added_token(tokenizer, id)->name;
-    text_clear(text);
-    byte_level_write(text, bytes, size);
-    return text_string(text);
-}
-
-static void write_added(JsonWriter *writer, const AddedToken *token) {
-    json_begin(writer, NULL, '{');
-    json_integer(writer, "id", token->id);
-    json_string(writer, "content", token->name);
-    for (int i = 0; i < FLAGS; i++) json_bool(writer, flag_names[i], token->flags >> i & 1);
-    json_end(writer, '}');
-}
-
-// The separator first: that is how it is known when it has a name of its own.
-static void write_all_added(JsonWriter *writer, const Tokenizer *tokenizer) {
-    json_begin(writer, "added_tokens", '[');
-    write_added(writer, added_token(tokenizer, tokenizer->separator));
-    for (int64_t i = 0; i < tokenizer->added_count; i++)
-        if (tokenizer->added[i].id != tokenizer->separator) write_added(writer, &tokenizer->added[i]);
-    json_end(writer, ']');
-}
-
-static void write_model(JsonWriter *writer, const Tokenizer *tokenizer) {
-    Text text = {0};
-    json_begin(writer, "model", '{');
-    json_string(writer, "type", "BPE");
-    json_raw(writer, "dropout", "null");
-    json_raw(writer, "unk_token", "null");
-    json_string(writer, "continuing_subword_prefix", "");
-    json_string(writer, "end_of_word_suffix", "");
-    json_bool(writer, "fuse_unk", false);
-    json_bool(writer, "byte_fallback", false);
-    json_bool(writer, "ignore_merges", false);
-    json_begin(writer, "vocab", '{');
-    for (int64_t id = 0; id < tokenizer->tokens.count; id++)
-        json_integer(writer, token_text(tokenizer, (int32_t)id, &text), id);
-    json_end(writer, '}');
-    json_begin(writer, "merges", '[');
-    for (int64_t rank = 0; rank < tokenizer->merge_count; rank++) {
-        json_begin(writer, NULL, '[');
-        json_string(writer, NULL, token_text(tokenizer, tokenizer->merges[rank].left, &text));
-        json_string(writer, NULL, token_text(tokenizer, tokenizer->merges[rank].right, &text));
-        json_end(writer, ']');
-    }
-    json_end(writer, ']');
-    json_end(writer, '}');
-    text_close(&text);
-}
-
-void tokenizer_json(const Tokenizer *tokenizer, Text *out) {
-    JsonWriter writer = {.out = out, .fresh = true};
-    json_begin(&writer, NULL, '{');
-    json_string(&writer, "version", "1.0");
-    json_raw(&writer, "truncation", "null");
-    json_raw(&writer, "padding", "null");
-    write_all_added(&writer, tokenizer);
-    json_raw(&writer, "normalizer", "null");
-    write_byte_level(&writer, "pre_tokenizer", true);
-    write_byte_level(&writer, "post_processor", false);
-    write_byte_level(&writer, "decoder", true);
-    write_model(&writer, tokenizer);
-    json_end(&writer, '}');
-    text_add(out, "\n");
-}
-
-void tokenizer_config_json(const Tokenizer *tokenizer, int64_t context, Text *out) {
-    bool gpt2 = strcmp(tokenizer->name, "gpt2") == 0;
-    JsonWriter writer = {.out = out, .indent = 2, .fresh = true};
-    json_begin(&writer, NULL, '{');
-    json_string(&writer, "tokenizer_class", gpt2 ? "GPT2Tokenizer" : "PreTrainedTokenizerFast");
-    static const char *const roles[] = {"bos_token", "eos_token", "unk_token"};
-    const char *separator = added_token(tokenizer, tokenizer->separator)->name;
-    for (int i = 0; i < 3; i++) json_string(&writer, roles[i], separator);
-    json_integer(&writer, "model_max_length", context);
-    json_bool(&writer, "add_prefix_space", false);
-    json_bool(&writer, "clean_up_tokenization_spaces", false);
-    json_end(&writer, '}');
-    text_add(out, "\n");
-}
-
-// ---- reading ----
+// What is not there is false, but for special.
+const char *const tokenizer_flags[TOKENIZER_FLAGS] = {"single_word", "lstrip", "rstrip", "normalized", "special"};
 
 typedef struct {
     const Json *json;
@@ -131,9 +23,20 @@ typedef struct {
 static bool refuse(const Reader *reader, const cJSON *node, const char *expected) {
     Text position = {0};
     json_position(reader->json, node, &position);
-    errors_add(reader->errors, EXIT_DATA, "%s: expected %s; only byte-level BPE with GPT-2's pre-split is read here",
-               text_string(&position), expected);
+    errors_add(reader->errors, EXIT_DATA, "%s: expected %s; only " READ_HERE, text_string(&position), expected);
     text_close(&position);
+    return false;
+}
+
+// A sound file of another kind.
+static bool refuse_kind(const Reader *reader, const cJSON *node, const char *what, const char *name) {
+    Text position = {0}, excerpt = {0};
+    json_position(reader->json, node, &position);
+    text_excerpt(&excerpt, name);
+    errors_add(reader->errors, EXIT_DATA, "%s: %s%s; " READ_HERE "; " OTHERWISE, text_string(&position), what,
+               text_string(&excerpt));
+    text_close(&position);
+    text_close(&excerpt);
     return false;
 }
 
@@ -141,44 +44,109 @@ static bool is_string(const cJSON *node, const char *value) {
     return cJSON_IsString(node) && strcmp(node->valuestring, value) == 0;
 }
 
+static const char *type_of(const cJSON *node) {
+    const cJSON *type = json_member(node, "type");
+    return cJSON_IsString(type) ? type->valuestring : "of no known type";
+}
+
+// ---- what stands around the model ----
+
+// The parts of a Sequence, or the one that it stands for; each in turn, NULL after the last.
+static const cJSON *first_part(const cJSON *node, const char *key) {
+    if (strcmp(type_of(node), "Sequence") != 0) return node;
+    const cJSON *list = json_member(node, key);
+    return cJSON_IsArray(list) ? list->child : NULL;
+}
+
+static const cJSON *next_part(const cJSON *node, const cJSON *part) { return part == node ? NULL : part->next; }
+
+static bool read_normalizer(const Reader *reader, const cJSON *node) {
+    if (!node || cJSON_IsNull(node)) return true;
+    const cJSON *part = first_part(node, "normalizers");
+    if (!part && strcmp(type_of(node), "Sequence") == 0) return true;
+    if (strcmp(type_of(part), "NFC") != 0) return refuse_kind(reader, part, "its normalizer is ", type_of(part));
+    if (next_part(node, part)) return refuse_kind(reader, node, "its normalizer is ", "a Sequence of several");
+    reader->tokenizer->nfc = true;
+    return true;
+}
+
 // Members that must have one value, where they are present at all.
-static bool check_members(const Reader *reader, const cJSON *root) {
-    static const struct {
-        const char *object, *key;
-        const char *value; // of a string; "null", "true", "false" of others
-    } fixed[] = {
-        {NULL, "normalizer", "null"},
-        {"pre_tokenizer", "type", "ByteLevel"},
-        {"pre_tokenizer", "add_prefix_space", "false"},
-        {"pre_tokenizer", "use_regex", "true"},
-        {"decoder", "type", "ByteLevel"},
-        {"model", "type", "BPE"},
-        {"model", "dropout", "null"},
-        {"model", "byte_fallback", "false"},
-        {"model", "ignore_merges", "false"},
-        {"model", "continuing_subword_prefix", ""},
-        {"model", "end_of_word_suffix", ""},
-    };
-    for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
-        const cJSON *object = fixed[i].object ? json_member(root, fixed[i].object) : root;
-        const cJSON *node = object ? json_member(object, fixed[i].key) : NULL;
-        if (!object) return refuse(reader, root, "a pre_tokenizer, a decoder and a model");
+typedef struct {
+    const char *key, *value; // of a string; "null", "true", "false" of others
+} Fixed;
+
+static bool check_members(const Reader *reader, const cJSON *object, const Fixed *fixed, int count) {
+    for (int i = 0; i < count; i++) {
+        const cJSON *node = json_member(object, fixed[i].key);
         const char *value = cJSON_IsString(node) ? node->valuestring
                             : cJSON_IsTrue(node) ? "true"
                             : cJSON_IsFalse(node) ? "false"
                             : cJSON_IsNull(node) ? "null"
                                                   : "another value";
-        bool optional = strcmp(fixed[i].key, "type") != 0;
         bool no_affix = *fixed[i].value == 0 && cJSON_IsNull(node);
-        if ((!node && optional) || no_affix || (node && strcmp(value, fixed[i].value) == 0)) continue;
+        if (!node || no_affix || strcmp(value, fixed[i].value) == 0) continue;
         Text expected = {0};
         text_printf(&expected, "%s to be \"%s\"", fixed[i].key, fixed[i].value);
-        refuse(reader, node ? node : object, text_string(&expected));
+        refuse(reader, node, text_string(&expected));
         text_close(&expected);
         return false;
     }
     return true;
 }
+
+// The pattern of a Split that keeps all it finds, each piece apart: Isolated, or what is not found removed, as the
+// patterns leave nothing over.
+static bool read_split(const Reader *reader, const cJSON *split) {
+    const cJSON *pattern = json_member(json_member(split, "pattern"), "Regex"), *invert = json_member(split, "invert");
+    const cJSON *behavior = json_member(split, "behavior");
+    if (!cJSON_IsString(pattern)) return refuse(reader, split, "a Split by a Regex");
+    bool isolated = is_string(behavior, "Isolated") && !cJSON_IsTrue(invert);
+    if (!isolated && !(is_string(behavior, "Removed") && cJSON_IsTrue(invert)))
+        return refuse(reader, split, "a Split whose behavior is \"Isolated\"");
+    int kind = presplit_find(pattern->valuestring);
+    if (kind < 0) return refuse_kind(reader, pattern, "its pre-split has another pattern, ", pattern->valuestring);
+    reader->tokenizer->presplit = (PresplitKind)kind;
+    return true;
+}
+
+// ByteLevel, which splits like GPT-2; or a Split, and then ByteLevel without its own.
+static bool read_pre_tokenizer(const Reader *reader, const cJSON *node) {
+    const cJSON *split = NULL, *part = first_part(node, "pretokenizers");
+    if (part && strcmp(type_of(part), "Split") == 0) {
+        split = part;
+        part = next_part(node, part);
+    }
+    if (!part) return refuse(reader, node, "a pre_tokenizer that ends in ByteLevel");
+    if (strcmp(type_of(part), "ByteLevel") != 0)
+        return refuse_kind(reader, part, "its pre_tokenizer is ", type_of(part));
+    if (next_part(node, part))
+        return refuse_kind(reader, node, "its pre_tokenizer is ", "a Sequence that goes on after ByteLevel");
+    const Fixed fixed[] = {{"add_prefix_space", "false"}, {"use_regex", split ? "false" : "true"}};
+    if (split && !json_member(part, "use_regex")) return refuse(reader, part, "use_regex to be \"false\"");
+    return check_members(reader, part, fixed, 2) && (!split || read_split(reader, split));
+}
+
+static bool check_decoder(const Reader *reader, const cJSON *node) {
+    for (const cJSON *part = first_part(node, "decoders"); part; part = next_part(node, part))
+        if (strcmp(type_of(part), "ByteLevel") == 0) return true;
+    return refuse(reader, node, "a decoder whose type is \"ByteLevel\"");
+}
+
+// Which other tokenizer it is, by name.
+static bool check_kind(const Reader *reader, const cJSON *model, const cJSON *pre_tokenizer) {
+    static const Fixed fixed[] = {{"dropout", "null"}, {"continuing_subword_prefix", ""}, {"end_of_word_suffix", ""}};
+    static const char *const others[] = {"Unigram", "WordPiece", "WordLevel"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strcmp(type_of(model), others[i]) == 0) return refuse_kind(reader, model, "this tokenizer is ", others[i]);
+    if (json_member(model, "type") && strcmp(type_of(model), "BPE") != 0)
+        return refuse(reader, model, "a model whose type is \"BPE\"");
+    if (cJSON_IsTrue(json_member(model, "byte_fallback")) || strcmp(type_of(pre_tokenizer), "Metaspace") == 0)
+        return refuse_kind(reader, model, "this tokenizer is ", "SentencePiece's BPE, as Llama 2 has it");
+    reader->tokenizer->ignore_merges = cJSON_IsTrue(json_member(model, "ignore_merges"));
+    return check_members(reader, model, fixed, 3);
+}
+
+// ---- tokens ----
 
 typedef struct {
     const cJSON *node; // NULL: no token has this id
@@ -186,10 +154,10 @@ typedef struct {
     bool added;
 } Entry;
 
-// By id. No file fills more of them than it has names for tokens.
+// By id; those that no token has stay empty.
 typedef struct {
     Entry *items;
-    int64_t count;
+    int64_t count, capacity;
 } Entries;
 
 static bool refuse_name(const Reader *reader, const cJSON *node, const char *name, const char *expected) {
@@ -202,41 +170,43 @@ static bool refuse_name(const Reader *reader, const cJSON *node, const char *nam
     return false;
 }
 
-static bool note(const Reader *reader, const Entries *entries, const cJSON *id_node, Entry entry) {
+static Entry *entry_of(Entries *entries, int64_t id) {
+    if (id >= entries->capacity) {
+        int64_t capacity = 2 * id + 512;
+        entries->items = realloc(entries->items, (size_t)capacity * sizeof *entries->items);
+        if (!entries->items) DIE(EXIT_INTERNAL, "out of memory for a vocabulary");
+        memset(entries->items + entries->capacity, 0,
+               (size_t)(capacity - entries->capacity) * sizeof *entries->items);
+        entries->capacity = capacity;
+    }
+    if (id >= entries->count) entries->count = id + 1;
+    return &entries->items[id];
+}
+
+static bool note(const Reader *reader, Entries *entries, const cJSON *id_node, Entry entry) {
     int64_t id;
     if (!json_is_integer(id_node, &id) || id < 0 || id >= VOCAB_LIMIT)
         return refuse(reader, id_node ? id_node : entry.node, "an id from 0 to 1048575");
     if (strlen(entry.text) > TOKEN_BYTES)
         return refuse_name(reader, entry.node, entry.text, "to have at most 1024 bytes");
-    if (id >= entries->count) return refuse(reader, id_node, "ids without gaps from 0");
-    Entry *known = &entries->items[id];
+    Entry *known = entry_of(entries, id);
     bool again = known->added && !entry.added && strcmp(known->text, entry.text) == 0;
     if (known->node && !again) return refuse(reader, id_node, "each id once");
     if (!known->node) *known = entry;
     return true;
 }
 
-static bool note_added(const Reader *reader, const cJSON *token, const Entries *entries) {
+static bool note_added(const Reader *reader, const cJSON *token, Entries *entries) {
     const cJSON *content = json_member(token, "content");
     if (!cJSON_IsString(content) || !*content->valuestring)
         return refuse(reader, token, "an added token with content and id");
-    const char *name = content->valuestring;
-    if (cJSON_IsFalse(json_member(token, "special")) && strcmp(name, SEPARATOR_TEXT) != 0)
-        return refuse_name(reader, token, name, "to be special, as no text is encoded to it (or remove it)");
-    return note(reader, entries, json_member(token, "id"), (Entry){token, name, true});
+    return note(reader, entries, json_member(token, "id"), (Entry){token, content->valuestring, true});
 }
 
 // The added tokens, then the vocabulary; a token may stand in both.
-static bool note_all(const Reader *reader, const cJSON *root, const cJSON *vocab, const Entries *entries) {
-    const cJSON *added = json_member(root, "added_tokens");
-    bool found = false;
-    for (const cJSON *token = added ? added->child : NULL; token; token = token->next) {
+static bool note_all(const Reader *reader, const cJSON *added, const cJSON *vocab, Entries *entries) {
+    for (const cJSON *token = added ? added->child : NULL; token; token = token->next)
         if (!note_added(reader, token, entries)) return false;
-        if (found && !is_string(json_member(token, "content"), SEPARATOR_TEXT)) continue;
-        found = true;
-        reader->tokenizer->separator = (int32_t)json_member(token, "id")->valuedouble;
-    }
-    if (!found) return refuse(reader, added ? added : root, "an added token that ends documents: " SEPARATOR_TEXT);
     for (const cJSON *token = vocab->child; token; token = token->next)
         if (!note(reader, entries, token, (Entry){token, token->string, false})) return false;
     return true;
@@ -244,40 +214,72 @@ static bool note_all(const Reader *reader, const cJSON *root, const cJSON *vocab
 
 static unsigned read_flags(const cJSON *token) {
     unsigned flags = 0;
-    for (int i = 0; i < FLAGS; i++) {
-        const cJSON *flag = json_member(token, flag_names[i]);
+    for (int i = 0; i < TOKENIZER_FLAGS; i++) {
+        const cJSON *flag = json_member(token, tokenizer_flags[i]);
         if (flag ? cJSON_IsTrue(flag) : 1 << i == ADDED_SPECIAL) flags |= 1u << i;
     }
     return flags;
 }
 
+// The token that ends documents: by the names that models give it, else the first special one.
+static const cJSON *find_separator(const cJSON *added) {
+    static const char *const names[] = {SEPARATOR_TEXT, "<|end_of_text|>", "<|im_end|>", "</s>"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        for (const cJSON *token = added ? added->child : NULL; token; token = token->next)
+            if (is_string(json_member(token, "content"), names[i])) return token;
+    for (const cJSON *token = added ? added->child : NULL; token; token = token->next)
+        if (read_flags(token) & ADDED_SPECIAL) return token;
+    return NULL;
+}
+
+// After all else: what would be found in texts in a way that is not followed here.
+static bool check_added(const Reader *reader, const cJSON *added) {
+    for (const cJSON *node = added->child; node; node = node->next) {
+        const char *name = json_member(node, "content")->valuestring;
+        unsigned flags = read_flags(node);
+        bool normalized = flags & ADDED_NORMALIZED, special = flags & ADDED_SPECIAL;
+        if (reader->tokenizer->matchers[normalized ? ADDED_NORMALISED : ADDED_RAW].count == 0) continue;
+        if (!special && flags & (ADDED_WORD | ADDED_LSTRIP | ADDED_RSTRIP))
+            return refuse_name(reader, node, name, "to have single_word, lstrip and rstrip false or to be special");
+        if (strstr(name, REPLACEMENT)) return refuse_name(reader, node, name, "not to hold U+FFFD");
+        // Pieces of a text are cut at whitespace, before it is normalised.
+        bool plain = text_is_nfc_plainly(name, strlen(name)) && !strpbrk(name, " \t\n\v\f\r");
+        if (normalized && reader->tokenizer->nfc && !plain)
+            return refuse_name(reader, node, name,
+                               "to have normalized false, or no whitespace and nothing above U+02FF");
+    }
+    return true;
+}
+
 static bool add_token(const Reader *reader, const Entry *entry, Text *bytes) {
+    Tokenizer *tokenizer = reader->tokenizer;
+    if (!entry->node) {
+        token_table_add(&tokenizer->tokens, "", 0);
+        return true;
+    }
     if (entry->added) {
-        tokenizer_add_named(reader->tokenizer, entry->text, read_flags(entry->node));
+        bool ends = tokenizer->tokens.count == tokenizer->separator;
+        tokenizer_add_named(tokenizer, entry->text, read_flags(entry->node) | (ends ? ADDED_SPECIAL : 0));
         return true;
     }
     text_clear(bytes);
     if (!byte_level_read(bytes, entry->text, strlen(entry->text)) || bytes->size == 0)
         return refuse(reader, entry->node, "a token in the byte-level alphabet");
-    token_table_add(&reader->tokenizer->tokens, bytes->data, bytes->size);
+    token_table_add(&tokenizer->tokens, bytes->data, bytes->size);
     return true;
 }
 
-static bool add_tokens(const Reader *reader, const cJSON *vocab, const Entries *entries) {
+static bool add_tokens(const Reader *reader, const Entries *entries) {
     TokenTable texts = {0};
     Text bytes = {0};
-    int64_t count = 0, last = -1;
-    for (int64_t id = 0; id < entries->count; id++)
-        if (entries->items[id].node) count++, last = id;
-    if (count != last + 1) return refuse(reader, vocab, "ids without gaps from 0");
     bool good = true;
-    for (int64_t id = 0; id < count && good; id++) {
+    for (int64_t id = 0; id < entries->count && good; id++) {
         const Entry *entry = &entries->items[id];
-        size_t size = strlen(entry->text);
-        good = token_table_find(&texts, entry->text, size) < 0 ? add_token(reader, entry, &bytes)
-                                                               : refuse_name(reader, entry->node, entry->text,
-                                                                             "to have one id");
-        token_table_add(&texts, entry->text, size);
+        size_t size = entry->node ? strlen(entry->text) : 0;
+        good = size == 0 || token_table_find(&texts, entry->text, size) < 0 ||
+               refuse_name(reader, entry->node, entry->text, "to have one id");
+        good = good && add_token(reader, entry, &bytes);
+        if (size > 0) token_table_add(&texts, entry->text, size);
     }
     text_close(&bytes);
     token_table_close(&texts);
@@ -325,19 +327,34 @@ static bool add_merges(const Reader *reader, const cJSON *merges) {
     return good;
 }
 
+static bool read_tokens(const Reader *reader, const cJSON *added, const cJSON *vocab) {
+    Entries entries = {0};
+    bool good = note_all(reader, added, vocab, &entries);
+    if (good) {
+        const cJSON *separator = find_separator(added);
+        if (separator) reader->tokenizer->separator = (int32_t)json_member(separator, "id")->valuedouble;
+        good = separator ? add_tokens(reader, &entries)
+                         : refuse(reader, added ? added : vocab, "an added token that ends documents: " SEPARATOR_TEXT);
+    }
+    free(entries.items);
+    return good;
+}
+
 static bool read_root(const Reader *reader, const cJSON *root) {
     if (!cJSON_IsObject(root)) return refuse(reader, root, "an object");
-    if (!check_members(reader, root)) return false;
-    const cJSON *model = json_member(root, "model");
+    const cJSON *pre_tokenizer = json_member(root, "pre_tokenizer"), *decoder = json_member(root, "decoder");
+    const cJSON *model = json_member(root, "model"), *added = json_member(root, "added_tokens");
+    if (!cJSON_IsObject(model)) return refuse(reader, root, "a model");
+    if (!check_kind(reader, model, pre_tokenizer)) return false;
+    if (!cJSON_IsObject(pre_tokenizer) || !cJSON_IsObject(decoder))
+        return refuse(reader, root, "a pre_tokenizer, a decoder and a model");
+    if (!read_normalizer(reader, json_member(root, "normalizer")) || !read_pre_tokenizer(reader, pre_tokenizer) ||
+        !check_decoder(reader, decoder))
+        return false;
     const cJSON *vocab = json_member(model, "vocab"), *merges = json_member(model, "merges");
     if (!cJSON_IsObject(vocab) || !cJSON_IsArray(merges)) return refuse(reader, model, "a model with vocab and merges");
-    Entries entries = {.count = cJSON_GetArraySize(vocab)};
-    entries.count += cJSON_GetArraySize(json_member(root, "added_tokens"));
-    entries.items = calloc((size_t)entries.count + 1, sizeof *entries.items);
-    if (!entries.items) DIE(EXIT_INTERNAL, "out of memory for a vocabulary");
-    bool good = note_all(reader, root, vocab, &entries) && add_tokens(reader, vocab, &entries);
-    free(entries.items);
-    return good && add_merges(reader, merges) && tokenizer_complete(reader->tokenizer, reader->errors);
+    return read_tokens(reader, added, vocab) && add_merges(reader, merges) &&
+           tokenizer_complete(reader->tokenizer, reader->errors) && check_added(reader, added);
 }
 
 Tokenizer *tokenizer_open_json(const char *path, Errors *errors) {

@@ -7,51 +7,8 @@
 #include "runtime/file.h"
 #include "runtime/json.h"
 #include "runtime/philox.h"
+#include "tests/support_tokenizer.h"
 #include "tests/test.h"
-
-static const char *folder(void) {
-    static char path[4096];
-    if (!path[0]) snprintf(path, sizeof path, "%s", test_folder("tokenizer"));
-    return path;
-}
-
-static void write_file(char path[4096], const char *name, const char *bytes, size_t size) {
-    path_join(path, folder(), name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    fclose(file);
-}
-
-static Tokenizer *open_good(const char *which) {
-    Errors errors = {0};
-    Tokenizer *tokenizer = tokenizer_open(which, &errors);
-    if (!tokenizer) fail_msg("%s", text_string(&errors.text));
-    return tokenizer;
-}
-
-static void check_error(const char *which, int exit_code, const char *message) {
-    Errors errors = {0};
-    assert_null(tokenizer_open(which, &errors));
-    if (!strstr(text_string(&errors.text), message))
-        fail_msg("\"%s\" is not in: %s", message, text_string(&errors.text));
-    assert_int_equal(errors.exit_code, exit_code);
-    errors_close(&errors);
-}
-
-static void check_round_trip(const Tokenizer *tokenizer, const char *bytes, size_t size) {
-    TokenList ids = {0};
-    Text text = {0};
-    assert_int_equal(tokenizer_encode(tokenizer, bytes, size, &ids), 0);
-    tokenizer_decode(tokenizer, ids.items, ids.count, &text);
-    assert_int_equal(text.size, size);
-    if (size) assert_memory_equal(text.data, bytes, size);
-    int64_t sum = 0;
-    for (int64_t i = 0; i < ids.count; i++) sum += tokenizer_token_bytes(tokenizer, ids.items[i]);
-    assert_int_equal(sum, size);
-    token_list_close(&ids);
-    text_close(&text);
-}
 
 static uint32_t draw(uint64_t index, uint32_t bound) { return philox_at(9, STREAM_TEST, 0, index).word[0] % bound; }
 
@@ -88,9 +45,9 @@ static Tokenizer *open_small(void) {
     Text json = {0};
     char path[4096];
     small_json(&json);
-    write_file(path, "small.json", json.data, json.size);
+    test_write_file(path, "small.json", json.data, json.size);
     text_close(&json);
-    return open_good(path);
+    return test_tokenizer_open(path);
 }
 
 // Merges by looking at all pairs each time. Works for one piece of the pre-split.
@@ -139,7 +96,7 @@ TEST(a_megabyte_of_one_letter) {
     Tokenizer *tokenizer = open_small();
     for (int i = 0; i < 5; i++) {
         memset(text, letters[i], SIZE);
-        check_round_trip(tokenizer, text, SIZE);
+        test_tokenizer_text(tokenizer, text, SIZE);
     }
     memset(text, 'a', SIZE);
     TokenList ids = {0};
@@ -165,29 +122,13 @@ static size_t make_text(char *out, size_t size, uint64_t *at, bool valid) {
     return used;
 }
 
-static void check_pieces(const Tokenizer *tokenizer, const char *text, size_t size, size_t target) {
-    TokenList whole = {0}, pieces = {0};
-    int64_t whole_bad = tokenizer_encode(tokenizer, text, size, &whole), bad = 0;
-    for (size_t begin = 0; begin < size;) {
-        size_t piece = tokenizer_piece(tokenizer, text + begin, size - begin, target);
-        assert_true(piece > 0 && piece <= size - begin);
-        bad += tokenizer_encode(tokenizer, text + begin, piece, &pieces);
-        begin += piece;
-    }
-    assert_int_equal(bad, whole_bad);
-    assert_int_equal(pieces.count, whole.count);
-    assert_memory_equal(pieces.items, whole.items, (size_t)whole.count * sizeof *whole.items);
-    token_list_close(&whole);
-    token_list_close(&pieces);
-}
-
 TEST(pieces_encode_to_what_the_whole_does) {
     Tokenizer *tokenizer = open_small();
     uint64_t at = 0, cuts = 0;
     for (int trial = 0; trial < 1500; trial++) {
         char text[200];
         size_t size = make_text(text, 20 + draw(at++, 180), &at, trial % 2 == 0), target = 1 + draw(at++, 12);
-        check_pieces(tokenizer, text, size, target);
+        test_tokenizer_pieces(tokenizer, text, size, target);
         cuts += tokenizer_piece(tokenizer, text, size, target) < size;
     }
     tokenizer_close(tokenizer);
@@ -208,17 +149,17 @@ TEST(whitespace_that_is_not_ascii_is_not_cut_from_what_follows) {
 }
 
 TEST(text_comes_back) {
-    Tokenizer *kinds[] = {open_small(), open_good("byte")};
+    Tokenizer *kinds[] = {open_small(), test_tokenizer_open("byte")};
     uint64_t at = 0;
     for (int trial = 0; trial < 300; trial++) {
         char text[300];
         size_t size = make_text(text, 5 + draw(at++, 290), &at, true);
-        for (int k = 0; k < 2; k++) check_round_trip(kinds[k], text, size);
+        for (int k = 0; k < 2; k++) test_tokenizer_text(kinds[k], text, size);
     }
     for (int k = 0; k < 2; k++) {
-        check_round_trip(kinds[k], "", 0);
-        check_round_trip(kinds[k], "a\0b", 3);
-        check_round_trip(kinds[k], SEPARATOR_TEXT, strlen(SEPARATOR_TEXT));
+        test_tokenizer_text(kinds[k], "", 0);
+        test_tokenizer_text(kinds[k], "a\0b", 3);
+        test_tokenizer_text(kinds[k], SEPARATOR_TEXT, strlen(SEPARATOR_TEXT));
         tokenizer_close(kinds[k]);
     }
 }
@@ -249,7 +190,7 @@ TEST(bytes_that_are_not_utf8_become_the_replacement) {
 }
 
 TEST(byte_is_the_identity) {
-    Tokenizer *tokenizer = open_good("byte");
+    Tokenizer *tokenizer = test_tokenizer_open("byte");
     assert_int_equal(tokenizer_vocab(tokenizer), 257);
     assert_int_equal(tokenizer_separator(tokenizer), 256);
     assert_string_equal(tokenizer_name(tokenizer), "byte");
@@ -265,7 +206,7 @@ TEST(byte_is_the_identity) {
 
 TEST(ids_beyond_the_vocabulary_are_nothing) {
     static const int32_t ids[] = {'a', 256, 257, 'b', 300, INT32_MAX};
-    Tokenizer *tokenizer = open_good("byte");
+    Tokenizer *tokenizer = test_tokenizer_open("byte");
     Text text = {0};
     tokenizer_decode(tokenizer, ids, sizeof ids / sizeof ids[0], &text);
     assert_string_equal(text_string(&text), "ab");
@@ -277,31 +218,10 @@ TEST(ids_beyond_the_vocabulary_are_nothing) {
 
 // ---- tokenizer.json ----
 
-static void check_json_round_trip(const Tokenizer *tokenizer) {
-    Text json = {0}, again = {0};
-    char path[4096];
-    tokenizer_json(tokenizer, &json);
-    write_file(path, "tokenizer.json", json.data, json.size);
-    const char *places[] = {path, folder()}; // the file, and its directory
-    for (int i = 0; i < 2; i++) {
-        Tokenizer *copy = open_good(places[i]);
-        assert_string_equal(tokenizer_hash(copy), tokenizer_hash(tokenizer));
-        assert_string_equal(tokenizer_name(copy), tokenizer_name(tokenizer));
-        assert_int_equal(tokenizer_vocab(copy), tokenizer_vocab(tokenizer));
-        assert_int_equal(tokenizer_separator(copy), tokenizer_separator(tokenizer));
-        text_clear(&again);
-        tokenizer_json(copy, &again);
-        assert_string_equal(text_string(&again), text_string(&json));
-        tokenizer_close(copy);
-    }
-    text_close(&json);
-    text_close(&again);
-}
-
 TEST(json_there_and_back) {
-    Tokenizer *kinds[] = {open_small(), open_good("byte")};
+    Tokenizer *kinds[] = {open_small(), test_tokenizer_open("byte")};
     for (int k = 0; k < 2; k++) {
-        check_json_round_trip(kinds[k]);
+        test_tokenizer_json(kinds[k]);
         tokenizer_close(kinds[k]);
     }
 }
@@ -332,7 +252,7 @@ static void check_config_json(const Tokenizer *tokenizer, const char *separator)
 }
 
 TEST(config_json_names_the_separator) {
-    Tokenizer *tokenizer = open_good("byte");
+    Tokenizer *tokenizer = test_tokenizer_open("byte");
     check_config_json(tokenizer, SEPARATOR_TEXT);
     tokenizer_close(tokenizer);
 }
@@ -358,15 +278,15 @@ TEST(added_tokens_keep_their_names) {
         Text json = {0};
         char path[4096];
         changed_json(&json, "{\"id\":273,\"content\":\"<|endoftext|>\"}", cases[i].added);
-        write_file(path, "added.json", json.data, json.size);
-        Tokenizer *tokenizer = open_good(path);
+        test_write_file(path, "added.json", json.data, json.size);
+        Tokenizer *tokenizer = test_tokenizer_open(path);
         assert_int_equal(tokenizer_separator(tokenizer), cases[i].separator);
         text_clear(&json);
         tokenizer_json(tokenizer, &json);
         for (int w = 0; w < 3; w++)
             if (!strstr(json.data, cases[i].written[w])) fail_msg("%s is not in: %s", cases[i].written[w], json.data);
-        check_json_round_trip(tokenizer);
-        check_round_trip(tokenizer, "<pad> a <s>", 11); // in a text they are text
+        test_tokenizer_json(tokenizer);
+        test_tokenizer_text(tokenizer, "<pad> a <s>", 11); // in a text they are text
         if (i == 2) check_config_json(tokenizer, "<s>");
         for (int32_t id = 273; id < tokenizer_vocab(tokenizer); id++)
             assert_int_equal(tokenizer_token_bytes(tokenizer, id), 0);
@@ -410,10 +330,10 @@ TEST(a_large_json) {
                 "\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"ByteLevel\"},"
                 "\"model\":{\"type\":\"BPE\",\"vocab\":%s,\"merges\":%s}}",
                 256 + MERGES, text_string(&vocab), text_string(&merges));
-    write_file(path, "large.json", json.data, json.size);
-    Tokenizer *tokenizer = open_good(path);
+    test_write_file(path, "large.json", json.data, json.size);
+    Tokenizer *tokenizer = test_tokenizer_open(path);
     assert_int_equal(tokenizer_vocab(tokenizer), 256 + MERGES + 1);
-    check_round_trip(tokenizer, "abcabc", 6);
+    test_tokenizer_text(tokenizer, "abcabc", 6);
     tokenizer_close(tokenizer);
     text_close(&vocab);
     text_close(&merges);
@@ -424,27 +344,25 @@ TEST(damaged_json) {
     static const struct {
         const char *from, *to, *message;
     } cases[] = {
-        {"\"BPE\"", "\"Unigram\"", "type to be \"BPE\""},
-        {"\"BPE\"", "7", "type to be \"BPE\""},
-        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "normalizer to be \"null\""},
+        {"\"BPE\"", "\"Unigram\"", "this tokenizer is Unigram; byte-level BPE with the pre-split of GPT-2, Llama 3"},
+        {"\"BPE\"", "7", "a model whose type is \"BPE\""},
+        {"\"normalizer\":null", "\"normalizer\":{\"type\":\"NFKC\"}", "its normalizer is NFKC"},
         {"\"add_prefix_space\":false", "\"add_prefix_space\":true", "add_prefix_space to be \"false\""},
         {"\"use_regex\":true", "\"use_regex\":false", "use_regex to be \"true\""},
-        {"\"pre_tokenizer\":{\"type\":\"Byte", "\"pre_tokenizer\":{\"type\":\"Bit", "type to be \"ByteLevel\""},
-        {"\"pre_tokenizer\":{\"type\":\"ByteLevel\",", "\"pre_tokenizer\":{", "type to be \"ByteLevel\""},
+        {"\"pre_tokenizer\":{\"type\":\"Byte", "\"pre_tokenizer\":{\"type\":\"Bit", "its pre_tokenizer is BitLevel"},
+        {"\"pre_tokenizer\":{\"type\":\"ByteLevel\",", "\"pre_tokenizer\":{", "its pre_tokenizer is of no known type"},
         {"\"decoder\":", "\"decode\":", "a pre_tokenizer, a decoder and a model"},
-        {"\"model\":{", "\"model\":{\"byte_fallback\":true,", "byte_fallback to be \"false\""},
+        {"\"model\":{", "\"model\":{\"byte_fallback\":true,", "this tokenizer is SentencePiece's BPE"},
         {"\"vocab\":{", "\"vocab\":3,\"v\":{", "a model with vocab and merges"},
         {"\"merges\":[", "\"merges\":3,\"m\":[", "a model with vocab and merges"},
         {"\"A\":65", "\"A\":66", "each id once"},
         {"\"A\":65", "\"A\":-1", "an id from 0 to"},
         {"\"A\":65", "\"A\":65.5", "an id from 0 to"},
         {"\"A\":65", "\"A\":\"65\"", "an id from 0 to"},
-        {"\"A\":65", "\"A\":1000000", "ids without gaps"},
         {"\"A\":65", "\"A\":1e18", "an id from 0 to"},
         {"\"A\":65", "\"AB\":65", "no token for byte 65"},
         {"\"A\":65", "\"\u4E2D\":65", "a token in the byte-level alphabet"},
         {"\"A\":65", "\"\":65", "a token in the byte-level alphabet"},
-        {"\"id\":273", "\"id\":274", "ids without gaps"},
         {"\"id\":273", "\"id\":\"x\"", "an id from 0 to"},
         {"\"content\"", "\"contents\"", "an added token with content and id"},
         {"[{\"id\":273,\"content\":\"<|endoftext|>\"}]", "[]", "an added token that ends documents"},
@@ -459,7 +377,8 @@ TEST(damaged_json) {
         {"[{\"id\":273", "[{\"id\":274,\"content\":\"\"},{\"id\":273", "an added token with content and id"},
         {"[{\"id\":273", "[{\"id\":274,\"content\":\"A\"},{\"id\":273", "the token \"A\" to have one id"},
         {"[{\"id\":273", "[{\"id\":274,\"content\":\"<|endoftext|>\"},{\"id\":273", "\"<|endoftext|>\" to have one id"},
-        {"[{\"id\":273", "[{\"id\":274,\"content\":\"foo\",\"special\":false},{\"id\":273", "\"foo\" to be special"},
+        {"[{\"id\":273", "[{\"id\":274,\"content\":\"foo\",\"special\":false,\"lstrip\":true},{\"id\":273",
+         "the token \"foo\" to have single_word, lstrip and rstrip false"},
         {"\"A\":65", "\"A\":65,\"xx\":273", "each id once"},
         {"{\"added_tokens\"", "[\"added_tokens\"", "broken.json"},
     };
@@ -467,13 +386,13 @@ TEST(damaged_json) {
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         changed_json(&bad, cases[i].from, cases[i].to);
         char path[4096];
-        write_file(path, "broken.json", bad.data, bad.size);
-        check_error(path, EXIT_DATA, cases[i].message);
+        test_write_file(path, "broken.json", bad.data, bad.size);
+        test_tokenizer_error(path, EXIT_DATA, cases[i].message);
     }
     char path[4096];
-    write_file(path, "broken.json", "[]", 2);
-    check_error(path, EXIT_DATA, "an object");
-    check_error("no/such/tokenizer.json", EXIT_NO_INPUT, "expected byte, gpt2, or the path of a tokenizer.json");
+    test_write_file(path, "broken.json", "[]", 2);
+    test_tokenizer_error(path, EXIT_DATA, "an object");
+    test_tokenizer_error("no/such/tokenizer.json", EXIT_NO_INPUT, "expected byte, gpt2, or the path of");
     text_close(&bad);
 }
 
@@ -481,9 +400,9 @@ TEST(damaged_json) {
 
 TEST(gpt2_without_its_merges) {
     char path[4096], directory[4096];
-    path_join(directory, folder(), "gpt2");
-    setenv("THALWEG_DATA", folder(), 1);
-    check_error("gpt2", EXIT_NO_INPUT, "scripts/get_data.sh gpt2");
+    path_join(directory, test_tokenizer_folder(), "gpt2");
+    setenv("THALWEG_DATA", test_tokenizer_folder(), 1);
+    test_tokenizer_error("gpt2", EXIT_NO_INPUT, "scripts/get_data.sh gpt2");
     static const struct {
         const char *text, *message;
     } cases[] = {
@@ -498,8 +417,8 @@ TEST(gpt2_without_its_merges) {
     Errors errors = {0};
     assert_true(directory_make(directory, &errors));
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        write_file(path, "gpt2/merges.txt", cases[i].text, strlen(cases[i].text));
-        check_error("gpt2", EXIT_DATA, cases[i].message);
+        test_write_file(path, "gpt2/merges.txt", cases[i].text, strlen(cases[i].text));
+        test_tokenizer_error("gpt2", EXIT_DATA, cases[i].message);
     }
     Text many = {0}; // 50000 merges, but others
     for (int a = 0; a < 250; a++)
@@ -510,8 +429,8 @@ TEST(gpt2_without_its_merges) {
             byte_level_write(&many, pair + 1, 1);
             text_add(&many, "\n");
         }
-    write_file(path, "gpt2/merges.txt", many.data, many.size);
-    check_error("gpt2", EXIT_DATA, "not GPT-2's merges");
+    test_write_file(path, "gpt2/merges.txt", many.data, many.size);
+    test_tokenizer_error("gpt2", EXIT_DATA, "not GPT-2's merges");
     text_close(&many);
     unlink(path);
     unsetenv("THALWEG_DATA");
@@ -522,15 +441,15 @@ static Tokenizer *open_gpt2(void) { // NULL where its merges are not at hand
     if (!merges) return NULL;
     char directory[4096], path[4096], real[4096];
     assert_non_null(realpath(merges, real));
-    path_join(directory, folder(), "real/gpt2");
+    path_join(directory, test_tokenizer_folder(), "real/gpt2");
     Errors errors = {0};
     assert_true(directory_make(directory, &errors));
     path_join(path, directory, "vocab.bpe");
     unlink(path);
     assert_int_equal(symlink(real, path), 0);
-    path_join(path, folder(), "real");
+    path_join(path, test_tokenizer_folder(), "real");
     setenv("THALWEG_DATA", path, 1);
-    Tokenizer *tokenizer = open_good("gpt2");
+    Tokenizer *tokenizer = test_tokenizer_open("gpt2");
     unsetenv("THALWEG_DATA");
     return tokenizer;
 }
@@ -565,8 +484,8 @@ TEST(gpt2_on_whole_texts) {
         uint64_t hash = XXH3_64bits(narrow, (size_t)ids.count * sizeof *narrow);
         if (hash != corpora[c].hash) fail_msg("%s: hash %016lx", corpora[c].name, hash);
         free(narrow);
-        check_pieces(tokenizer, file.bytes, file.size, 1000);
-        check_round_trip(tokenizer, file.bytes, file.size);
+        test_tokenizer_pieces(tokenizer, file.bytes, file.size, 1000);
+        test_tokenizer_text(tokenizer, file.bytes, file.size);
         token_list_close(&ids);
         file_close(&file);
     }
@@ -590,11 +509,11 @@ TEST(gpt2_on_hard_strings) {
         for (int64_t i = 0; i < ids.count; i++, id = id->next)
             if (!id || ids.items[i] != (int32_t)id->valuedouble) fail_msg("case %d, token %ld: %s", cases, i, text);
         assert_null(id);
-        check_round_trip(tokenizer, text, strlen(text));
+        test_tokenizer_text(tokenizer, text, strlen(text));
         token_list_close(&ids);
     }
     assert_int_equal(cases, 1500);
-    check_json_round_trip(tokenizer);
+    test_tokenizer_json(tokenizer);
     json_close(json);
     tokenizer_close(tokenizer);
 }
