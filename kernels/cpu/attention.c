@@ -45,22 +45,15 @@ void query_tile_scores(float *scores, const QueryTile *tile, int64_t key, int64_
         .out = scores, .stride = keys});
 }
 
-// Of the keys that a query has met so far.
-typedef struct {
-    float largest, sum; // largest score; sum of e^(score - largest)
-} Online;
-
-// Scores become e^(score - largest), 0 where masked; what has been summed before shrinks when the largest grows.
-static void softmax_row(float *scores, int64_t keys, KeyRange part, Online *online, float *out, int64_t width) {
+void attention_softmax_row(float *scores, int64_t keys, KeyRange part, Online *online, float *out, int64_t width) {
     row_fill(scores, 0, part.begin);
     row_fill(scores + part.end, 0, keys - part.end);
     if (part.begin == part.end) return;
-    float largest = row_max(scores + part.begin, part.end - part.begin);
-    if (!(largest <= online->largest) && !isnan(online->largest)) { // NaN enters, and stays
-        float factor = online->sum > 0 ? expf(online->largest - largest) : 0;
+    float before = online->largest;
+    if (attention_grows(&online->largest, row_max(scores + part.begin, part.end - part.begin))) {
+        float factor = online->sum > 0 ? expf(before - online->largest) : 0;
         if (online->sum > 0) row_scale(out, factor, width);
         online->sum *= factor;
-        online->largest = largest;
     }
     online->sum += vector_exp_sum(scores + part.begin, scores + part.begin, online->largest, part.end - part.begin);
 }
@@ -74,8 +67,7 @@ static void add_values(float *out, int64_t stride, const float *p, const QueryTi
         .accumulate = keys.begin > tile->keys.begin, .out = out, .stride = stride});
 }
 
-// NaN and infinity among the scores show in the largest one; their sum is not to be relied on (see vector_math.c).
-static void finish_row(float *out, float *lse, Online online, KeyRange visible, int64_t width) {
+void attention_finish_row(float *out, float *lse, Online online, KeyRange visible, int64_t width) {
     if (visible.begin >= visible.end) {
         row_fill(out, 0, width);
         *lse = -INFINITY;
@@ -95,15 +87,17 @@ static void forward_tile(Tensor out_tensor, float *lse, const QueryTile *tile) {
         int64_t keys = least(KEY_TILE, tile->keys.end - key);
         query_tile_scores(scores, tile, key, keys);
         for (int64_t i = 0; i < tile->rows; i++)
-            softmax_row(scores + i * keys, keys, visible_part(tile->visible[i], key, keys), &online[i],
+            attention_softmax_row(scores + i * keys, keys, visible_part(tile->visible[i], key, keys), &online[i],
                         out + i * stride, width);
         add_values(out, stride, scores, tile, (KeyRange){key, key + keys});
     }
-    for (int64_t i = 0; i < tile->rows; i++) finish_row(out + i * stride, lse + i, online[i], tile->visible[i], width);
+    for (int64_t i = 0; i < tile->rows; i++)
+        attention_finish_row(out + i * stride, lse + i, online[i], tile->visible[i], width);
 }
 
 void cpu_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask) {
     attention_require(heads, out, lse);
+    if (attention_few(out, lse, heads, mask)) return;
     int64_t sequences = out.shape[0], queries = out.shape[1], query_heads = out.shape[2];
     int64_t tiles = divide_up(queries, QUERY_TILE);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(attention_work(heads)))

@@ -1,6 +1,8 @@
 // What forward and backward of attention share: a tile of queries of one head, and the keys that it sees.
 #pragma once
 
+#include <math.h>
+
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/gemm.h"
 
@@ -32,6 +34,29 @@ static inline KeyRange visible_part(KeyRange visible, int64_t key, int64_t keys)
     KeyRange part = {visible.begin > key ? visible.begin - key : 0, least(visible.end - key, keys)};
     return part.begin < part.end ? part : (KeyRange){0, 0};
 }
+
+// Of the keys that a query has met so far.
+typedef struct {
+    float largest, sum; // largest score; sum of e^(score - largest)
+} Online;
+
+// NaN enters, and stays.
+static inline bool attention_grows(float *largest, float score) {
+    bool grows = !(score <= *largest) && !isnan(*largest);
+    if (grows) *largest = score;
+    return grows;
+}
+
+// Scores become e^(score - largest), 0 where masked; what has been summed before shrinks when the largest grows.
+void attention_softmax_row(float *scores, int64_t keys, KeyRange part, Online *online, float *out, int64_t width);
+
+// The output is divided by the sum. NaN and infinity among the scores show in the largest one; their sum is not to be
+// relied on (see vector_math.c).
+void attention_finish_row(float *out, float *lse, Online online, KeyRange visible, int64_t width);
+
+// Forward of few queries; false, and nothing is done: there are too many.
+enum { FEW_QUERIES = 8 };
+bool attention_few(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask);
 
 void attention_require(const AttentionHeads *heads, Tensor out, Tensor lse);
 

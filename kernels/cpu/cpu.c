@@ -26,10 +26,12 @@ enum {
 
 static struct {
     int threads;
-    float *scratch; // (threads, CPU_SCRATCH)
+    float *scratch; // (threads, CPU_SCRATCH), then what they share
 } cpu;
 
-static size_t scratch_bytes(void) { return (size_t)cpu.threads * CPU_SCRATCH * sizeof *cpu.scratch; }
+static size_t scratch_bytes(void) {
+    return ((size_t)cpu.threads * CPU_SCRATCH + CPU_SHARED_SCRATCH) * sizeof *cpu.scratch;
+}
 
 bool cpu_open(int64_t threads, int64_t device, Errors *errors) {
     (void)device;
@@ -61,6 +63,8 @@ int cpu_team(int64_t elements) { return elements < TEAM_ELEMENTS ? 1 : cpu.threa
 int64_t cpu_device_count(void) { return 1; }
 
 float *cpu_scratch(void) { return cpu.scratch + (int64_t)omp_get_thread_num() * CPU_SCRATCH; }
+
+float *cpu_shared_scratch(void) { return cpu.scratch + (int64_t)cpu.threads * CPU_SCRATCH; }
 
 double cpu_peak_flops(DType dtype) { return (void)dtype, 0; }
 void cpu_write_choices(Text *out) { (void)out; }

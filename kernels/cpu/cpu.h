@@ -19,6 +19,10 @@ enum { MULTIPLY_ADDS = 32 };
 enum { CPU_SCRATCH = 1 << 16 };
 float *cpu_scratch(void);
 
+// Floats that all threads share until an operation ends.
+enum { CPU_SHARED_SCRATCH = 1 << 18 };
+float *cpu_shared_scratch(void);
+
 // Columns that one thread owns where rows are summed: 512 bytes of each row.
 enum { COLUMN_BLOCK = 128 };
 

@@ -39,10 +39,14 @@ Tile gemm_tile(int64_t rows, int64_t columns, int64_t tiles);
 void gemm_tiled(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),
                 const void *context);
 
-// The same for few rows of a, with `b` transposed: bound by reading b once. A row of out depends on its row of a alone.
+// The same for few rows of a, with b transposed: bound by reading b once. A row of out depends on its row of a alone.
 enum { GEMM_FEW_ROWS = 12 };
 void gemm_few_rows(const Gemm *gemm, int64_t groups, void (*finish)(const void *context, Tile tile),
                    const void *context);
+
+// On the calling thread and without scale: out = a b where b is transposed, out += a b where it is not. What lies
+// `ahead` rows further in b's memory is asked for early.
+void gemm_few_product(const Gemm *gemm, int64_t ahead);
 
 // As OpenBLAS does it on its own threads: a measure of the tiled form, and not reproducible.
 void gemm_library(const Gemm *gemm);
