@@ -162,7 +162,7 @@ static bool ends_in(const char *path, size_t size, const char *suffix) {
 
 static const Format *format_of_name(const char *path) {
     const Format *format = formats;
-    while (!ends_in(path, strlen(path), format->suffix)) format++;
+    while (format < &formats[PLAIN] && !ends_in(path, strlen(path), format->suffix)) format++;
     return format;
 }
 

@@ -3,57 +3,27 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/corpus.h"
 #include "data/shards.h"
 #include "runtime/fault.h"
 #include "runtime/file.h"
 #include "runtime/philox.h"
+#include "tests/support_corpus.h"
 #include "tests/test.h"
 
-static const char *folder(void) {
-    static char path[4096];
-    if (!path[0]) snprintf(path, sizeof path, "%s", test_folder("corpus"));
-    return path;
-}
+static const char *folder(void) { return corpus_folder("corpus"); }
 
-// A file below the test's folder, its folders made; `path` gets where it is.
 static void write_file(char path[4096], const char *name, const char *bytes, size_t size) {
-    Errors errors = {0};
-    path_join(path, folder(), name);
-    char parent[4096];
-    snprintf(parent, sizeof parent, "%.*s", (int)(strrchr(path, '/') - path), path);
-    assert_true(directory_make(parent, &errors));
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_int_equal(fwrite(bytes, 1, size, file), size);
-    fclose(file);
+    folder();
+    corpus_write(path, name, bytes, size);
 }
 
 static void write_string(char path[4096], const char *name, const char *text) {
     write_file(path, name, text, strlen(text));
 }
 
-typedef struct {
-    char out[4096];
-    CorpusCounts counts;
-    Errors errors;
-    bool good;
-} Outcome;
-
-// Prepares `input` (below the test's folder) with a tokenizer into OUT, named `out`.
 static Outcome prepare_with(Tokenizer *tokenizer, const char *input, const char *out, double val_fraction,
                             int64_t shard_tokens) {
-    Outcome outcome = {0};
-    TextList inputs = {0};
-    char path[4096];
-    path_join(path, folder(), input);
-    text_list_add(&inputs, path);
-    path_join(outcome.out, folder(), out);
-    CorpusSetup setup = {&inputs, outcome.out, val_fraction, shard_tokens, "text", 2, true};
-    outcome.good = corpus_prepare(tokenizer, &setup, &outcome.counts, &outcome.errors);
-    text_list_close(&inputs);
-    tokenizer_close(tokenizer);
-    return outcome;
+    return corpus_run(tokenizer, &(Preparation){input, out, val_fraction, shard_tokens, NULL, 0});
 }
 
 static Outcome prepare(const char *input, const char *out, double val_fraction, int64_t shard_tokens) {

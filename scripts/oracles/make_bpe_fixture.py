@@ -25,7 +25,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 VOCAB, WORDS = 1000, 6000
 STEMS = "river stone deep run old wall carry sand sea over under light dark water moon hill bend lock mill ford".split()
 ENDINGS = ["", "", "", "s", "ing", "ed", "er", "less", "ward", "'s", "'ll", "n't", ",", ".", "...", ";", "-"]
-OTHERS = ["aaaaaaaa", "aaa", "=====", "==", "1234567", "1999", "2024", "3.14", "été", "Füße", "水の流れ", "река", "🌊🌊", "x = y"]
+OTHERS = ["aaaaaaaa", "aaa", "=====", "==", "1234567", "1999", "2024", "3.14", "été", "Füße", "水の流れ", "река", "🌊🌊",
+          "x = y"]
 GAPS = [" ", " ", " ", " ", " ", " ", "\n", "  ", "\n\n    ", "\t"]
 
 
