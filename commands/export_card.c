@@ -149,7 +149,7 @@ void export_card(const Export *export, Text *out) {
     const char *name = base_name(export->out);
     text_add(out, "---\nlibrary_name: transformers\npipeline_tag: text-generation\n");
     text_printf(out, "tags:\n- %s\n- thalweg\n---\n\n# %s\n\n", gpt_family(&source->shape), name);
-    text_add(out, "License: none is stated here. Whoever publishes this model decides: add `license:` to the header.\n\n"
+    text_add(out, "License: none is stated here. Whoever publishes this model adds `license:` to the header.\n\n"
                   "| | |\n|---|---|\n| architecture | ");
     text_printf(out, "%s: ", gpt_family(&source->shape));
     gpt_print(&source->shape, out);
