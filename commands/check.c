@@ -9,12 +9,36 @@
 // Steps reach this share of the machine's matrix product rate, about: what `bench` prints for the presets.
 static const double EXPECTED_SHARE = 0.8;
 
+// A Hugging Face directory: whether it can be read, and what it is.
+static int check_foreign(const char *path) {
+    ModelSource source;
+    Errors errors = {0};
+    Text text = {0};
+    Tokenizer *tokenizer = NULL;
+    if (source_open(&source, path, &errors)) {
+        text_add(&text, "model   ");
+        gpt_print(&source.shape, &text);
+        const char *family = gpt_family(&source.shape);
+        text_printf(&text, "\n        %s, context %ld, %s\n", family ? family : "no Hugging Face class",
+                    source.shape.context, source_dtype(&source));
+        if (source_tokenizer(&source, &tokenizer, &errors))
+            text_printf(&text, "tokens  %s\n", tokenizer ? tokenizer_name(tokenizer) : "no tokenizer: sample --ids");
+        tokenizer_close(tokenizer);
+        source_close(&source);
+        text_print(stdout, "%s", text_string(&text));
+    }
+    text_close(&text);
+    errors_exit_if_any(&errors);
+    return 0;
+}
+
 int command_check(int argc, char **argv) {
     const char *ranks_text = NULL;
     const Argument arguments[] = {{"--ranks", .text = &ranks_text}, {0}};
     argc = arguments_take(argc, argv, arguments, 1, "check CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]");
     int64_t ranks = arguments_ranks(ranks_text);
     if (argc == 0 || ranks < 0) return EXIT_USAGE;
+    if (run_is_foreign(argv[1]) && path_is_directory(argv[1]) && argc == 2) return check_foreign(argv[1]);
     if (path_is_directory(argv[1])) {
         if (argc == 2) return check_run(argv[1]);
         fprintf(stderr, "train_gpt: %s: key=value changes nothing in a run; leave it out\n", argv[2]);

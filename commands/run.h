@@ -245,6 +245,7 @@ bool run_check_resume(const Config *config, const char *checkpoint, Errors *erro
 // after success.
 bool source_open(ModelSource *source, const char *path, Errors *errors);
 void source_close(ModelSource *source);
+const char *source_dtype(const ModelSource *source); // of its embedding: "f32"
 // Its own tokenizer; of strangers without one GPT-2's, where the vocabulary has that size and it is installed; else
 // NULL. False for one that is not read here.
 bool source_tokenizer(const ModelSource *source, Tokenizer **tokenizer, Errors *errors);

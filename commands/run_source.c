@@ -70,6 +70,14 @@ void source_close(ModelSource *source) {
     *source = (ModelSource){0};
 }
 
+const char *source_dtype(const ModelSource *source) {
+    NamedTensors one = {0};
+    model_files_list(source->files, source->tensors.items, 1, &one);
+    DType dtype = one.items[0].tensor.dtype;
+    named_tensors_close(&one);
+    return dtype_name(dtype);
+}
+
 bool source_tokenizer(const ModelSource *source, Tokenizer **tokenizer, Errors *errors) {
     Errors ignored = {0};
     *tokenizer = NULL;
