@@ -119,7 +119,8 @@ endif
 sources  := $(wildcard runtime/*.c comm/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
 kernels  := $(wildcard kernels/cuda/*.cu) $(if $(filter 1,$(NCCL)),comm/nccl.cu)
 ifeq ($(FUZZ),1)
-sources  := $(wildcard runtime/*.c data/*.c) model/model_options.c optim/optim_options.c \
+sources  := $(wildcard runtime/*.c data/*.c) optim/optim_options.c \
+    $(addprefix model/,model_options.c hugging_face.c shape.c gpt_params.c) \
     $(addprefix commands/,config.c config_load.c config_print.c run_options.c)
 endif
 ifneq ($(CUDA)$(SIM),00)

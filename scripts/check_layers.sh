@@ -21,7 +21,7 @@ kernels/cuda     kernels/cuda kernels runtime
 runtime          runtime
 tests            tests tests/reference tests/cudasim commands model optim data comm kernels kernels/cpu kernels/cuda \
                  runtime
-tests/fuzz       tests/fuzz commands data runtime
+tests/fuzz       tests/fuzz commands model data runtime
 tests/reference  tests/reference kernels runtime
 tests/cudasim    tests/cudasim tests/test.h
 tests/cudasim/include  tests/cudasim
