@@ -12,6 +12,7 @@ void presplit_close(Presplit *presplit);
 
 // The end of the piece that begins at byte `at`, which is below `size`, of valid UTF-8.
 size_t presplit_next(Presplit *presplit, const char *text, size_t size, size_t at);
+size_t presplit_match(Presplit *presplit, const char *text, size_t size, size_t at); // the same by PCRE2 alone, slower
 
 const char *presplit_pattern(PresplitKind kind); // as PCRE2 reads it; it stands for the kind in hashes
 

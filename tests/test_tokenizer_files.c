@@ -161,6 +161,57 @@ TEST(where_lines_are_cut) {
     tokenizer_close(qwen3);
 }
 
+// ---- the pre-split ----
+
+// What is found by hand is what PCRE2 finds, at every place of a text.
+static void check_presplit(Presplit *presplit, const char *text, size_t size) {
+    for (size_t at = 0; at < size; at++) {
+        if (((unsigned char)text[at] & 0xC0) == 0x80) continue;
+        size_t end = presplit_next(presplit, text, size, at), expected = presplit_match(presplit, text, size, at);
+        if (end != expected) fail_msg("at %zu: %zu, not %zu: %s", at, end, expected, text);
+    }
+}
+
+TEST(presplits_by_hand_are_those_of_pcre2) {
+    static const char few[] = "  \t\n\r\v\f''sStTdDmMlLvVrReEaZ019!.<_\x01\x1C\x7F";
+    static const char *const others[] = {"\u00E9", "\u017F", "\u0660", "\u00A0", "\u2028", "\u0301", "\U0001F600"};
+    uint64_t at = 0;
+    for (int kind = 0; kind < PRESPLIT_KINDS; kind++) {
+        Presplit *presplit = presplit_open((PresplitKind)kind);
+        for (int trial = 0; trial < 6000; trial++) {
+            Text text = {0};
+            for (uint32_t left = 1 + draw(at++, 24); left > 0; left--) {
+                uint32_t what = draw(at++, trial % 2 ? 8 : 100);
+                char byte = (char)draw(at++, 128);
+                if (what == 0) text_add(&text, others[draw(at++, 7)]);
+                else text_append(&text, what == 1 ? &byte : &few[draw(at++, sizeof few - 1)], 1);
+            }
+            check_presplit(presplit, text.data, text.size);
+            text_close(&text);
+        }
+        for (int first = 0; first < 128; first++)
+            for (int second = 0; second < 128; second++) {
+                char text[] = {(char)first, (char)second, 'l', 0};
+                for (size_t size = 1; size <= 3; size++) check_presplit(presplit, text, size);
+            }
+        presplit_close(presplit);
+    }
+}
+
+TEST(a_megabyte_of_one_character) {
+    enum { SIZE = 1 << 20 };
+    static char text[SIZE];
+    static const char characters[] = "a 7.\n\t'";
+    for (int k = 0; k < KINDS; k++) {
+        Tokenizer *tokenizer = test_tokenizer_open(fixture(names[k]));
+        for (size_t i = 0; i < sizeof characters - 1; i++) {
+            memset(text, characters[i], SIZE);
+            test_tokenizer_text(tokenizer, text, SIZE);
+        }
+        tokenizer_close(tokenizer);
+    }
+}
+
 // ---- what decides ids ----
 
 #define GPT2_REGEX "'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+"
