@@ -61,7 +61,8 @@ def check(texts, tokenizer, program, expected=None):
         wanted = theirs[0][i] + [facts["separator"]]
         split = next((s for s in (0, 1) if at[s] < len(ours[s]) and ours[s][at[s]] == wanted), None)
         if split is None:
-            sys.exit(f"{tokenizer}: {ascii(text)}: tokenizers makes {wanted}, prepare {[o[a] for o, a in zip(ours, at)]}")
+            found = [part[i] for part, i in zip(ours, at) if i < len(part)]
+            sys.exit(f"{tokenizer}: {ascii(text)}: tokenizers makes {wanted}, prepare one of {found}")
         at[split] += 1
     return len(texts)
 
