@@ -1,6 +1,7 @@
 // Linear layers and batches of products. What follows a product is fused into it where cuBLASLt can and that is faster.
 #include "kernels/cuda/activation.cuh"
 #include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/linear_few.cuh"
 #include "kernels/cuda/tuner.cuh"
 
 // ---- products ----
@@ -67,8 +68,12 @@ static bool run_forward(const void *context, bool fused) {
 void cuda_linear_forward(Tensor out, Tensor pre, Tensor in, const Linear *layer) {
     bool kept = tensor_present(pre);
     REQUIRE(kept || layer->activation == ACTIVATION_NONE, "activation %d without pre", layer->activation);
-    out = tensor_merge_rows(out), pre = kept ? tensor_merge_rows(pre) : pre;
-    Gemm gemm = linear_gemm(kept ? pre : out, tensor_merge_rows(in), layer->weight, PRODUCT_FORWARD);
+    out = tensor_merge_rows(out), pre = kept ? tensor_merge_rows(pre) : pre, in = tensor_merge_rows(in);
+    Gemm gemm = linear_gemm(kept ? pre : out, in, layer->weight, PRODUCT_FORWARD);
+    if (in.shape[0] <= LINEAR_FEW_ROWS && !layer->repeated) {
+        linear_few_forward(out, pre, in, layer);
+        return;
+    }
     if (tensor_present(layer->bias)) gemm.shape.epilogue = EPILOGUE_BIAS, gemm.bias = layer->bias.data;
     Forward forward = {out, pre, layer->activation, gemm, {}};
     Ways ways = {NULL, run_forward, &forward, {}};
