@@ -162,8 +162,9 @@ struct BlockState {
         const KeyRange keys = t.visibility.of(place.sequence, query);
         visible.begin[i] = there ? keys.begin : INT_MAX;
         if (i == 0) {
-            const int kv_head = place.head / t.group;
+            const int kv_head = place.head / t.group, last = min(first + ROWS, t.visibility.queries) - 1;
             k = t.k.rows(place.sequence, kv_head), v = t.v.rows(place.sequence, kv_head);
+            k.count = v.count = max(1, min(t.visibility.keys, t.visibility.end(place.sequence, last)));
             head = place.head, sequence = place.sequence, row = first;
             visible.keys = t.visibility.keys, visible.end = t.visibility.end(place.sequence, first);
         }
@@ -251,6 +252,12 @@ void cuda_attention_forward(Tensor out, Tensor lse, const AttentionHeads *heads,
             heads_of<T>(out), elements<float>(lse), heads_of<const T>(heads->q), heads_of<const T>(heads->k),
             heads_of<const T>(heads->v), visibility_of(heads, mask), query_heads, query_heads / kv_heads,
             static_cast<float>(mask->scale)};
+        if (t.visibility.queries <= ATTENTION_FEW_QUERIES) {
+            bool packs = fits_packs(heads->q, 16 / sizeof(T)) && fits_packs(heads->k, 16 / sizeof(T)) &&
+                         fits_packs(heads->v, 16 / sizeof(T));
+            attention_few_forward(t, out.shape[0], packs);
+            return;
+        }
         if constexpr (sizeof(T) == sizeof(bf16)) {
             if (attention_fits_tensor_cores(heads, out)) {
                 if (t.q.width <= 64) queue_forward<64>(t, out.shape[0]);

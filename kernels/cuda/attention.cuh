@@ -1,7 +1,8 @@
 // What the files of attention share: heads as kernels see them, and which keys a query sees.
 //
 // bf16 heads of up to 128 columns whose rows can be copied 16 bytes at a time go to tensor cores (attention.cu,
-// attention_backward.cu), narrower ones as if zeros filled them up to 64 or 128; all others to attention_plain.cu.
+// attention_backward.cu), narrower ones as if zeros filled them up to 64 or 128; all others to attention_plain.cu. Of
+// few queries forward goes to attention_few.cu.
 #pragma once
 
 #include "kernels/cuda/cuda.cuh"
@@ -155,6 +156,10 @@ static inline bool attention_fits_tensor_cores(const AttentionHeads *heads, Tens
     return out.dtype == DTYPE_BF16 && out.shape[3] <= 128 && fits_packs(heads->q, 8) && fits_packs(heads->k, 8) &&
            fits_packs(heads->v, 8) && fits_packs(out, 8);
 }
+
+// Of few queries, forward; `packs`: rows of q, k and v can be read 16 bytes at a time.
+enum { ATTENTION_FEW_QUERIES = 8 };
+template <class T> void attention_few_forward(const AttentionForward<T> &t, int64_t sequences, bool packs);
 
 // Without tensor cores; `rows` and `sights` are set.
 template <class T> void attention_forward_plain(const AttentionForward<T> &t, int64_t sequences);

@@ -166,14 +166,16 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward_plain_kernel(Att
             for (int i = 0; i < 4; i++) out[m][c][i] = 0;
     }
     const KeyRange keys = block_keys(t.visibility, sequence, first, P::ROWS);
+    HeadRows<const T> k = t.k.rows(sequence, head / t.group), v = t.v.rows(sequence, head / t.group);
+    k.count = v.count = keys.end; // what nobody sees is not read
     for (int key = keys.begin; key < keys.end; key += P::ROWS) {
         __syncthreads(); // everyone has left the tile of values
-        load_tile<D>(kv_tile, t.k.rows(sequence, head / t.group), key);
+        load_tile<D>(kv_tile, k, key);
         __syncthreads();
         Scores<D> scores;
         dot_tiles<D>(scores, q_tile, kv_tile, t.q.width);
         __syncthreads();
-        load_tile<D>(kv_tile, t.v.rows(sequence, head / t.group), key);
+        load_tile<D>(kv_tile, v, key);
 #pragma unroll
         for (int m = 0; m < P::M; m++) {
 #pragma unroll
