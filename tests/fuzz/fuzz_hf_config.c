@@ -1,4 +1,5 @@
-// A config.json from anywhere: refused, or a shape whose sizes are in their limits, which our own config.json says again.
+// A config.json from anywhere: refused, or a shape whose sizes are in their limits, which our own config.json says
+// again.
 #include "model/gpt.h"
 #include "tests/fuzz/fuzz.h"
 

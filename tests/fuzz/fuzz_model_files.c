@@ -1,4 +1,5 @@
-// An index of shards, beside two small ones, and an llm.c checkpoint file: refused, or every tensor lies inside its file.
+// An index of shards, beside two small ones, and an llm.c checkpoint file: refused, or every tensor lies inside its
+// file.
 #include "data/model_files.h"
 #include "tests/fuzz/folder.h"
 
