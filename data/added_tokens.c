@@ -44,7 +44,7 @@ static int64_t first_from(const AddedMatcher *matcher, int64_t low, int64_t high
 static const AddedToken *longest_at(const AddedMatcher *matcher, const char *text, size_t size) {
     const AddedToken *best = NULL;
     int64_t low = 0, high = matcher->count;
-    for (size_t depth = 0; depth < size; depth++) {
+    for (size_t depth = 0; depth < size && text[depth]; depth++) { // a zero byte is in no name, but ends it
         int byte = (unsigned char)text[depth];
         low = first_from(matcher, low, high, depth, byte);
         high = first_from(matcher, low, high, depth, byte + 1);

@@ -285,6 +285,7 @@ TEST(tokens_that_stand_in_text) {
     check_ids(tokenizer, "<think><think>", (int32_t[]){id, id}, 2);
     check_decoded(tokenizer, id, "<think>");
     check_decoded(tokenizer, tokenizer_separator(tokenizer), "");
+    test_tokenizer_text(tokenizer, "<think>\0\0", 9);
     test_tokenizer_text(tokenizer, "a<think>b</tool_call> <|im_start|><|endoftext|>", 47);
     tokenizer_close(tokenizer);
 }
