@@ -86,7 +86,9 @@ TEST(tokens_and_merges_have_limits) {
 
 TEST(the_name_of_a_token_cannot_command_a_terminal) {
     static const char json[] =
-        "{\"added_tokens\":[{\"id\":0,\"content\":\"\\u001b]0;x\\u0007\\n\\u009b\\u202e\",\"special\":false}],"
+        "{\"added_tokens\":[{\"id\":0,\"content\":\"<|endoftext|>\"},"
+        "{\"id\":1,\"content\":\"\\u001b]0;x\\u0007\\n\\u009b\\u202e\"},"
+        "{\"id\":2,\"content\":\"\\u001b]0;x\\u0007\\n\\u009b\\u202e\"}],"
         "\"pre_tokenizer\":{\"type\":\"ByteLevel\"},\"decoder\":{\"type\":\"ByteLevel\"},"
         "\"model\":{\"type\":\"BPE\",\"vocab\":{},\"merges\":[]}}";
     char path[4096];
@@ -96,7 +98,7 @@ TEST(the_name_of_a_token_cannot_command_a_terminal) {
     path_join(path, test_folder("limits_name"), "tokenizer.json");
     write_text(path, &text);
     assert_null(tokenizer_open(path, &errors));
-    check_told(&errors, "the token \"\\x1b]0;x\\x07\\x0a\\xc2\\x9b\\xe2\\x80\\xae\" to be special");
+    check_told(&errors, "the token \"\\x1b]0;x\\x07\\x0a\\xc2\\x9b\\xe2\\x80\\xae\" to have one id");
     text_close(&text);
 }
 
