@@ -139,7 +139,7 @@ static size_t white_end(const Scan *scan, size_t at) {
 static size_t ascii_end(const Scan *scan, size_t at) {
     bool words = scan->presplit->words;
     unsigned first = class_at(scan, at), next = class_at(scan, at + 1);
-    if ((first | next) & HIGH) return at;
+    if (first & HIGH) return at;
     if (scan->text[at] == '\'') {
         size_t end = contraction(scan, at);
         if (end > at) return end;

@@ -277,16 +277,49 @@ TEST(the_hash_tells_functions_apart) {
     for (int i = 0; i < CASES; i++) tokenizer_close(tokenizers[i]);
 }
 
+static int32_t added_id(const Tokenizer *tokenizer, const char *name) {
+    for (int64_t i = 0; i < tokenizer->added_count; i++)
+        if (strcmp(tokenizer->added[i].name, name) == 0) return tokenizer->added[i].id;
+    fail_msg("no added token %s", name);
+    return -1;
+}
+
+static bool makes(const Tokenizer *tokenizer, const char *text, int32_t id) {
+    TokenList ids = {0};
+    bool found = false;
+    tokenizer_encode(tokenizer, text, strlen(text), &ids);
+    for (int64_t i = 0; i < ids.count; i++) found = found || ids.items[i] == id;
+    token_list_close(&ids);
+    return found;
+}
+
 TEST(tokens_that_stand_in_text) {
     Tokenizer *tokenizer = test_tokenizer_open(fixture("qwen3"));
-    int32_t id = -1;
-    for (int64_t i = 0; i < tokenizer->added_count; i++)
-        if (strcmp(tokenizer->added[i].name, "<think>") == 0) id = tokenizer->added[i].id;
+    int32_t id = added_id(tokenizer, "<think>"), other = added_id(tokenizer, "|im_end|>!");
+    assert_true(makes(tokenizer, "<|im_|im_end|>!", other));
+    assert_false(makes(tokenizer, "<|im_end|>!", other)); // what a special one covers is no other
     check_ids(tokenizer, "<think><think>", (int32_t[]){id, id}, 2);
     check_decoded(tokenizer, id, "<think>");
     check_decoded(tokenizer, tokenizer_separator(tokenizer), "");
     test_tokenizer_text(tokenizer, "<think>\0\0", 9);
     test_tokenizer_text(tokenizer, "a<think>b</tool_call> <|im_start|><|endoftext|>", 47);
+    tokenizer_close(tokenizer);
+}
+
+TEST(tokens_that_stand_in_normalised_text) {
+    static const char from[] = "\"content\":\"<think>\"," THINK_FLAGS "false";
+    static const char to[] = "\"content\":\"<\u00E9>\"," THINK_FLAGS "true";
+    Tokenizer *tokenizer = test_tokenizer_open(changed("qwen3", from, to));
+    int32_t id = added_id(tokenizer, "<\u00E9>");
+    check_ids(tokenizer, "<e\u0301><\u00E9>", (int32_t[]){id, id}, 2);
+    tokenizer_close(tokenizer);
+}
+
+TEST(the_separator_is_special) {
+    Tokenizer *tokenizer = test_tokenizer_open(changed("gpt2", "\"special\":true", "\"special\":false"));
+    assert_false(makes(tokenizer, SEPARATOR_TEXT, tokenizer_separator(tokenizer)));
+    check_decoded(tokenizer, tokenizer_separator(tokenizer), "");
+    test_tokenizer_json(tokenizer);
     tokenizer_close(tokenizer);
 }
 
