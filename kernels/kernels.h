@@ -217,7 +217,8 @@ typedef struct {
     /* out (B, Tq, H, D) = softmax(mask(scale q k')) v; lse (B, H, Tq) wide. H is a multiple of K. A query that sees   \
        no key has output 0, lse -infinity and gradient 0. A score that is NaN or +infinity makes the query's output    \
        and lse NaN; numbers of v that are not finite may also reach queries that do not see them, and in backward      \
-       numbers of any input keys and queries that do not see each other. */                                            \
+       numbers of any input keys and queries that do not see each other. Forward does not read beyond the last key     \
+       that one of the sequence's queries may see by its place: a cache may hold anything there. */                    \
     K(void, attention_forward, (Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask))       \
     K(void, attention_backward,                                                                                        \
       (const AttentionHeads *dheads, Tensor dout, Tensor out, Tensor lse, const AttentionHeads *heads,                 \

@@ -109,3 +109,95 @@ static const Sizes caches[] = {
 TEST(attention_to_a_cache_equals_the_reference) { COMPARE_BACKENDS(read_cache, caches, 64); }
 
 TEST(attention_to_a_cache_is_equal_on_one_and_two_threads) { COMPARE_THREADS(read_cache, caches); }
+
+#ifdef THALWEG_CUDA
+
+// ---- a token as a program: recorded once, replayed wherever the sequences stand ----
+
+enum { SEQUENCES = 2, CACHE = 200, HEADS = 4, KV_HEADS = 2, WIDTH = 64, CHANNELS = HEADS * WIDTH, BYTES = 1 << 20 };
+typedef struct {
+    char *memory;
+    size_t used;
+    Tensor in, positions, offset;         // inputs
+    Tensor weight, bias, head, k, v;      // kept: parameters and the cache
+    Tensor qkv, out, lse, pre, activated; // outputs
+} Token;
+
+static Tensor place(Token *token, Tensor shape) {
+    shape.data = token->memory + token->used;
+    token->used += (tensor_size_bytes(shape) + 255) / 256 * 256;
+    assert_true(token->used <= BYTES);
+    return shape;
+}
+
+static void fill(Tensor t, uint32_t seed) {
+    uint16_t *host = test_take(tensor_size_bytes(t));
+    for (int64_t i = 0; i < tensor_count(t); i++) {
+        seed = seed * 1664525u + 1013904223u;
+        host[i] = bf16_from_float((float)(seed >> 16) / 65536.0f - 0.5f);
+    }
+    cuda_kernels.upload(t, host);
+    free(host);
+}
+
+static Token open_token(void) {
+    const int64_t columns = CHANNELS + 2 * KV_HEADS * WIDTH;
+    Token t = {.memory = cuda_kernels.take_memory(BYTES)};
+    assert_non_null(t.memory);
+    t.in = place(&t, tensor_2d(NULL, DTYPE_BF16, SEQUENCES, CHANNELS));
+    t.positions = place(&t, tensor_2d(NULL, DTYPE_I32, SEQUENCES, 1));
+    t.offset = place(&t, tensor_1d(NULL, DTYPE_I32, SEQUENCES));
+    t.weight = place(&t, tensor_2d(NULL, DTYPE_BF16, columns, CHANNELS));
+    t.bias = place(&t, tensor_1d(NULL, DTYPE_BF16, columns));
+    t.head = place(&t, tensor_2d(NULL, DTYPE_BF16, 90, CHANNELS));
+    t.k = place(&t, tensor_4d(NULL, DTYPE_BF16, SEQUENCES, CACHE, KV_HEADS, WIDTH));
+    t.v = place(&t, t.k);
+    t.qkv = place(&t, tensor_3d(NULL, DTYPE_BF16, SEQUENCES, 1, columns));
+    t.out = place(&t, tensor_4d(NULL, DTYPE_BF16, SEQUENCES, 1, HEADS, WIDTH));
+    t.lse = place(&t, tensor_3d(NULL, DTYPE_F32, SEQUENCES, HEADS, 1));
+    t.pre = place(&t, tensor_2d(NULL, DTYPE_BF16, SEQUENCES, 90));
+    t.activated = place(&t, t.pre);
+    fill(t.weight, 1), fill(t.bias, 2), fill(t.head, 3);
+    return t;
+}
+
+static Tensor heads_at(const Token *t, int64_t begin, int64_t heads) {
+    return tensor_split_last(tensor_slice(t->qkv, 2, begin, heads * WIDTH), heads, WIDTH);
+}
+
+static void queue_token(void *context) {
+    const Token *t = context;
+    const Kernels *k = &cuda_kernels;
+    const Linear qkv = {.weight = t->weight, .bias = t->bias};
+    const Linear head = {.weight = t->head, .activation = ACTIVATION_GELU};
+    const AttentionHeads heads = {heads_at(t, 0, HEADS), t->k, t->v};
+    k->linear_forward(t->qkv, TENSOR_NONE, t->in, &qkv);
+    k->cache_store(t->k, heads_at(t, CHANNELS, KV_HEADS), t->positions);
+    k->cache_store(t->v, heads_at(t, CHANNELS + KV_HEADS * WIDTH, KV_HEADS), t->positions);
+    k->attention_forward(t->out, t->lse, &heads, &(AttentionMask){.scale = 0.125, .offset = t->offset});
+    k->linear_forward(t->activated, t->pre, tensor_reshape(t->out, SEQUENCES, CHANNELS, 0, 0), &head);
+}
+
+TEST(a_token_as_a_program_is_the_token_as_calls) {
+    static const int32_t places[] = {0, 1, 2, 63, 64, 130, 199, 5};
+    Errors errors = {0};
+    assert_true(cuda_kernels.open(0, 0, &errors));
+    Token tokens[2] = {open_token(), open_token()}; // as calls, and as a program
+    for (uint32_t step = 0; step < sizeof places / sizeof places[0]; step++) {
+        uint16_t results[2][SEQUENCES * 90];
+        const int32_t at[SEQUENCES] = {places[step], (places[step] + 7) % CACHE};
+        for (int i = 0; i < 2; i++) {
+            fill(tokens[i].in, 100 + step);
+            cuda_kernels.upload(tokens[i].positions, at);
+            cuda_kernels.upload(tokens[i].offset, at);
+        }
+        queue_token(&tokens[0]);
+        kernels_run(&cuda_kernels, 1, queue_token, &tokens[1]);
+        for (int i = 0; i < 2; i++) cuda_kernels.download(results[i], tokens[i].activated);
+        assert_memory_equal(results[0], results[1], sizeof results[0]);
+    }
+    assert_true(cuda_kernels.replay(1));
+    for (int i = 0; i < 2; i++) cuda_kernels.return_memory(tokens[i].memory, BYTES);
+}
+
+#endif
