@@ -53,17 +53,19 @@ def check(texts, tokenizer, program, expected=None):
         theirs.append(encode(read_tokenizer(tokenizer), texts))
     if expected:
         theirs.append(expected)
-    at = [0, 0]
+    states = {0}  # how many of the strings so far may be in the first list
     for i, text in enumerate(texts):
         for ids in theirs[1:]:
             if ids[i] != theirs[0][i]:
                 sys.exit(f"{tokenizer}: {ascii(text)}: {ids[i]}, by what prepare wrote {theirs[0][i]}")
         wanted = theirs[0][i] + [facts["separator"]]
-        split = next((s for s in (0, 1) if at[s] < len(ours[s]) and ours[s][at[s]] == wanted), None)
-        if split is None:
-            found = [part[i] for part, i in zip(ours, at) if i < len(part)]
+        found = [(ours[0][n : n + 1], ours[1][i - n : i - n + 1]) for n in states]
+        states = {n + 1 for n in states if ours[0][n : n + 1] == [wanted]} | {
+            n for n in states if ours[1][i - n : i - n + 1] == [wanted]}
+        if not states:
             sys.exit(f"{tokenizer}: {ascii(text)}: tokenizers makes {wanted}, prepare one of {found}")
-        at[split] += 1
+    if len(ours[0]) + len(ours[1]) != len(texts):
+        sys.exit(f"{tokenizer}: {len(ours[0]) + len(ours[1])} documents of {len(texts)}")
     return len(texts)
 
 
