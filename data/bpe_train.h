@@ -6,8 +6,8 @@
 #include "data/piece_counts.h"
 #include "data/tokenizer.h"
 
-// `vocab` ids, or fewer when no pair is left. Takes the pieces, which are empty afterwards. Memory: about 20 bytes for
-// each byte of them, and more where most pairs are rare.
+// `vocab` ids, or fewer when no pair is left. Takes the pieces, which are empty afterwards. Memory: 20 to 25 bytes for
+// each byte of them.
 Tokenizer *bpe_train(PieceCounts *pieces, int64_t vocab, bool quiet);
 
 // The tokenizer of bpe_train: merge k, of pairs[k] = {left, right} below 256 + k, is token 256 + k.

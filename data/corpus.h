@@ -36,7 +36,7 @@ typedef struct {
 bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, CorpusCounts *counts, Errors *errors);
 
 // A byte-level BPE of `vocab` ids (data/bpe_train.h), fewer when no pair is left to merge, trained on what
-// corpus_prepare gives to training; standard input, which cannot be read twice, is refused. Memory: at most 2 GiB for
+// corpus_prepare gives to training; standard input, which cannot be read twice, is refused. Memory: at most 3 GiB for
 // words, beside what is said above. Words that are too rare for it, or too long, are left out (data/piece_counts.h).
 enum { TRAINED_VOCAB_LEAST = 257, TRAINED_VOCAB_MOST = 1 << 20 };
 typedef struct {

@@ -1,11 +1,11 @@
 // A corpus going by, for data/corpus*.c alone: units are read, worked on by several threads and taken in the order of
-// the input. While threads work on one batch of units, another writes what became of the batch before and reads the
-// next; with one thread all is done in turn. In memory are three batches of FLOW_UNITS units a thread.
+// the input. While threads work on one batch of units, another writes what became of the batch before and then reads
+// the next in its place; with one thread all is done in turn. A batch has FLOW_UNITS units a thread.
 #pragma once
 
 #include "data/corpus_units.h"
 
-enum { FLOW_UNITS = 4, FLOW_BATCHES = 3 };
+enum { FLOW_UNITS = 4, FLOW_BATCHES = 2 };
 
 typedef struct {
     int threads;

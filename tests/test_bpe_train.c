@@ -132,6 +132,24 @@ TEST(overlaps_count_as_they_do_in_tokenizers) {
     tokenizer_close(tokenizer);
 }
 
+// As many pairs as are swept before the first merge, which is of one that overlaps itself.
+TEST(a_merged_pair_is_met_again_where_it_overlaps) {
+    enum { LETTERS = 40 };
+    PieceCounts pieces = {0};
+    for (int i = 0; i < LETTERS * LETTERS; i++)
+        pieces_add(&pieces, (char[]){(char)('0' + i / LETTERS), (char)('0' + i % LETTERS)}, 2, 1);
+    pieces_add(&pieces, "aaa", 3, 100);
+    Tokenizer *tokenizer = bpe_train(&pieces, 257 + 3, true);
+    static const char *const texts[] = {"aa", "aaa", "00"};
+    for (int i = 0; i < 3; i++) {
+        size_t size;
+        const char *bytes = token_table_bytes(&tokenizer->tokens, 256 + i, &size);
+        assert_int_equal(size, strlen(texts[i]));
+        assert_memory_equal(bytes, texts[i], size);
+    }
+    tokenizer_close(tokenizer);
+}
+
 // ---- what is kept ----
 
 static int64_t count_of(const PieceCounts *pieces, const char *text) {

@@ -119,6 +119,21 @@ TEST(threads_make_no_difference) {
     text_close(&small);
 }
 
+// So much that each batch is used again.
+TEST(batches_follow_each_other) {
+    Text block = make_text(12, MIB / 3), text = {0};
+    for (int i = 0; text.size < 20 * MIB; i++) {
+        text_printf(&text, "block %d\n", i);
+        text_append(&text, block.data, block.size);
+    }
+    write_text("batches.txt", &text);
+    Outcome one = prepare(bytes(), "batches.txt", "one", 0.1, 1), two = prepare(bytes(), "batches.txt", "two", 0.1, 2);
+    assert_int_equal(two.counts.train_bytes + two.counts.val_bytes, text.size);
+    check_same(one.out, two.out, false);
+    text_close(&block);
+    text_close(&text);
+}
+
 TEST(the_first_mistake_is_named) {
     static const struct {
         int64_t wrong[2]; // documents
@@ -156,7 +171,7 @@ TEST(the_first_mistake_is_named) {
 
 // ---- where texts are cut ----
 
-// The text of one split, of bytes.
+// The text of one split, of bytes, with a bar for each separator but the last.
 static Text read_split(const char *out, const char *split) {
     char pattern[4096], name[32];
     snprintf(name, sizeof name, "%s_*.bin", split);
@@ -172,10 +187,7 @@ static Text read_split(const char *out, const char *split) {
     int32_t *ids = malloc((size_t)count * sizeof *ids);
     assert_true(shards_read(shards, 0, count - 1, 257, ids, &errors));
     assert_int_equal(ids[count - 1], 256);
-    for (int64_t i = 0; i + 1 < count; i++) {
-        assert_true(ids[i] < 256);
-        text_append(&text, &(char){(char)ids[i]}, 1);
-    }
+    for (int64_t i = 0; i + 1 < count; i++) text_append(&text, &(char){ids[i] == 256 ? '|' : (char)ids[i]}, 1);
     free(ids);
     shards_close(shards);
     text_list_close(&globs);
@@ -266,6 +278,29 @@ TEST(units_make_no_difference) {
     }
     tokenizer_close(tokenizer);
     text_close(&text);
+}
+
+// The number of a document counts those of the units before, and no blank lines.
+TEST(numbers_of_documents_go_on_over_units) {
+    enum { DOCUMENTS = 3000 };
+    Text lines = {0}, parts[SPLITS] = {{0}, {0}};
+    for (int i = 0; i < DOCUMENTS; i++) {
+        Text *part = &parts[philox_uniform(1, STREAM_SPLIT, 0, (uint64_t)i) < 0.1 ? SPLIT_VAL : SPLIT_TRAIN];
+        text_printf(&lines, "%s{\"text\": \"%01000d\"}\n", i % 7 ? "" : "\n", i);
+        text_printf(part, "%01000d|", i);
+    }
+    write_text("numbers.jsonl", &lines);
+    Outcome outcome = corpus_run(bytes(), &(Preparation){"numbers.jsonl", "numbers", 0.1, 1 << 23, NULL, 2});
+    assert_true(outcome.good);
+    for (int split = 0; split < SPLITS; split++) {
+        Text text = read_split(outcome.out, split == SPLIT_VAL ? "val" : "train");
+        text_add(&text, "|");
+        assert_int_equal(text.size, parts[split].size);
+        assert_memory_equal(text.data, parts[split].data, text.size);
+        text_close(&text);
+        text_close(&parts[split]);
+    }
+    text_close(&lines);
 }
 
 // ---- compressed files and standard input ----
