@@ -73,10 +73,12 @@ def make_example(number):
     if number % 13 == 4:
         ctx_a = " ".join(f"They {w.clause()}." for _ in range(9))  # longer than the model
     if number % 17 == 5:
-        endings[w.below(4)] = w.of(["[all of it]", " ", "\u3000so\u3000", ""])
+        endings[w.below(4)] = ["[all of it]", " ", "\u00a0so\u3000", ""][number // 17 % 4]
     if number % 19 == 6:
         a, b, c, d = endings
         endings = [a[:24].upper(), b + "  ", " " + c, "don't " + d + " it's 1234  x"]
+    if number % 23 == 7:  # what is left of the query ends in a space
+        ctx_a, subject = ctx_a + " [step]", ""
     if number == 50:  # nothing is left of the query
         label, ctx_a, subject = "[x", "y", "z]"
     ctx = ctx_a + (" " + subject if subject else "")

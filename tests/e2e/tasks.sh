@@ -12,8 +12,9 @@ awk 'BEGIN { split("river stone wall sand sea boat rain moss", w, " "); s = 11
         for (j = 1; j <= 10; j++) { s = (s * 1103 + 12345) % 65536; p[j] = w[1 + int(s / 64) % 8] }
         context = "the " p[1] " and the " p[2]
         printf "{\"ind\": %d, \"activity_label\": \"Old %s\", \"ctx_a\": \"%s.\", \"ctx_b\": \"it\", ", i, p[3], context
-        printf "\"ctx\": \"%s. it\", \"endings\": [\"is %s.\", \"runs to %s\", \"[x] %s %s\", \"%s\"], \"label\": %d}\n",
-            context, p[4], p[5], p[6], p[7], p[8], int(s / 512) % 4
+        printf "\"ctx\": \"%s. it\", ", context
+        printf "\"endings\": [\"is %s.\", \"runs to %s\", \"[x] %s %s\", \"%s\"], \"label\": %d}\n",
+            p[4], p[5], p[6], p[7], p[8], int(s / 512) % 4
     } }' >hellaswag.jsonl
 both=(eval.tasks=val,hellaswag eval.hellaswag=hellaswag.jsonl eval.every=5 train.steps=10 train.sequence_length=48
     train.batch_tokens=288)
@@ -107,9 +108,10 @@ for run in both foreign; do
     [ $run = both ] || train run.dir=foreign data.train='bare/train_*.bin' data.val='bare/val_*.bin' data.tokenizer=byte
     "$program" eval $run --data 'bare/val_*.bin' --json eval.tokens=2K train.sequence_length=16 >bits.json || fail eval
     tokens=$(number tokens bits.json)
-    bytes=$(tail -c +1025 bare/val_000000.bin | od -An -v -tu2 -w2 | head -n $((tokens + 1)) | tail -n +2 |
-        awk '$1 < 256 { n++ } END { print n }')
+    bytes=$(tail -c +1025 bare/val_000000.bin | od -An -v -tu2 -w2 |
+        awk -v last=$((tokens + 1)) 'NR > 1 && NR <= last && $1 < 256 { n++ } END { print n }')
     [ "$bytes" -lt "$tokens" ] && [ "$bytes" = "$(number bytes bits.json)" ] || fail "$bytes bytes: $(cat bits.json)"
-    awk -v loss="$(number val_loss bits.json)" -v bits="$(number bits_per_byte bits.json)" -v t="$tokens" -v b="$bytes" \
+    loss=$(number val_loss bits.json) bits=$(number bits_per_byte bits.json)
+    awk -v loss="$loss" -v bits="$bits" -v t="$tokens" -v b="$bytes" \
         'BEGIN { d = loss * t / b / log(2) - bits; exit d * d > 1e-12 }' || fail "$(cat bits.json)"
 done
