@@ -115,3 +115,9 @@ for run in both foreign; do
     awk -v loss="$loss" -v bits="$bits" -v t="$tokens" -v b="$bytes" \
         'BEGIN { d = loss * t / b / log(2) - bits; exit d * d > 1e-12 }' || fail "$(cat bits.json)"
 done
+
+echo "== a Hugging Face directory scores as lm-evaluation-harness and llm.c score it"
+"$program" eval "$fixture" --tasks hellaswag --hellaswag "$fixture/examples.jsonl" --json >fixture.json 2>eval.log ||
+    { cat eval.log; fail eval; }
+found=$(for key in "${four[@]}"; do number $key fixture.json; done | xargs)
+[ "$found" = "0.2 0.25 0.22 0.23" ] || fail "the oracles have 0.2 0.25 0.22 0.23, we $found"
