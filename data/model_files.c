@@ -429,7 +429,8 @@ static bool is_buffer(const char *name) {
 }
 
 static bool equal_tensors(Tensor a, Tensor b) {
-    return a.dtype == b.dtype && tensor_same_shape(a, b) && memcmp(a.data, b.data, tensor_size_bytes(a)) == 0;
+    return tensor_present(a) && a.dtype == b.dtype && tensor_same_shape(a, b) &&
+           memcmp(a.data, b.data, tensor_size_bytes(a)) == 0;
 }
 
 // A head beside a tied embedding must be the embedding.
