@@ -316,6 +316,34 @@ TEST(data_may_begin_at_any_byte) {
     }
 }
 
+TEST(matrices_are_transposed_piece_by_piece) {
+    enum { LONG = 1500, WIDE = 1601 }; // together more than the elements of a piece
+    float *in = test_take(LONG * WIDE * sizeof *in), *out = test_take(LONG * WIDE * sizeof *out);
+    char path[4096];
+    FileWriter writer;
+    Errors errors = {0};
+    for (int i = 0; i < LONG * WIDE; i++) in[i] = (float)i;
+    NamedTensor named = {.name = "t", .tensor = tensor_2d(in, DTYPE_F32, LONG, WIDE), .transposed = true};
+    assert_true(file_create(&writer, path_of(path, "pieces"), &errors));
+    assert_true(safetensors_write(&writer, &reference_kernels, &named, 1, DTYPE_F32));
+    assert_true(file_finish(&writer, NULL, &errors));
+    Safetensors *st = safetensors_open(path, EXIT_DATA, &errors);
+    if (!st) fail_msg("%s", text_string(&errors.text));
+    const char *turned = safetensors_find(st, "t").data;
+    for (int c = 0; c < WIDE; c += 7)
+        for (int r = 0; r < LONG; r++) {
+            float value;
+            memcpy(&value, turned + ((size_t)c * LONG + (size_t)r) * sizeof value, sizeof value);
+            assert_true(value == in[r * WIDE + c]);
+        }
+    named.tensor.data = out;
+    assert_true(safetensors_read(st, &reference_kernels, &named, 1, &errors));
+    assert_memory_equal(in, out, LONG * WIDE * sizeof *in);
+    safetensors_close(st);
+    free(in);
+    free(out);
+}
+
 TEST(each_tensor_may_keep_its_own_dtype) {
     static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
     static unsigned char bytes[4][6 * 8];

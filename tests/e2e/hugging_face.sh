@@ -59,6 +59,8 @@ expect 2 'model.norm is layernorm, the weights .* have rmsnorm' \
     "$program" train "$tiny" "${data[@]}" model.init=copy model.norm=layernorm run.dir=no
 expect 2 'model.preset' "$program" train "$tiny" "${data[@]}" model.init=copy model.preset=llama-124m run.dir=no
 expect 0 '' "$program" check "$tiny" "${data[@]}" model.init=copy model.context=64 train.sequence_length=64
+expect 2 'model.context is 8, the weights .* have 16' \
+    "$program" check "$tiny" "${data[@]}" model.init=copy model.context=8 train.sequence_length=8
 expect 2 'do not fit model.context 16' "$program" check "$tiny" "${data[@]}" model.init=copy train.sequence_length=64
 expect 2 '"gtp2" is neither auto, gpt2, llama, nor the path' "$program" check "$tiny" "${data[@]}" model.init=gtp2
 expect 2 'less than the tokenizer' "$program" check "$tiny" "${data[@]}" model.init="$fixtures/llama" \
