@@ -121,21 +121,34 @@ static bool copy(Output *out, const ModelSource *source, const char *name) {
     return good;
 }
 
-// A tokenizer of no file: GPT-2's, of an llm.c file.
+static bool write_made(Output *out, const char *name, const Tokenizer *tokenizer,
+                       void (*make)(const Tokenizer *, Text *)) {
+    Text text = {0};
+    make(tokenizer, &text);
+    bool good = write_text(out, name, &text);
+    text_close(&text);
+    return good;
+}
+
+// What no file says: all of GPT-2's for an llm.c file; and the two files of older readers.
 static bool make_tokenizer(Output *out, Export *export) {
     Tokenizer *tokenizer = NULL;
-    Text json = {0}, config = {0};
-    if (!source_tokenizer(export->source, &tokenizer, out->errors)) return false;
-    bool good = true;
-    if (tokenizer) {
-        tokenizer_json(tokenizer, &json);
+    Text config = {0};
+    Errors unread = {0}; // one that is not read here
+    bool good = true, whole = !export->tokenizer;
+    source_tokenizer(export->source, &tokenizer, &unread);
+    if (tokenizer && whole) {
         tokenizer_config_json(tokenizer, export->source->shape.context, &config);
-        good = write_text(out, "tokenizer.json", &json) && write_text(out, "tokenizer_config.json", &config);
+        good = write_made(out, "tokenizer.json", tokenizer, tokenizer_json) &&
+               write_text(out, "tokenizer_config.json", &config);
     }
-    export->tokenizer = tokenizer != NULL;
+    if (tokenizer && tokenizer_has_merges_txt(tokenizer) && !holds(export->source, "merges.txt"))
+        good = good && write_made(out, "vocab.json", tokenizer, tokenizer_vocab_json) &&
+               write_made(out, "merges.txt", tokenizer, tokenizer_merges_txt);
+    export->tokenizer = export->tokenizer || tokenizer;
     tokenizer_close(tokenizer);
-    text_close(&json);
     text_close(&config);
+    errors_close(&unread);
     return good;
 }
 
@@ -150,7 +163,7 @@ static bool write_tokenizer(Output *out, Export *export) {
         export->tokenizer = true;
         good = copy(out, export->source, names[i]);
     }
-    return good && (export->tokenizer || make_tokenizer(out, export));
+    return good && make_tokenizer(out, export);
 }
 
 static bool write_beside(Output *out, Export *export) {
