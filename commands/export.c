@@ -9,7 +9,7 @@
 
 #define UNFINISHED ".partial"
 #define GENERATION "generation_config.json"
-enum { COPY_LIMIT = 64 << 20, SHARD_NAME = 64 };
+enum { COPY_LIMIT = 64 << 20, SHARD_NAME = 64, OUT_LIMIT = 4000 };
 
 static const char usage[] = "export MODEL --to hf OUT_DIR [--weights shown|x|y|z|ema] [--dtype auto|fp32|bf16|fp16] "
                             "[--shard-size 5GB] [key=value ...]";
@@ -184,7 +184,7 @@ static bool write_beside(Output *out, Export *export) {
 }
 
 static bool write_all(Output *out, Export *export, const Weights *weights) {
-    snprintf(out->beside, sizeof out->beside, "%.4000s" UNFINISHED, export->out);
+    snprintf(out->beside, sizeof out->beside, "%.*s" UNFINISHED, OUT_LIMIT, export->out);
     char parent[4096];
     path_directory(parent, export->out);
     bool good = directory_remove(out->beside, out->errors) && directory_make(out->beside, out->errors) &&
@@ -255,12 +255,27 @@ static bool check_class(const ModelSource *source, Errors *errors) {
     return good;
 }
 
-static bool check_out(const char *out, Errors *errors) {
+// A new name, or that of an empty directory; without the slashes at its end, which the name beside could not have.
+static bool check_out(char *out, Errors *errors) {
     TextList names = {0};
+    size_t size = strlen(out);
+    while (size > 1 && out[size - 1] == '/') out[--size] = 0;
+    if (size == 0 || size > OUT_LIMIT)
+        return errors_add(errors, EXIT_USAGE, "OUT_DIR: expected a path of 1 to %d bytes; name a new directory",
+                          OUT_LIMIT);
     bool listed = path_is_directory(out) && directory_list(&names, out, errors);
     bool good = !path_exists(out) || (listed && names.count == 0);
     text_list_close(&names);
-    return good || errors_add(errors, EXIT_USAGE, "%s: is there and not empty; name a new directory", out);
+    return good || errors_add(errors, EXIT_USAGE, "%s: is there and is not an empty directory; name a new one", out);
+}
+
+// Where nothing is computed nothing else reads them.
+static bool check_overrides(const ModelRequest *request, Errors *errors) {
+    Config config;
+    const TextList *o = request->overrides;
+    bool good = config_load(&config, NULL, o->items, (int)o->count, errors) && run_check_overrides(request, errors);
+    config_close(&config);
+    return good;
 }
 
 static bool export(const Options *o, char **argv, const TextList *overrides, Errors *errors) {
@@ -269,8 +284,9 @@ static bool export(const Options *o, char **argv, const TextList *overrides, Err
     Weights w = {.dtype = o->file_dtype, .shard_bytes = (int64_t)o->shard_bytes};
     Output out = {.errors = errors};
     bool shown = o->iterate == ITERATE_SHOWN;
-    if (!check_out(argv[2], errors) || !source_open(&source, argv[1], errors)) return false;
     ModelRequest request = {.path = argv[1], .overrides = overrides, .iterate = o->iterate};
+    if (!check_out(argv[2], errors) || !check_overrides(&request, errors)) return false;
+    if (!source_open(&source, argv[1], errors)) return false;
     bool good = check_class(&source, errors);
     if (good && shown) {
         model_files_list(source.files, source.tensors.items, source.tensors.count, &w.tensors);

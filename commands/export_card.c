@@ -1,16 +1,22 @@
 // The model card of an export.
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "commands/export.h"
 #include "runtime/json.h"
 #include "runtime/version.h"
 
-enum { JSON_LIMIT = 4 << 20 };
+enum { JSON_LIMIT = 4 << 20, NAME_ROOM = 256 };
 
-static const char *base_name(const char *path) {
-    const char *slash = strrchr(path, '/');
-    return slash && slash[1] ? slash + 1 : path;
+// The last name of a path, whatever it ends with.
+static const char *base_name(char out[NAME_ROOM], const char *path) {
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/') end--;
+    size_t begin = end;
+    while (begin > 0 && path[begin - 1] != '/') begin--;
+    snprintf(out, NAME_ROOM, "%.*s", (int)(end - begin), path + begin);
+    return out;
 }
 
 // ---- what the run tells ----
@@ -58,12 +64,13 @@ static Validation find_validation(const char *checkpoint, int64_t last_step) {
 // Names alone: folders of a machine are nobody else's.
 static void add_sources(const cJSON *root, Text *out) {
     const cJSON *sources = json_member(root, "sources"), *item;
+    char name[NAME_ROOM];
     int64_t count = 0;
     if (!cJSON_IsArray(sources)) return;
     cJSON_ArrayForEach(item, sources) {
         if (!cJSON_IsString(item) || count++ >= 8) continue;
         text_add(out, count == 1 ? " from " : ", ");
-        text_excerpt(out, base_name(item->valuestring));
+        text_excerpt(out, base_name(name, item->valuestring));
     }
     if (count > 8) text_printf(out, " and %ld more", count - 8);
 }
@@ -104,7 +111,7 @@ static void add_optimizer(const Config *config, Text *out) {
 }
 
 static void add_run(const Export *export, Text *out) {
-    char path[4096], number[TEXT_NUMBER];
+    char path[4096], number[TEXT_NUMBER], name[NAME_ROOM];
     Errors ignored = {0};
     Config config = {0};
     int64_t step = 0, tokens = 0;
@@ -116,7 +123,7 @@ static void add_run(const Export *export, Text *out) {
         text_printf(out, "| trained | %ld steps, %s tokens, sequences of %ld |\n", step,
                     text_count(number, (double)tokens), config.train.sequence_length);
         if (gpt_init_is_path(&config.model))
-            text_printf(out, "| begun with | the weights of %s |\n", base_name(config.model.init));
+            text_printf(out, "| begun with | the weights of %s |\n", base_name(name, config.model.init));
         add_data(&config, out);
         add_optimizer(&config, out);
         Validation v = find_validation(export->source->path, step);
@@ -146,7 +153,8 @@ static const char *describe_weights(const char *weights) {
 
 void export_card(const Export *export, Text *out) {
     const ModelSource *source = export->source;
-    const char *name = base_name(export->out);
+    char own[NAME_ROOM], other[NAME_ROOM];
+    const char *name = base_name(own, export->out);
     text_add(out, "---\nlibrary_name: transformers\npipeline_tag: text-generation\n");
     text_printf(out, "tags:\n- %s\n- thalweg\n---\n\n# %s\n\n", gpt_family(&source->shape), name);
     text_add(out, "License: none is stated here. Whoever publishes this model adds `license:` to the header.\n\n"
@@ -159,7 +167,7 @@ void export_card(const Export *export, Text *out) {
         text_printf(out, "| weights | %s |\n", describe_weights(export->weights));
         add_run(export, out);
     } else {
-        text_printf(out, "| converted from | %s |\n", base_name(source->path));
+        text_printf(out, "| converted from | %s |\n", base_name(other, source->path));
     }
     text_printf(out, "| written by | train_gpt %s |\n\n", version_string());
     text_printf(out, "```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n"

@@ -271,6 +271,8 @@ typedef struct {
     bool ids;      // no tokenizer is opened, but to check it against an optimizer's state
 } ModelRequest;
 bool run_open_model(Run *run, const ModelRequest *request, Errors *errors);
+// What is asked of the optimizer's state must be what the run made of it.
+bool run_check_overrides(const ModelRequest *request, Errors *errors);
 bool run_open_foreign(Run *run, const ModelRequest *request, Errors *errors); // of it: what is no checkpoint of ours
 
 typedef struct {

@@ -259,8 +259,7 @@ bool run_params(const char *checkpoint, ParamList *params, Errors *errors) {
 
 // ---- a model to look at ----
 
-// What is asked of the optimizer's state must be what the run made of it.
-static bool check_overrides(const ModelRequest *request, Errors *errors) {
+bool run_check_overrides(const ModelRequest *request, Errors *errors) {
     static const struct {
         const char *prefix, *reason;
     } refused[] = {{"model.", "the checkpoint says what the model is"},
@@ -291,10 +290,10 @@ static bool open_model(Run *run, const ModelRequest *request, char checkpoint[40
     bool shown = request->iterate == ITERATE_SHOWN;
     char path[4096];
     if (run_is_foreign(request->path))
-        return check_overrides(request, errors) && run_open_foreign(run, request, errors);
+        return run_check_overrides(request, errors) && run_open_foreign(run, request, errors);
     if (!run_find(request->path, checkpoint, errors) || !(shown || checkpoint_check_state(checkpoint, errors)))
         return false;
-    if (!check_overrides(request, errors)) return false;
+    if (!run_check_overrides(request, errors)) return false;
     run->cache = request->cache;
     if (!run_config_from(checkpoint, &run->config, overrides->items, (int)overrides->count, errors)) return false;
     if (request->ids) run->config.data.tokenizer = "";
