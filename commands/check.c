@@ -9,7 +9,7 @@
 // Steps reach this share of the machine's matrix product rate, about: what `bench` prints for the presets.
 static const double EXPECTED_SHARE = 0.8;
 
-// A Hugging Face directory: whether it can be read, and what it is.
+// A Hugging Face directory or a file of llm.c: whether it can be read, and what it is.
 static int check_foreign(const char *path) {
     ModelSource source;
     Errors errors = {0};
@@ -35,13 +35,12 @@ static int check_foreign(const char *path) {
 int command_check(int argc, char **argv) {
     const char *ranks_text = NULL;
     const Argument arguments[] = {{"--ranks", .text = &ranks_text}, {0}};
-    argc = arguments_take(argc, argv, arguments, 1, "check CONFIG.json|RUN_OR_CHECKPOINT [--ranks N] [key=value ...]");
+    argc = arguments_take(argc, argv, arguments, 1, "check CONFIG.json|MODEL [--ranks N] [key=value ...]");
     int64_t ranks = arguments_ranks(ranks_text);
     if (argc == 0 || ranks < 0) return EXIT_USAGE;
-    if (run_is_foreign(argv[1]) && path_is_directory(argv[1]) && argc == 2) return check_foreign(argv[1]);
-    if (path_is_directory(argv[1])) {
-        if (argc == 2) return check_run(argv[1]);
-        fprintf(stderr, "train_gpt: %s: key=value changes nothing in a run; leave it out\n", argv[2]);
+    if (path_is_directory(argv[1]) || model_files_are_llmc(argv[1])) {
+        if (argc == 2) return run_is_foreign(argv[1]) ? check_foreign(argv[1]) : check_run(argv[1]);
+        text_print(stderr, "train_gpt: %s: key=value changes nothing in a model; leave it out\n", argv[2]);
         return EXIT_USAGE;
     }
     Run run = RUN_CLOSED;

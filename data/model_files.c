@@ -79,6 +79,18 @@ typedef struct {
     int64_t positions, vocab, layers, heads, width, rows; // rows: of the embedding, padded
 } LlmcHeader;
 
+bool model_files_are_llmc(const char *path) {
+    uint64_t size;
+    int32_t magic = 0;
+    File file = {0};
+    Errors ignored = {0};
+    if (path_size(path, &size) && size >= sizeof magic && file_map(&file, path, EXIT_DATA, &ignored))
+        memcpy(&magic, file.bytes, file.size < sizeof magic ? 0 : sizeof magic);
+    file_close(&file);
+    errors_close(&ignored);
+    return magic == LLMC_MAGIC;
+}
+
 static bool refuse_llmc(const char *path, const char *problem, Errors *errors) {
     return errors_add(errors, EXIT_DATA, "%s: %s", path, problem);
 }

@@ -7,6 +7,7 @@
 
 // Whether a path is one or the other: a regular file, or a directory with weights in it, readable here or not.
 bool model_files_are(const char *path);
+bool model_files_are_llmc(const char *path); // whether it is a file that begins as those of llm.c do
 
 // config.json, or what the header of an llm.c file says as one; `name` is for messages.
 bool model_files_config(const char *path, Text *name, Text *json, Errors *errors);

@@ -142,9 +142,8 @@ bool gpt_shape(GptShape *shape, const ModelOptions *options, int64_t tokenizer_v
     shape->vocab = given(options->vocab, positive(tokenizer_vocab, DEFAULT_VOCAB));
     shape->rows = round_up(shape->vocab, options->vocab_multiple);
     if (tokenizer_vocab > shape->vocab)
-        errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; %s", shape->vocab,
-                   tokenizer_vocab, gpt_init_is_path(options) ? "prepare the data with the tokenizer of these weights"
-                                                              : "leave it out");
+        errors_add(errors, EXIT_USAGE, "model.vocab: %ld is less than the tokenizer's %ld; leave it out, or, where "
+                   "weights say it, prepare the data with their tokenizer", shape->vocab, tokenizer_vocab);
     return check(shape, derived_head_dim, sequence_length, errors) && shape->vocab >= tokenizer_vocab;
 }
 

@@ -88,7 +88,11 @@ expect 0 'llama' "$program" export run --to hf out-half --dtype bf16 --shard-siz
     { ls out-half; fail "no shards"; }
 grep -q '"dtype": "bfloat16"' out-half/config.json || fail "config.json does not say bfloat16"
 expect 0 'validation loss' "$program" eval out-half --data 'shards/val_*.bin' train.sequence_length=16
-expect 2 'not empty' "$program" export run --to hf out-run
+expect 2 'not an empty directory' "$program" export run --to hf out-run
+expect 2 'foo: there is no such key' "$program" export run --to hf out-no foo=1
+expect 2 'model.depth=3.*leave it out' "$program" export run --to hf out-no model.depth=3
+expect 0 'llama' "$program" export "$PWD/copy/" --to hf out-slash/
+grep -q 'converted from | copy |' out-slash/README.md || { cat out-slash/README.md; fail "the card tells of folders"; }
 expect 2 'expected hf' "$program" export run --to gguf out-no
 expect 2 'expected auto, fp32' "$program" export run --to hf out-no --dtype fp8
 expect 2 'such as 5GB' "$program" export run --to hf out-no --shard-size 5QB
@@ -132,5 +136,7 @@ echo x >hostile/pytorch_model.bin
 expect 66 'pickled weights.*save_pretrained' "$program" sample hostile --ids --prompt 1 --tokens 1
 echo text >file.bin
 expect 65 'neither a directory nor a checkpoint of llm.c' "$program" sample file.bin --ids --prompt 1 --tokens 1
+{ printf '\xc6\xd74\x01\x09\0\0\0' && head -c 1016 /dev/zero; } >old.bin
+expect 65 'a checkpoint of llm.c of version 9' "$program" check old.bin
 expect 66 'neither a checkpoint nor a run' "$program" sample nowhere --ids --prompt 1 --tokens 1
 echo "all of it"
