@@ -138,11 +138,17 @@ bool prompts_check_ids(const Prompts *prompts, int64_t vocab, Errors *errors) {
     return true;
 }
 
-// A token has a byte at least, a number and the gap behind it two.
+// At most as many tokens as bytes, thrice as many where NFC takes characters apart.
+static size_t tokens_most(const char *text) {
+    size_t count = 1; // the separator, where there is nothing
+    for (; *text; text++) count += *text & 0x80 ? 3 : 1;
+    return count;
+}
+
 int64_t prompts_longest(const Prompts *prompts) {
     size_t longest = 0;
     for (int64_t i = 0; i < prompts->texts.count; i++) {
-        size_t count = prompts->ids ? (size_t)prompts->ids[i].count : strlen(prompts->texts.items[i]) + 1;
+        size_t count = prompts->ids ? (size_t)prompts->ids[i].count : tokens_most(prompts->texts.items[i]);
         if (count > longest) longest = count;
     }
     return (int64_t)longest;

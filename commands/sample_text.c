@@ -104,7 +104,7 @@ static void tell_length(const Run *run, int64_t length, int64_t tokens) {
 
 static Generation generation_of(const Run *run, const SampleRequest *request, const Prompt *prompt) {
     const SampleOptions *o = request->options;
-    bool ends = run->tokenizer && !o->ignore_eos;
+    bool ends = run->tokenizer && prompt->ids.count == 0 && !o->ignore_eos;
     return (Generation){.count = o->tokens,
                         .end = ends ? tokenizer_separator(run->tokenizer) : -1,
                         .sampling = {.temperature = o->temperature,

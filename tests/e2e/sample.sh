@@ -70,6 +70,8 @@ has '"finish": "end_of_text"' end.json
 sample --tokens 3000 --json --temperature 3 --ignore-eos >through.json
 has '"tokens": 3000,' through.json
 has 'forgets the older half' sample.err
+sample --ids --prompt 256 --tokens 3000 --json --temperature 3 --weights z >ids.json
+has '"tokens": 3000,' ids.json # whether or not a tokenizer is there
 
 echo "== characters of several bytes come whole"
 mkdir wide && awk 'BEGIN { for (i = 0; i < 2000; i++) print "é€😀" }' >wide.txt
