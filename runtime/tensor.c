@@ -1,5 +1,6 @@
 #include "runtime/tensor.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "runtime/error.h"
@@ -137,7 +138,7 @@ static float float_from_double(double value) {
     float nearest = (float)value;
     if (nearest == value || value != value) return nearest;
     uint32_t bits = bits_of(nearest);
-    if ((nearest > value) == (nearest > 0)) bits--; // towards 0
+    if (fabs((double)nearest) > fabs(value)) bits--; // towards 0
     return float_of(bits | 1u);
 }
 
