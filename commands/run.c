@@ -165,7 +165,7 @@ static void settle_optimizer(Run *run) {
 static int64_t cache_positions(const Run *run) {
     const SampleOptions *s = &run->config.sample;
     bool samples = run->parts & RUN_DATA && s->every > 0;
-    int64_t wanted = samples ? (int64_t)strlen(s->prompt) + 1 + s->tokens : run->cache;
+    int64_t wanted = samples ? tokenizer_most_tokens(s->prompt) + s->tokens : run->cache;
     return wanted < run->shape.context ? wanted : run->shape.context;
 }
 

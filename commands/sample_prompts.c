@@ -138,20 +138,13 @@ bool prompts_check_ids(const Prompts *prompts, int64_t vocab, Errors *errors) {
     return true;
 }
 
-// At most as many tokens as bytes, thrice as many where NFC takes characters apart.
-static size_t tokens_most(const char *text) {
-    size_t count = 1; // the separator, where there is nothing
-    for (; *text; text++) count += *text & 0x80 ? 3 : 1;
-    return count;
-}
-
 int64_t prompts_longest(const Prompts *prompts) {
-    size_t longest = 0;
+    int64_t longest = 0;
     for (int64_t i = 0; i < prompts->texts.count; i++) {
-        size_t count = prompts->ids ? (size_t)prompts->ids[i].count : tokens_most(prompts->texts.items[i]);
+        int64_t count = prompts->ids ? prompts->ids[i].count : tokenizer_most_tokens(prompts->texts.items[i]);
         if (count > longest) longest = count;
     }
-    return (int64_t)longest;
+    return longest;
 }
 
 Prompt prompts_at(const Prompts *prompts, int64_t index) {

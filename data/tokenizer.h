@@ -30,6 +30,8 @@ const char *tokenizer_path(const Tokenizer *tokenizer);  // of the tokenizer.jso
 // are not special are themselves. Bytes that are not UTF-8 become U+FFFD and are counted in the result; for byte every
 // byte is a token. A tokenizer has scratch: one thread at a time.
 int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out);
+// More ids than any tokenizer makes of a text, 1 at least.
+int64_t tokenizer_most_tokens(const char *text);
 // How many leading bytes can be encoded on their own, about `target` of them, so that pieces encode to what the whole
 // does: the text is cut only where the pre-split cuts too, whatever stands around, and in no added token. That is right
 // before whitespace that follows something else; for Llama 3 and Qwen before a space or tab that does, and after the

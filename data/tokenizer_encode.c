@@ -155,3 +155,10 @@ size_t tokenizer_piece(const Tokenizer *tokenizer, const char *bytes, size_t siz
     for (int back = 0; back < 3 && ((unsigned char)bytes[limit] & 0xC0) == 0x80; back++) limit--;
     return limit;
 }
+
+// A token has a byte at least. Bytes of no ASCII may become three: those of no UTF-8, and what NFC takes apart.
+int64_t tokenizer_most_tokens(const char *text) {
+    int64_t count = 1;
+    for (; *text; text++) count += *text & 0x80 ? 3 : 1;
+    return count;
+}

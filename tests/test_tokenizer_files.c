@@ -161,6 +161,21 @@ TEST(where_lines_are_cut) {
     tokenizer_close(qwen3);
 }
 
+TEST(most_tokens_of_a_text) {
+    static const char *const texts[] = {"", "abc", "\U0001D160\u0958", "\x80\xFF"}; // NFC takes the third apart
+    for (int k = 0; k < KINDS; k++) {
+        Tokenizer *tokenizer = test_tokenizer_open(fixture(names[k]));
+        for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+            TokenList list = {0};
+            tokenizer_encode(tokenizer, texts[i], strlen(texts[i]), &list);
+            assert_true(list.count < tokenizer_most_tokens(texts[i]));
+            if (k == 2 && i == 2) assert_true(list.count > (int64_t)strlen(texts[i]));
+            token_list_close(&list);
+        }
+        tokenizer_close(tokenizer);
+    }
+}
+
 // ---- the pre-split ----
 
 // What is found by hand is what PCRE2 finds, at every place of a text.
