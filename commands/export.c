@@ -287,6 +287,7 @@ static bool export(const Options *o, char **argv, const TextList *overrides, Err
     ModelRequest request = {.path = argv[1], .overrides = overrides, .iterate = o->iterate};
     if (!check_out(argv[2], errors) || !check_overrides(&request, errors)) return false;
     if (!source_open(&source, argv[1], errors)) return false;
+    request.path = source.path; // a run at work may have a newer checkpoint by now
     bool good = check_class(&source, errors);
     if (good && shown) {
         model_files_list(source.files, source.tensors.items, source.tensors.count, &w.tensors);

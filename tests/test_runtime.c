@@ -105,8 +105,8 @@ TEST(f16_rounds_to_nearest_even) {
 }
 
 TEST(conversions_round_once) {
-    static const double values[] = {1, -3.5, 0x1p-200, -0x1p-200, 0x1.004p-9, 0x1p-30, 0x1.ffp100, 65519.99999999, -0.0, 0x1.00200000001p0,
-                                    0x1.01000000001p0, -0x1.01000000001p0, 0x1.00fffffffp0, 1e300};
+    static const double values[] = {1, -3.5, 0x1.004p-9, 0x1p-30, 0x1p-200, -0x1p-200, 0x1.ffp100, 65519.99999999, -0.0,
+                                    0x1.00200000001p0, 0x1.01000000001p0, -0x1.01000000001p0, 0x1.00fffffffp0, 1e300};
     static const DType dtypes[] = {DTYPE_F32, DTYPE_F64, DTYPE_BF16, DTYPE_F16};
     static const int digits[] = {24, 53, 8, 11}, smallest[] = {-149, -1074, -133, -24};
     enum { COUNT = sizeof values / sizeof values[0] };
