@@ -322,6 +322,8 @@ int command_export(int argc, char **argv) {
     if (argc == 0 || !read_options(&o)) return EXIT_USAGE;
     Errors errors = {0};
     TextList overrides = {0};
+    bool unrounded = o.iterate != ITERATE_SHOWN && o.file_dtype == DTYPE_F32; // not as a bf16 run computes with them
+    if (unrounded) text_list_add(&overrides, "precision=fp32");
     for (int i = 3; i < argc; i++) text_list_add(&overrides, argv[i]);
     export(&o, argv, &overrides, &errors);
     text_list_close(&overrides);

@@ -18,6 +18,9 @@ losses bf16 | awk 'NR == 1 { first = $1 } { last = $1 } END { exit !(last < firs
 expect 0 'loss' "$program" eval bf16 device=cuda
 expect 0 '.' "$program" sample bf16 --tokens 8 device=cuda
 expect 0 'loss' "$program" eval bf16 device=cpu # the same checkpoint
+expect 0 'llama' "$program" export bf16 --to hf full --weights x --dtype fp32
+expect 0 'llama' "$program" export bf16 --to hf rounded --weights x --dtype fp32 precision=bf16
+! cmp -s full/model.safetensors rounded/model.safetensors || fail "an export in fp32 is rounded to bf16"
 
 echo "== equal bits: again and without graphs, where neither measures; resumed, with what was measured"
 for recipe in adamw amuse; do
