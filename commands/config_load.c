@@ -284,11 +284,11 @@ static bool read_file(Config *config, const char *path, const Chain *outer, Erro
 
 // ---- overrides ----
 
-static void read_override(Config *config, int index, const char *text, Errors *errors) {
+static void read_override(Config *config, const char *text, Errors *errors) {
     Text name = {0}, problem = {0}, source = {0};
     const char *equals = strchr(text, '=');
     text_append(&name, text, equals ? (size_t)(equals - text) : strlen(text));
-    text_printf(&source, "override %d: %s", index + 1, text);
+    text_printf(&source, "override %s", text);
     int64_t number = config_key_find(text_string(&name));
     bool good = false;
     if (!equals) {
@@ -305,7 +305,7 @@ static void read_override(Config *config, int index, const char *text, Errors *e
     } else {
         Text shown = {0};
         text_excerpt(&shown, text_string(&name));
-        errors_add(errors, EXIT_USAGE, "override %d: %s: %s", index + 1, text_string(&shown), text_string(&problem));
+        errors_add(errors, EXIT_USAGE, "override %s: %s", text_string(&shown), text_string(&problem));
         text_close(&shown);
     }
     text_close(&name);
@@ -327,7 +327,7 @@ static void set_defaults(Config *config) {
 }
 
 static void read_overrides(Config *config, char *const *overrides, int count, Errors *errors) {
-    for (int i = 0; i < count; i++) read_override(config, i, overrides[i], errors);
+    for (int i = 0; i < count; i++) read_override(config, overrides[i], errors);
 }
 
 bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors) {

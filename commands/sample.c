@@ -155,7 +155,7 @@ static bool take_samples(Run *run, const Prompts *prompts, bool several, JsonWri
         sample_close(&sample);
     }
     if (!json && finite) fflush(stdout);
-    if (!json && finite) tell_speed(tokens, seconds);
+    if (!json && finite && !ferror(stdout)) tell_speed(tokens, seconds);
     return finite;
 }
 
