@@ -124,7 +124,7 @@ bool corpus_flow(const Flow *flow, CorpusReader *reader, Errors *errors) {
         pthread_t thread;
         bool beside = flow->threads > 1 && thread_start(&thread, write_and_read, &side);
         if (!beside) write_and_read(&side);
-        if (side.good || beside) work_together(flow, current, workers);
+        if (beside || side.good) work_together(flow, current, workers);
         if (beside) pthread_join(thread, NULL);
         good = side.good;
         before = current;
