@@ -63,11 +63,15 @@ address() { # https://HOST/PATH, or where the mirror has it
     if [ -n "${THALWEG_MIRROR:-}" ]; then echo "$THALWEG_MIRROR/${1#https://}"; else echo "$1"; fi
 }
 
-# Goes on behind what the file holds already.
+# Goes on behind what the file holds already; begins anew where the server gives no part of a file.
 download() { # URL FILE
     if command -v curl >/dev/null; then
         if [ -t 2 ]; then how=--progress-bar; else how=-sS; fi
-        curl -fL "$how" --retry 3 -C - -o "$2" "$1"
+        status=0
+        curl -fL "$how" --retry 3 -C - -o "$2" "$1" || status=$?
+        [ "$status" -eq 33 ] || return "$status"
+        rm -f "$2"
+        curl -fL "$how" --retry 3 -o "$2" "$1"
     elif command -v wget >/dev/null; then
         wget -q -c -O "$2" "$1"
     else
@@ -78,8 +82,10 @@ download() { # URL FILE
 bytes_of() { if [ -f "$1" ]; then wc -c <"$1" | tr -d ' '; else echo 0; fi; }
 
 is_right() { # SHA256 FILE
-    [ -f "$2" ] && [ "$(sha256sum <"$2" | cut -d' ' -f1)" = "$1" ]
+    [ -f "$2" ] && [ "$(checksum <"$2" | cut -d' ' -f1)" = "$1" ]
 }
+
+checksum() { if command -v sha256sum >/dev/null; then sha256sum; else shasum -a 256; fi; }
 
 # Before so many bytes are written to a folder.
 check_space() { # BYTES FOLDER
@@ -137,7 +143,7 @@ fetch_shard() { # NAME, of $source
 }
 
 fetch_shards() { # COUNT
-    case $1 in '' | *[!0-9]* | 0*) usage ;; esac
+    case $1 in '' | *[!0-9]* | 0* | ??????????*) usage ;; esac
     [ "$1" -le "$last" ] || fail 2 "$name: there are $last training shards, not $1"
     echo "1 of $(($1 + 1))"
     fetch_shard "${file}_val_000000.bin"
@@ -174,6 +180,8 @@ what_next() {
 name=$1 folder=$data/$1
 describe "$name"
 [ $# -eq 1 ] || [ "$sha256" = lfs ] || usage
+command -v sha256sum >/dev/null || command -v shasum >/dev/null ||
+    fail 1 "neither sha256sum nor shasum is here, so that nothing can be verified; apt-get install coreutils"
 echo "$name: $what
 from     $source
 licence  $licence"

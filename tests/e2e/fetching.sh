@@ -56,6 +56,16 @@ echo more >>${train}3.bin.part
 expect 0 'fineweb_train_000003.bin$' get fineweb10B 3 # a part that is too long begins anew
 same ${train}3.bin
 
+echo "== a server that gives no part of a file: it is fetched anew; without checksums nothing is"
+mkdir tools
+printf '#!/bin/sh\ncase " $* " in *" -C "*) exit 33 ;; esac\nexec %s "$@"\n' "$(command -v curl)" >tools/curl
+chmod +x tools/curl
+head -c 1000 ${train}3.bin >${train}3.bin.part
+rm ${train}3.bin
+expect 0 'fineweb_train_000003.bin$' env PATH="$PWD/tools:$PATH" sh "$root/scripts/get_data.sh" fineweb10B 3
+same ${train}3.bin
+expect 1 'neither sha256sum nor shasum' env PATH=/nowhere "$(command -v sh)" "$root/scripts/get_data.sh" fineweb10B 3
+
 echo "== what is wrong is not kept"
 printf 'X' | dd of=$repository/resolve/main/fineweb_train_000002.bin bs=1 seek=100 conv=notrunc 2>/dev/null
 rm ${train}2.bin
