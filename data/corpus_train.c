@@ -32,14 +32,10 @@ static void count_text(const Work *work, const char *text, size_t size) {
     }
 }
 
-// Bytes that are not UTF-8 are what they are when the text is encoded: U+FFFD.
+// As it is when it is encoded.
 static void count_repaired(const Work *work, const char *bytes, size_t size) {
     Text text = {0};
-    for (size_t good; !text_is_utf8(bytes, size, &good); bytes += good + 1, size -= good + 1) {
-        text_append(&text, bytes, good);
-        text_add(&text, "\xEF\xBF\xBD");
-    }
-    text_append(&text, bytes, size);
+    text_repair(&text, bytes, size);
     count_text(work, text.data, text.size);
     text_close(&text);
 }

@@ -75,20 +75,6 @@ static void encode_stage(const Tokenizer *tokenizer, int stage, const char *text
     encode_between(tokenizer, stage, text + begin, size - begin, out);
 }
 
-// The text with U+FFFD for each byte that is in no valid sequence; returns how many there were.
-static int64_t repair(Text *out, const char *bytes, size_t size) {
-    int64_t replaced = 0;
-    size_t at = 0, good;
-    while (!text_is_utf8(bytes + at, size - at, &good)) {
-        text_append(out, bytes + at, good);
-        text_add(out, REPLACEMENT);
-        replaced++;
-        at += good + 1;
-    }
-    text_append(out, bytes + at, size - at);
-    return replaced;
-}
-
 int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t size, TokenList *out) {
     int64_t replaced = 0;
     if (!tokenizer->bpe) {
@@ -97,7 +83,7 @@ int64_t tokenizer_encode(const Tokenizer *tokenizer, const char *bytes, size_t s
         encode_stage(tokenizer, 0, bytes, size, out);
     } else {
         Text repaired = {0};
-        replaced = repair(&repaired, bytes, size);
+        replaced = text_repair(&repaired, bytes, size);
         encode_stage(tokenizer, 0, repaired.data, repaired.size, out);
         text_close(&repaired);
     }

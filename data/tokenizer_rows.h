@@ -1,4 +1,4 @@
-// Inside of the tokenizers, for data/tokenizer*.c, added_tokens.c, nfc.c and bpe.c alone: the strings of all tokens,
+// Inside of the tokenizers, for data/tokenizer*.c, added_tokens.c, nfc.c and bpe*.c alone: the strings of all tokens,
 // merges, and the byte-level alphabet that GPT-2 writes token strings in.
 #pragma once
 
@@ -6,7 +6,6 @@
 #include "data/tokenizer.h"
 
 #define SEPARATOR_TEXT "<|endoftext|>"
-#define REPLACEMENT "\xEF\xBF\xBD" // U+FFFD
 enum { TOKEN_BYTES = 1024, VOCAB_LIMIT = 1 << 20 }; // of a token as it is written; of a vocabulary and of its merges
 
 // Token strings by id, and ids by string. Ids are given out in order of adding.

@@ -226,6 +226,19 @@ bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset) {
     return true;
 }
 
+int64_t text_repair(Text *out, const char *bytes, size_t size) {
+    int64_t replaced = 0;
+    size_t at = 0, good;
+    while (!text_is_utf8(bytes + at, size - at, &good)) {
+        text_append(out, bytes + at, good);
+        text_add(out, REPLACEMENT);
+        replaced++;
+        at += good + 1;
+    }
+    text_append(out, bytes + at, size - at);
+    return replaced;
+}
+
 // Code points that a terminal obeys: controls, and those that turn the direction of what follows.
 static bool is_command(const unsigned char *s, size_t size) {
     if (size == 1) return s[0] < 0x20 || s[0] == 0x7F;

@@ -65,5 +65,8 @@ void text_vprint(FILE *out, const char *format, va_list arguments) __attribute__
 // A word as a shell reads it back, in quotes only where it needs them.
 void text_add_shell(Text *text, const char *word);
 bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);
+// Appends the text with U+FFFD for each byte that is in no valid sequence; returns how many there were.
+#define REPLACEMENT "\xEF\xBF\xBD" // U+FFFD
+int64_t text_repair(Text *out, const char *bytes, size_t size);
 
 double clock_seconds(void); // monotonic

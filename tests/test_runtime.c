@@ -241,6 +241,9 @@ TEST(text_escape_keeps_text_and_shows_the_rest) {
     assert_int_equal(bad, 2);
     assert_false(text_is_utf8("\xc0\x80", 2, &bad)); // overlong
     assert_true(text_is_utf8("\xf4\x8f\xbf\xbf", 4, &bad));
+    assert_int_equal(text_repair(&out, "a\xff\xc3\xa9\xe2\x82", 6), 3); // out was closed, and is empty
+    assert_string_equal(text_string(&out), "a" REPLACEMENT "\xc3\xa9" REPLACEMENT REPLACEMENT);
+    text_close(&out);
 }
 
 TEST(an_excerpt_is_short_and_stays_on_its_line) {
