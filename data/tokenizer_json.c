@@ -63,7 +63,8 @@ static const cJSON *next_part(const cJSON *node, const cJSON *part) { return par
 static bool read_normalizer(const Reader *reader, const cJSON *node) {
     if (!node || cJSON_IsNull(node)) return true;
     const cJSON *part = first_part(node, "normalizers");
-    if (!part && strcmp(type_of(node), "Sequence") == 0) return true;
+    if (!part)
+        return cJSON_IsArray(json_member(node, "normalizers")) || refuse(reader, node, "a normalizer, or a list");
     if (strcmp(type_of(part), "NFC") != 0) return refuse_kind(reader, part, "its normalizer is ", type_of(part));
     if (next_part(node, part)) return refuse_kind(reader, node, "its normalizer is ", "a Sequence of several");
     reader->tokenizer->nfc = true;

@@ -476,6 +476,7 @@ TEST(other_tokenizers_are_refused_by_name) {
          "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"NFC\"}]}",
          "its normalizer is a Sequence of several"},
         {"qwen3", "{\"type\":\"NFC\"}", "7", "its normalizer is of no known type"},
+        {"qwen3", "{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":\"x\"}", "or a list"},
         {"gpt2", "\"decoder\":{\"type\":\"Byte", "\"decoder\":{\"type\":\"Word", "a decoder whose type is"},
         {"gpt2", "\"dropout\":null", "\"dropout\":0.1", "dropout to be \"null\""},
         {"gpt2", "\"special\":true", "\"special\":false,\"x\":1},{\"id\":641,\"content\":\"<x>\",\"special\":false,"
