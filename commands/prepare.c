@@ -1,5 +1,5 @@
 // prepare: text into token shards, with a summary and the command that comes next. Ctrl-C at any moment leaves the
-// output directory as it was.
+// files of the output directory as they were, or, at the very end, all of the new ones.
 #include <errno.h>
 #include <math.h>
 #include <omp.h>
@@ -72,8 +72,9 @@ static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
     int kept = arguments_take(argc, argv, table, 1, usage);
     if (kept == 0) return EXIT_USAGE;
     *inputs = kept - 1;
-    if (!options->tokenizer) return refuse(usage, "which tokenizer? give --tokenizer byte, gpt2, or bpe:N");
-    if (!options->out) return refuse(usage, "where to? give --out with a new directory");
+    if (!options->tokenizer)
+        return refuse(usage, "which tokenizer? give --tokenizer byte, gpt2, bpe:N or the path of a tokenizer.json");
+    if (!options->out || !*options->out) return refuse(usage, "where to? give --out with a new directory");
     Text problem = {0};
     bool good = parse_vocab(options, &problem);
     for (int i = 0; i < NUMBERS && good; i++) {
@@ -90,7 +91,8 @@ static int parse(PrepareOptions *options, int argc, char **argv, int *inputs) {
 
 static void interrupted(int signal_number) {
     static const char message[] =
-        "\nprepare: interrupted; what the output directory held is as it was, beside a folder prepare.partial\n";
+        "\nprepare: interrupted; the output directory has its old files or all of the new ones; a folder "
+        "prepare.partial in it may be removed\n";
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;
     _exit(signal_number == SIGINT ? EXIT_INTERRUPTED : 128 + signal_number);

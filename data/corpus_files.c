@@ -73,7 +73,8 @@ bool corpus_find_files(const TextList *inputs, const char *out, TextList *files,
         else if (S_ISREG(info.st_mode))
             text_list_add(files, input);
         else
-            good = errors_add(errors, EXIT_NO_INPUT, "%s: neither a file nor a folder", input);
+            good = errors_add(errors, EXIT_NO_INPUT,
+                              "%s: neither a file nor a folder; JSON lines can be piped into `prepare -`", input);
     }
     if (good && files->count == 0) return errors_add(errors, EXIT_NO_INPUT, "the inputs hold no files");
     return good;
