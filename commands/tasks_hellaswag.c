@@ -139,14 +139,22 @@ void hellaswag_json(const TaskResults *results, bool full, JsonWriter *w) {
     if (full) json_number(w, "hellaswag_seconds", result->seconds);
 }
 
+// One example has no standard error.
+static void print_share(Text *out, const char *name, double share, double error) {
+    text_printf(out, "%s %.4f", name, share);
+    if (!isnan(error)) text_printf(out, " (+- %.4f)", error);
+}
+
 void hellaswag_print(const Run *run, const TaskResults *results, Text *out) {
     const HellaswagResult *result = &results->hellaswag;
     (void)run;
     for (int style = 0; style < HELLASWAG_STYLES; style++) {
         const HellaswagScore *score = &result->scores[style];
-        if (score->present)
-            text_printf(out, "%-16s acc %.4f (+- %.4f), acc_norm %.4f (+- %.4f)\n", hellaswag_names[style], score->acc,
-                        score->acc_stderr, score->acc_norm, score->acc_norm_stderr);
+        if (!score->present) continue;
+        text_printf(out, "%-16s ", hellaswag_names[style]);
+        print_share(out, "acc", score->acc, score->acc_stderr);
+        print_share(out, ", acc_norm", score->acc_norm, score->acc_norm_stderr);
+        text_add(out, "\n");
     }
     text_printf(out, "                 over %ld examples (%.1f s)\n", result->examples, result->seconds);
 }
