@@ -88,6 +88,7 @@ pulled() { # COMMAND: in the run's directory, while the run stands still in its 
     rm -rf under && start run.dir=under
     wait_for_lines under/metrics.jsonl 500
     kill -STOP "$started" || fail "the run was through too soon"
+    while read -r _ _ state _ <"/proc/$started/stat" && [ "$state" != T ]; do sleep 0.01; done
     (cd under && eval "$1") || fail "$1"
     kill -CONT "$started"
 }
