@@ -1,6 +1,7 @@
 // export: a model as a Hugging Face directory. Everything is written beside, synced and then given its name.
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "commands/arguments.h"
 #include "commands/command.h"
@@ -263,7 +264,8 @@ static bool check_out(char *out, Errors *errors) {
     if (size == 0 || size > OUT_LIMIT)
         return errors_add(errors, EXIT_USAGE, "OUT_DIR: expected a path of 1 to %d bytes; name a new directory",
                           OUT_LIMIT);
-    bool listed = path_is_directory(out) && directory_list(&names, out, errors);
+    char target;
+    bool listed = readlink(out, &target, 1) < 0 && path_is_directory(out) && directory_list(&names, out, errors);
     bool good = !path_exists(out) || (listed && names.count == 0);
     text_list_close(&names);
     return good || errors_add(errors, EXIT_USAGE, "%s: is there and is not an empty directory; name a new one", out);
