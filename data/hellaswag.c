@@ -426,7 +426,7 @@ bool hellaswag_open(Hellaswag *set, const HellaswagSetup *setup, Errors *errors)
     *set = (Hellaswag){0};
     if (!path_exists(setup->path))
         return errors_add(errors, EXIT_NO_INPUT, "%s: there is no such file; scripts/get_data.sh hellaswag fetches "
-                          "HellaSwag's validation set", setup->path);
+                          "HellaSwag's validation set, and eval.hellaswag=FILE names another", setup->path);
     if (!is_binary(setup->path) && !setup->tokenizer)
         return errors_add(errors, EXIT_USAGE, "%s: the model has no tokenizer to read text with; name it by "
                           "data.tokenizer=..., or give llm.c's binary (.bin)", setup->path);
