@@ -10,7 +10,7 @@
 // once more, for its size. Of standard input, what is read before the first document held out stays in memory.
 //
 // All threads encode; the result is that of one. Memory does not grow with the inputs: about 50 MB a thread beside the
-// shards (100 MB for byte), and ten times the longest line.
+// shards (100 MB for byte), and ten times the longest line, or thirty times the longest word.
 #pragma once
 
 #include "data/tokenizer.h"
