@@ -44,8 +44,9 @@ void bench_print_operations(const Tally *tallies, int count, const BenchLimits *
                100 * t->seconds / total, text_bytes(bytes, t->bytes), text_count(flops, t->flops), 1e3 * limit,
                100 * limit / t->seconds);
     }
-    printf("limits: %.1f GB/s of a copy, %.3f TFLOP/s of a large product, measured in this run\n", limits->bytes * 1e-9,
-           limits->flops * 1e-12);
+    printf("limits: %.1f GB/s of a copy", limits->bytes * 1e-9);
+    if (limits->flops > 0) printf(", %.3f TFLOP/s of a large product", limits->flops * 1e-12);
+    puts(", measured in this run");
 }
 
 void bench_operations_json(const Tally *tallies, int count, const BenchLimits *limits, JsonWriter *w) {
