@@ -66,3 +66,11 @@ bool arguments_weights(const char *text, Iterate *iterate) {
                "holds\n", text);
     return false;
 }
+
+void arguments_override(TextList *overrides, const char *key, const char *value) {
+    Text text = {0};
+    if (!value) return;
+    text_printf(&text, "%s=%s", key, value);
+    text_list_add(overrides, text_string(&text));
+    text_close(&text);
+}

@@ -21,3 +21,6 @@ int64_t arguments_ranks(const char *text);
 
 // The value of --weights: which iterate of a checkpoint is asked for. False and a message where it names none.
 bool arguments_weights(const char *text, Iterate *iterate);
+
+// An option that is a key, too: "key=value" behind the overrides. `value` NULL: it was not given.
+void arguments_override(TextList *overrides, const char *key, const char *value);

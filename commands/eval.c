@@ -29,14 +29,6 @@ typedef struct {
     const char *key, *value; // NULL: not given
 } Setting;
 
-static void add_setting(TextList *overrides, const Setting *setting) {
-    Text text = {0};
-    if (!setting->value) return;
-    text_printf(&text, "%s=%s", setting->key, setting->value);
-    text_list_add(overrides, text_string(&text));
-    text_close(&text);
-}
-
 int command_eval(int argc, char **argv) {
     static const char usage[] = "eval MODEL [--data SHARDS] [--tasks val,hellaswag] [--hellaswag FILE] [--examples N] "
                                 "[--weights x|y|z|ema] [--json] [key=value ...]";
@@ -63,7 +55,7 @@ int command_eval(int argc, char **argv) {
         named = named || strncmp(argv[i], "eval.tasks=", 11) == 0;
     }
     if (!named) settings[TASKS].value = "val";
-    for (int i = 0; i < SETTINGS; i++) add_setting(&overrides, &settings[i]);
+    for (int i = 0; i < SETTINGS; i++) arguments_override(&overrides, settings[i].key, settings[i].value);
     TaskResults results;
     ModelRequest request = {.path = argv[1], .overrides = &overrides, .parts = RUN_VALIDATION, .iterate = iterate};
     bool done = run_open_model(&run, &request, &errors) && tasks_run(&run, &results, &errors);

@@ -52,20 +52,13 @@ static int take_words(Words *words, int argc, char **argv) {
     return arguments_take(argc, argv, arguments, 1, usage);
 }
 
-static void add_override(TextList *overrides, const char *key, const char *value) {
-    Text text = {0};
-    text_printf(&text, "%s=%s", key, value);
-    text_list_add(overrides, text_string(&text));
-    text_close(&text);
-}
-
 static void list_overrides(TextList *overrides, const Words *words, int argc, char **argv) {
-    for (int i = 0; i < ROWS; i++) add_override(overrides, rows[i].key, rows[i].fallback);
+    for (int i = 0; i < ROWS; i++) arguments_override(overrides, rows[i].key, rows[i].fallback);
     for (int i = 2; i < argc; i++) text_list_add(overrides, argv[i]);
     for (int i = 0; i < ROWS; i++)
-        if (words->values[i]) add_override(overrides, rows[i].key, words->values[i]);
-    if (words->ignore_eos) add_override(overrides, "sample.ignore_eos", "true");
-    if (words->prompt) add_override(overrides, "sample.prompt", words->prompt);
+        arguments_override(overrides, rows[i].key, words->values[i]);
+    if (words->ignore_eos) arguments_override(overrides, "sample.ignore_eos", "true");
+    arguments_override(overrides, "sample.prompt", words->prompt);
 }
 
 // What the overrides alone say; mistakes in them are told when the model is opened.
