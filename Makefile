@@ -116,7 +116,8 @@ endif
 
 # ---- what is built ----
 
-sources  := $(wildcard runtime/*.c comm/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c)
+sources  := $(wildcard runtime/*.c comm/*.c kernels/*.c kernels/cpu/*.c model/*.c optim/*.c data/*.c commands/*.c \
+    report/*.c sweep/*.c)
 kernels  := $(wildcard kernels/cuda/*.cu) $(if $(filter 1,$(NCCL)),comm/nccl.cu)
 ifeq ($(FUZZ),1)
 sources  := $(wildcard runtime/*.c data/*.c) optim/optim_options.c \

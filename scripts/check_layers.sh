@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Includes point down only: train_gpt.c -> commands -> {model, optim, data} -> comm -> kernels/kernels.h -> runtime. The
-# three wings never include each other; a backend, kernels/cpu or kernels/cuda, is seen by kernels alone, and what NCCL
-# needs of kernels/cuda by comm. Every include of ours is written with its folder and in quotes. First the check must
-# find the wrong includes that it plants itself.
+# Includes point down only: train_gpt.c -> sweep -> report -> commands -> {model, optim, data} -> comm ->
+# kernels/kernels.h -> runtime. The three wings never include each other; a backend, kernels/cpu or kernels/cuda, is
+# seen by kernels alone, and what NCCL needs of kernels/cuda by comm. Every include of ours is written with its folder
+# and in quotes. First the check must find the wrong includes that it plants itself.
 #   scripts/check_layers.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 # folder or file: the folders and single headers that it may include
 layers='
 train_gpt.c      commands model optim data comm kernels/kernels.h runtime
+sweep            sweep report commands model optim data comm kernels/kernels.h runtime
+report           report commands data kernels/kernels.h runtime
 commands         commands model optim data comm kernels runtime
 model            model comm kernels/kernels.h runtime
 optim            optim comm kernels/kernels.h runtime
@@ -19,9 +21,9 @@ kernels          kernels kernels/cpu runtime
 kernels/cpu      kernels/cpu kernels runtime
 kernels/cuda     kernels/cuda kernels runtime
 runtime          runtime
-tests            tests tests/reference tests/cudasim commands model optim data comm kernels kernels/cpu kernels/cuda \
-                 runtime
-tests/fuzz       tests/fuzz commands model data runtime
+tests            tests tests/reference tests/cudasim sweep report commands model optim data comm kernels kernels/cpu \
+                 kernels/cuda runtime
+tests/fuzz       tests/fuzz sweep report commands model data runtime
 tests/reference  tests/reference kernels runtime
 tests/cudasim    tests/cudasim tests/test.h
 tests/cudasim/include  tests/cudasim

@@ -1,0 +1,84 @@
+// The record of a sweep, SWEEP/state.jsonl: one JSON object per line, only ever appended to. All that a sweep shows is
+// made from it: the table, summary.csv, summary.json, report.html. The lines are described in docs/sweeps.md.
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/error.h"
+
+enum { SWEEP_ID = 13 }; // 12 hex digits of what a run is, and the terminator
+
+// What became of a run. Results are never run again; the rest is, when the sweep is called again.
+typedef enum {
+    SWEEP_PLANNED,
+    SWEEP_RUNNING,       // by a process that is at work, or was when it was killed
+    SWEEP_PAUSED,        // at a rung, with a checkpoint: it may be promoted
+    SWEEP_INTERRUPTED,   // by a signal to the sweep, with a checkpoint
+    SWEEP_FINISHED,      // a result
+    SWEEP_DIVERGED,      // a result
+    SWEEP_PRUNED,        // a result: others were better at its rung
+    SWEEP_OUT_OF_MEMORY,
+    SWEEP_NO_DATA,       // missing or damaged
+    SWEEP_CANNOT_WRITE,  // a full disk, permissions
+    SWEEP_REFUSED,       // its configuration
+    SWEEP_FAILED,        // anything else
+    SWEEP_STATUSES
+} SweepStatus;
+const char *sweep_status_name(SweepStatus status); // "out of memory"
+bool sweep_status_is_result(SweepStatus status);
+bool sweep_status_is_failure(SweepStatus status); // from SWEEP_OUT_OF_MEMORY on
+
+// What sets a run apart, in the order of the axes.
+typedef struct {
+    const char *key, *value; // the value as key=value takes it
+    double number;           // NaN where it is none
+} SweepSetting;
+
+typedef struct {
+    char id[SWEEP_ID];
+    const char *arm; // "" where the sweep has none
+    SweepSetting *settings;
+    int64_t setting_count;
+    int64_t steps, step_tokens; // planned; 0: not known
+    bool planned;               // by the newest plan; else it is of an older one
+    SweepStatus status;
+    const char *reason;  // of a failure or divergence; ""
+    int64_t attempts;    // that were started
+    int64_t step;        // reached
+    double metric, best; // the sweep's metric at `step`, and the best so far; NaN: none
+    double seconds;      // of training, over all attempts
+    double wall;         // of its processes
+    double tokens_per_second, energy; // energy in joules; NaN: not known
+    const char *host, *slot; // where it ran last; "": nowhere yet
+} SweepRecord;
+
+typedef struct {
+    const char *name, *metric; // "val_loss"
+    bool maximise, at_best;    // the result of a run is its best metric, else its last one
+    SweepRecord *records;      // in the order in which they were first planned
+    int64_t count;
+    const char **keys; // of all settings, each once
+    int64_t key_count;
+    struct SweepStrings *strings;
+} SweepHistory;
+
+// Reads SWEEP/state.jsonl. A last line that was cut short is passed over; lines that are none of ours are damage (65,
+// with the line's number). False and 66 where there is no such file.
+bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *errors);
+void sweep_history_close(SweepHistory *history);
+bool sweep_dir_is(const char *path); // whether it has a state.jsonl
+
+// What a run gave, as `at_best` says; NaN where it has no result.
+double sweep_result(const SweepHistory *history, const SweepRecord *record);
+
+// Mean and standard error over runs that differ in nothing but run.seed.
+typedef struct {
+    const SweepRecord *first;
+    int64_t seeds;        // with a finite result
+    double mean, error;   // error NaN below two
+} SweepGroup;
+int64_t sweep_groups(const SweepHistory *history, SweepGroup **out); // to be freed by the caller
+
+// summary.csv and summary.json in the sweep's directory, replaced as wholes.
+bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors);
