@@ -11,8 +11,8 @@
 #include "commands/command.h"
 #include "commands/console.h"
 #include "commands/evaluation.h"
+#include "commands/telling.h"
 #include "commands/trouble.h"
-#include "runtime/json.h"
 #include "runtime/process.h"
 #include "runtime/version.h"
 
@@ -39,38 +39,6 @@ static void catch_signals(void) {
         sigaction(rows[i].number, NULL, &before);
         if (rows[i].number != SIGHUP || before.sa_handler != SIG_IGN) sigaction(rows[i].number, &action, NULL);
     } // nohup stays what it is
-}
-
-// ---- what is told ----
-
-static void log_step(Run *run, const StepResult *result, const Console *console) {
-    Text line = {0};
-    JsonWriter w = {.out = &line};
-    json_begin(&w, NULL, '{');
-    json_integer(&w, "step", run->state.step);
-    json_integer(&w, "tokens", run->state.step * run_step_tokens(run));
-    json_number(&w, "loss", result->loss);
-    json_number(&w, "lr", result->lr);
-    json_number(&w, "grad_norm", result->grad_norm);
-    json_integer(&w, "skipped", run->state.skipped);
-    json_number(&w, "tokens_per_second", console->tokens_per_second);
-    json_number(&w, "seconds", run->state.seconds);
-    json_end(&w, '}');
-    steps_write_metrics(run, &line);
-    console_step(console, &(ConsoleStep){run->state.step, run->steps, result->loss, result->lr, result->grad_norm,
-                                         result->skip != SKIP_NONE});
-}
-
-static void sample(Run *run) {
-    Text text = {0};
-    run_show(run, ITERATE_SHOWN);
-    uint64_t seed = (uint64_t)run->config.run.seed + (uint64_t)run->state.step;
-    ranks_patient(run->ranks, true);
-    if (run_leads(run)) run_sample(run, seed, &text);
-    ranks_patient(run->ranks, false);
-    run_show(run, ITERATE_Y);
-    console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
-    text_close(&text);
 }
 
 // ---- the loop ----
@@ -154,34 +122,6 @@ static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     run_begin_save(run, !diverged, began);
     bool later = run->ranks || run_saving(run); // several ranks first agree that all parts are written
     return !wait && later ? true : end_save(run, pace);
-}
-
-static int tell_stopped(const Run *run) {
-    Text command = {0};
-    text_add(&command, "train_gpt resume ");
-    text_add_shell(&command, run->dir);
-    if (run->state.step > 0)
-        console_note("stopped at step %ld of %ld%s; continue with: %s", run->state.step, run->steps,
-                     run->state.step >= run->steps ? ", before its evaluation" : "", text_string(&command));
-    else
-        console_note("stopped before the first step; nothing was kept");
-    text_close(&command);
-    return EXIT_STOPPED;
-}
-
-static void tell_finished(const Run *run) {
-    Text dir = {0};
-    text_add_shell(&dir, run->dir);
-    console_note("finished: %ld steps in %.1f s; look at it with: train_gpt sample %s", run->state.step,
-                 run->state.seconds, text_string(&dir));
-    text_close(&dir);
-}
-
-static int tell_diverged(const Run *run) {
-    console_note("stopped: loss or gradient was not finite, or a spike, in %ld consecutive steps; continue from a "
-                 "checkpoint before them (%s/checkpoints) with a lower optim.lr, or start again with more "
-                 "optim.warmup_steps", run->state.bad_steps, run->dir);
-    return EXIT_DIVERGED;
 }
 
 // What was trained so far is kept.
@@ -270,14 +210,14 @@ static int train(Run *run) {
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
         wishes = agree(run, &pace, result.seconds);
         bool stop = wishes & WISH_STOP || diverged;
-        if (due(step, c->log.every) || last || diverged) log_step(run, &result, &console);
+        if (due(step, c->log.every) || last || diverged) tell_step(run, &result, &console);
         if (!(wishes & WISH_WAIT)) end_save(run, &pace);
         if (pace.lost) return pace.lost;
         if (pipeline.queued > step) continue; // there is nothing to be done here
         if (errors.count) return give_up(run, &pace, &errors);
         if (!stop || last) evaluate_if_due(run, &pace);
         stop = stop || stopped(run);
-        if (!stop && due(step, c->sample.every)) sample(run);
+        if (!stop && due(step, c->sample.every)) tell_sample(run);
         stop = stopped(run) || stop;
         if (save_due(run, step) || last || stop || wishes & WISH_SAVE) {
             bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
