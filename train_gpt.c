@@ -457,7 +457,7 @@ const Command commands[] = {
      "text files, folders and JSONL, also .gz and .zst, or JSONL from a pipe (-), into token shards; bpe:N trains a "
      "tokenizer of N ids on them"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
-    {"check", command_check, "CONFIG.json|MODEL [--ranks N] [key=value ...]",
+    {"check", command_check, "CONFIG.json|MODEL [--ranks N] [--json] [key=value ...]",
      "dry run: validity, memory plan, time estimate; of a run: every checkpoint verified, byte by byte"},
     {"bench", command_bench,
      "[CONFIG.json] [key=value ...] [--optimizer] [--recipes all|NAME,...] [--generate] [--json]",

@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "commands/arguments.h"
 #include "commands/bench.h"
 #include "commands/command.h"
 #include "commands/console.h"
+#include "commands/estimate.h"
+#include "runtime/file.h"
 #include "runtime/philox.h"
 
 enum { REPEATS = 7, SHAPES = 16, WARMUP = 3 };
@@ -276,6 +279,24 @@ static void print_json(const Run *run, const Result *r) {
     text_close(&text);
 }
 
+// For later estimates; that this fails is told, and no failure.
+static void remember(const Run *run, const Result *r) {
+    BenchTimes times = times_of(run, r);
+    Measurement m;
+    Errors errors = {0};
+    char path[4096];
+    estimate_describe(run, &m);
+    m.step_seconds = bench_median(r->step, REPEATS);
+    m.micro_batch_seconds = fmax(times.micro_batch, 1e-9);
+    m.optimizer_seconds = times.optimizer;
+    m.product_flops = r->limits.flops;
+    m.copy_bytes = r->limits.bytes;
+    m.time = (int64_t)time(NULL);
+    measurements_path(path);
+    if (measurements_add(&m, &errors)) console_note("kept in %s: `check` and `train` tell times by it", path);
+    console_errors(&errors);
+}
+
 static bool measure_and_print(Run *run, bool json, Errors *errors) {
     static Result result;
     int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
@@ -286,6 +307,7 @@ static bool measure_and_print(Run *run, bool json, Errors *errors) {
     if (good && json) print_json(run, &result);
     if (good && !json) print_lines(run, &result);
     if (good && !json) bench_print_operations(result.tallies, result.tally_count, &result.limits);
+    if (good) remember(run, &result);
     BenchTimes times = good ? times_of(run, &result) : (BenchTimes){0};
     if (good && !json) bench_print_ranks(run, &times);
     if (result.optimizer.run) optimizer_bench_close(&result.optimizer);
@@ -312,9 +334,23 @@ bool bench_configure(Config *config, const BenchRequest *request, const char *re
     return good;
 }
 
+// The tokenizer beside the training shards, if there are some, so that the vocabulary is that of a training run.
+static bool find_tokenizer(Run *run, Errors *errors) {
+    const DataOptions *data = &run->config.data;
+    TextList shards = {0};
+    char directory[4096], path[4096] = "";
+    if (!*data->tokenizer && data->train.count > 0) path_glob(&shards, data->train.items[0]);
+    if (shards.count > 0) path_directory(directory, shards.items[0]);
+    if (shards.count > 0) path_join(path, directory, "tokenizer.json");
+    text_list_close(&shards);
+    if (*path && path_exists(path)) run->tokenizer = tokenizer_open(path, errors);
+    return errors->count == 0;
+}
+
 static bool bench_steps(const BenchRequest *request, Errors *errors) {
     Run run = RUN_CLOSED;
-    bool good = bench_configure(&run.config, request, NULL, errors) && run_plan(&run, RUN_TRAINING, errors) &&
+    bool good = bench_configure(&run.config, request, NULL, errors) && find_tokenizer(&run, errors) &&
+                run_plan(&run, RUN_TRAINING, errors) &&
                 run_open(&run, errors) && measure_and_print(&run, request->json, errors);
     run_close(&run);
     return good;

@@ -13,6 +13,7 @@
 #include "commands/command.h"
 #include "kernels/kernels.h"
 #include "runtime/file.h"
+#include "runtime/machine.h"
 #include "runtime/version.h"
 
 typedef enum { GOOD, WARN, MISSING } Verdict;
@@ -25,11 +26,8 @@ static void tell(Verdict verdict, const char *what, const char *found, const cha
 // ---- processor and memory ----
 
 static void look_at_processor(void) {
-    char line[512], model[256] = "unknown";
-    FILE *info = fopen("/proc/cpuinfo", "r");
-    while (info && fgets(line, sizeof line, info))
-        if (sscanf(line, "model name : %255[^\n]", model) == 1) break;
-    if (info) fclose(info);
+    char model[MACHINE_NAME];
+    machine_processor(model);
     char found[512];
     bool wide = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     snprintf(found, sizeof found, "%s, %d cores%s%s", model, get_nprocs(), wide ? ", AVX2 and FMA" : "",

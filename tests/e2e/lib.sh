@@ -6,6 +6,7 @@ program=$(realpath "${TRAIN_GPT:-$root/train_gpt}")
 work=$root/build/tmp/e2e-$(basename "$0" .sh)
 rm -rf "$work" && mkdir -p "$work" && cd "$work"
 export OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive NO_COLOR=1 # busy waiting starves a shared machine
+export THALWEG_DATA=$work/cache # nothing of the user's is read, or written
 
 fail() { echo "FAILED: $*" >&2; exit 1; }
 
