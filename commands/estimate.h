@@ -19,9 +19,9 @@ typedef struct {
     Measurement from;          // what was scaled, or was measured
 } Estimate;
 
-// Of a run after run_plan, at state.step. `product_flops`: of one rank's device, where the caller has measured it;
-// else 0, and it is measured where it is needed. Times are NaN where there is no memory for that. What is wrong with the
-// measurements is told once.
+// Of a run after run_plan, at state.step. `product_flops`: of one rank's device, where the caller has measured it; else
+// 0, and it is measured where it is needed. Times are NaN where there is no memory for that. What is wrong with the
+// file of measurements is told once.
 void estimate_run_at(const Run *planned, double product_flops, Estimate *out);
 void estimate_run(const Run *planned, Estimate *out);
 
