@@ -162,11 +162,17 @@ static unsigned agree(Run *run, const Pace *pace, double step_seconds) {
 
 static bool stopped(Run *run) { return ranks_any(run->ranks, run_stopped(run)); }
 
+// The step that this process ends with.
+static int64_t end_of(const Run *run) {
+    int64_t stop = run->config.train.stop_at;
+    return stop > 0 && stop < run->steps ? stop : run->steps;
+}
+
 // Whether nothing is to be done between the queued step and the next, so that the device need not wait for the host.
 static bool runs_ahead(const Run *run, const Pipeline *pipeline, unsigned wishes) {
     const Config *c = &run->config;
     int64_t step = pipeline->queued;
-    bool interrupted_here = wishes & (WISH_STOP | WISH_SAVE) || run->state.bad_steps > 0 || step == run->steps;
+    bool interrupted_here = wishes & (WISH_STOP | WISH_SAVE) || run->state.bad_steps > 0 || step == end_of(run);
     return !run->kernels->is_host() && !interrupted_here && run->deadline == 0 && !evaluation_due(run, step) &&
            !due(step, c->sample.every) && !save_due(run, step);
 }
@@ -179,16 +185,16 @@ static int train(Run *run) {
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
+    int64_t end = end_of(run);
     remember_best(run, &pace);
     set_deadline(run, &pace);
     steps_seek(run, &pipeline);
     evaluate_if_due(run, &pace); // before the first step, or what a stop left out
-    if (run->state.step >= run->steps && run->state.evaluated != evaluated_before &&
-        !save(run, &pace, false, true))
+    if (run->state.step >= end && run->state.evaluated != evaluated_before && !save(run, &pace, false, true))
         return pace.lost ? pace.lost : EXIT_CANNOT_WRITE;
 
     unsigned wishes = agree(run, &pace, 0);
-    while (run->state.step < run->steps && !(wishes & WISH_STOP && run->state.step == pace.saved_step)) {
+    while (run->state.step < end && !(wishes & WISH_STOP && run->state.step == pace.saved_step)) {
         bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
         if (queued && runs_ahead(run, &pipeline, wishes)) steps_queue(run, &pipeline, &errors);
         if (!queued) return give_up(run, &pace, &errors);
@@ -206,26 +212,26 @@ static int train(Run *run) {
         console_count(&console, result.seconds);
 
         int64_t step = run->state.step;
-        bool last = step == run->steps;
+        bool ends = step == end;
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
         wishes = agree(run, &pace, result.seconds);
         bool stop = wishes & WISH_STOP || diverged;
-        if (due(step, c->log.every) || last || diverged) tell_step(run, &result, &console);
+        if (due(step, c->log.every) || step == run->steps || diverged) tell_step(run, &result, &console);
         if (!(wishes & WISH_WAIT)) end_save(run, &pace);
         if (pace.lost) return pace.lost;
         if (pipeline.queued > step) continue; // there is nothing to be done here
         if (errors.count) return give_up(run, &pace, &errors);
-        if (!stop || last) evaluate_if_due(run, &pace);
+        if (!stop || ends) evaluate_if_due(run, &pace);
         stop = stop || stopped(run);
         if (!stop && due(step, c->sample.every)) tell_sample(run);
         stop = stopped(run) || stop;
-        if (save_due(run, step) || last || stop || wishes & WISH_SAVE) {
-            bool saved = save(run, &pace, diverged, last || stop); // beside training, where that goes on
+        if (save_due(run, step) || ends || stop || wishes & WISH_SAVE) {
+            bool saved = save(run, &pace, diverged, ends || stop); // beside training, where that goes on
             if (pace.lost) return pace.lost;
-            if (!saved && (last || stop)) return EXIT_CANNOT_WRITE;
+            if (!saved && (ends || stop)) return EXIT_CANNOT_WRITE;
         }
         if (diverged) return tell_diverged(run);
-        if (stop && !last) return tell_stopped(run);
+        if (stop && !ends) return tell_stopped(run);
     }
     if (pace.trouble) return pace.trouble;
     return run->state.step >= run->steps && !evaluation_pending(run) ? 0 : tell_stopped(run);

@@ -62,7 +62,8 @@ void config_adopt(Config *config, const Config *from, const char *key);
 bool config_given(const Config *config, const char *key);
 bool config_named(const Config *config, const char *key); // whether a file or an override sets it
 
-// 64-bit xxh3 over the canonical JSON without machine, run.dir, log, sample, checkpoint and dist sections.
+// 64-bit xxh3 over the canonical JSON without machine, log, sample, checkpoint and dist sections, run.dir,
+// train.max_seconds and train.stop_at.
 uint64_t config_hash(const Config *config);
 
 // The keys of a section ("machine" for top-level ones), of "all", or one key, for `train_gpt help`; NULL: the list of

@@ -43,6 +43,17 @@ static void write_value(JsonWriter *writer, const OptionRow *row, const void *op
     text_close(&value);
 }
 
+// Keys of sections that count in the identity of a run, and do not: where it is, and where it pauses.
+static bool is_no_identity(const ConfigSection *section, const OptionRow *row) {
+    static const char *const names[] = {"run.dir", "train.max_seconds", "train.stop_at"};
+    Text name = {0};
+    bool listed = false;
+    config_key_name(&(ConfigKey){section, row}, &name);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) listed |= strcmp(text_string(&name), names[i]) == 0;
+    text_close(&name);
+    return listed;
+}
+
 static void write_sections(JsonWriter *writer, const Config *config, bool identity_only) {
     Text open = {0};
     for (int i = 0; i < config_section_count; i++) {
@@ -53,8 +64,7 @@ static void write_sections(JsonWriter *writer, const Config *config, bool identi
         enter(writer, &open, section->prefix);
         for (int r = 0; r < section->rows->count; r++) {
             const OptionRow *row = &section->rows->rows[r];
-            bool is_place = section->rows == &run_option_rows && strcmp(row->name, "dir") == 0;
-            if (!(identity_only && is_place)) write_value(writer, row, options);
+            if (!(identity_only && is_no_identity(section, row))) write_value(writer, row, options);
         }
     }
     enter(writer, &open, "");

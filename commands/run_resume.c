@@ -6,11 +6,10 @@
 // What a resume may change, keys and (with a point) sections. Everything else decides what the finished steps were and
 // must stay. train.batch_tokens was resolved when the run began; data.train may name the same data by another path.
 static const char *const changeable[] = {
-    "device",            "threads",          "run.dir",           "train.steps",         "train.tokens",
-    "train.max_seconds", "train.max_bad_steps", "train.on_spike", "train.spike_sigma",   "train.rollback_steps",
-    "train.rollback_skip", "train.max_rollbacks", "train.micro_batch", "train.recompute", "data.train",
-    "data.val",          "data.prefetch",    "eval.",             "log.",                "checkpoint.",
-    "sample.",           "optim.",           "dist.",             NULL};
+    "device", "threads", "run.dir", "train.steps", "train.tokens", "train.max_seconds", "train.stop_at",
+    "train.max_bad_steps", "train.on_spike", "train.spike_sigma", "train.rollback_steps", "train.rollback_skip",
+    "train.max_rollbacks", "train.micro_batch", "train.recompute", "data.train", "data.val", "data.prefetch", "eval.",
+    "log.", "checkpoint.", "sample.", "optim.", "dist.", NULL};
 
 // Of the optimizer, in any of its sections: what the state holds, and what the past steps meant.
 static const char *const kept[] = {"name",   "readout",       "precondition_max",

@@ -38,6 +38,8 @@ int tell_stopped(const Run *run) {
     Text command = {0};
     text_add(&command, "train_gpt resume ");
     text_add_shell(&command, run->dir);
+    if (run->config.train.stop_at > 0 && run->state.step >= run->config.train.stop_at)
+        text_add(&command, " train.stop_at=0"); // with the same one nothing would be done
     if (run->state.step > 0)
         console_note("stopped at step %ld of %ld%s; continue with: %s", run->state.step, run->steps,
                      run->state.step >= run->steps ? ", before its evaluation" : "", text_string(&command));

@@ -196,15 +196,16 @@ TEST(all_mistakes_are_told_at_once_with_their_places) {
 }
 
 TEST(the_hash_is_that_of_the_experiment) {
-    static char *const same[] = {"run.dir=elsewhere", "threads=1", "log.every=7", "checkpoint.keep=9"};
+    static char *const same[] = {"run.dir=elsewhere", "threads=1", "log.every=7",
+                                 "checkpoint.keep=9", "train.stop_at=5", "train.max_seconds=1h"};
     static char *const other[] = {"model.depth=3", "optim.lr=1e-2", "run.seed=2", "train.steps=5", "data.train=x"};
     Config base = {0};
     load(&base, NULL, NULL, 0);
-    for (size_t i = 0; i < 9; i++) {
+    for (size_t i = 0; i < 11; i++) {
         Config config = {0};
-        char *override = i < 4 ? same[i] : other[i - 4];
+        char *override = i < 6 ? same[i] : other[i - 6];
         load(&config, NULL, &override, 1);
-        assert_true((config_hash(&config) == config_hash(&base)) == (i < 4));
+        assert_true((config_hash(&config) == config_hash(&base)) == (i < 6));
         config_close(&config);
     }
     config_close(&base);

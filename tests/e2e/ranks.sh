@@ -88,6 +88,11 @@ for recipe in muon amuse; do
         resume same --ranks "$from"
         same_run from same
     done
+    rm -rf paused # beside `from`, of 3 ranks
+    expect 75 'stopped at step 7 of 20' "$program" train "$tiny" "${data[@]}" run.dir=paused --ranks 3 "${common[@]}" \
+        train.stop_at=7
+    resume paused --ranks 3 train.stop_at=0
+    same_run from paused
 done
 
 if [ "${on[0]}" = device=cuda ]; then

@@ -103,6 +103,21 @@ for lines in 2 70 150; do
 done
 [ $met -gt 0 ] || fail "no SIGTERM met a running loop"
 
+echo "== train.stop_at: evaluated and saved there; a resume with the same one does nothing, with another one it goes on"
+stops() { # STEP ARGUMENT...
+    expect 75 "stopped at step $1 of 20; continue with: train_gpt resume at train.stop_at=0" "$program" "${@:2}"
+}
+stops 10 train "$tiny" "${data[@]}" run.dir=at train.stop_at=10 eval.every=5
+[ "$(grep -c '"val_loss"' at/metrics.jsonl)" -eq 3 ] || fail "step 10 was not evaluated"
+cp -r at stopped_at
+stops 10 resume at
+stops 10 resume at train.stop_at=7
+same_run stopped_at at
+stops 13 resume at train.stop_at=13
+resume at train.stop_at=20 # its end
+train run.dir=whole_at eval.every=5
+same_run whole_at at
+
 echo "== train --resume begins and continues"
 "$program" train "$tiny" "${data[@]}" run.dir=both --resume >first.log 2>&1
 "$program" train "$tiny" "${data[@]}" run.dir=both --resume >second.log 2>&1
