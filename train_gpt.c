@@ -21,7 +21,10 @@
 static volatile sig_atomic_t stop_signal, save_signal, interrupted;
 
 static void on_stop(int signal_number) {
-    if (signal_number == SIGINT && interrupted) _exit(EXIT_INTERRUPTED);
+    if (signal_number == SIGINT && interrupted) {
+        console_abandon();
+        _exit(EXIT_INTERRUPTED);
+    }
     interrupted = interrupted || signal_number == SIGINT;
     stop_signal = signal_number;
 }
@@ -45,10 +48,11 @@ static void catch_signals(void) {
 
 static bool due(int64_t step, int64_t every) { return every > 0 && step % every == 0; }
 
-// What an evaluation and a checkpoint took the last time, the checkpoints there are, and the exit code of evaluations
-// that failed.
+// What was told, what a checkpoint took the last time, the checkpoints there are, and the exit code of evaluations that
+// failed.
 typedef struct {
-    double evaluation, saving;
+    Telling told;
+    double saving;
     int64_t saved_step, saved_best; // of the last checkpoint, and of the best one
     double saved_loss;              // of that one
     int trouble;
@@ -70,7 +74,8 @@ static void set_deadline(Run *run, Pace *pace) {
 // Whether one more step, with the evaluation that is due before or after it, would pass the deadline.
 static bool is_late(const Run *run, const Pace *pace, double step_seconds) {
     double next = clock_seconds() + step_seconds;
-    if (evaluation_due(run, run->state.step) || evaluation_due(run, run->state.step + 1)) next += pace->evaluation;
+    if (evaluation_due(run, run->state.step) || evaluation_due(run, run->state.step + 1))
+        next += pace->told.spent[SPENT_EVALUATING].last;
     return run->deadline > 0 && next >= run->deadline;
 }
 
@@ -79,7 +84,7 @@ static void evaluate_if_due(Run *run, Pace *pace) {
     if (!evaluation_pending(run)) return;
     int exit_code = evaluation_run(run);
     if (exit_code) pace->trouble = exit_code;
-    if (run->state.evaluated) pace->evaluation = since(began);
+    if (run->state.evaluated) tell_spent(&pace->told, SPENT_EVALUATING, since(began));
 }
 
 static void remember_best(const Run *run, Pace *pace) {
@@ -87,10 +92,14 @@ static void remember_best(const Run *run, Pace *pace) {
     pace->saved_loss = run->state.best_val_loss;
 }
 
-// What became of the checkpoint on its way, if there is one: waits for it.
-static bool end_save(Run *run, Pace *pace) {
+// What became of the checkpoint on its way, if there is one: waits for it. That one after the other fails is told once,
+// and of the `last` one.
+static bool end_save(Run *run, Pace *pace, bool last) {
     SaveResult result;
-    if (!run_end_save(run, &result)) return true;
+    console_doing(run->save ? "saving" : NULL);
+    bool ended = run_end_save(run, &result);
+    console_doing(NULL);
+    if (!ended) return true;
     if (result.saved) {
         char waited[TEXT_NUMBER] = "";
         if (result.held_up < result.seconds)
@@ -102,9 +111,11 @@ static bool end_save(Run *run, Pace *pace) {
         run->state.best_step = pace->saved_best; // that one is still the best there is
         run->state.best_val_loss = pace->saved_loss;
     }
-    console_errors(&result.errors);
+    if (result.saved || result.differing || last) console_errors(&result.errors);
+    else console_warn_errors("a checkpoint was not written", &result.errors);
     if (result.differing) pace->lost = EXIT_DIVERGED;
     pace->saving = result.seconds;
+    tell_spent(&pace->told, SPENT_SAVING, result.held_up);
     set_deadline(run, pace);
     return result.saved;
 }
@@ -113,20 +124,22 @@ static bool end_save(Run *run, Pace *pace) {
 static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     double began = clock_seconds();
     Errors errors = {0};
-    end_save(run, pace);
+    end_save(run, pace, false);
     save_signal = 0;
     if (!trouble_state_is_good(run)) pace->lost = EXIT_DIVERGED;
     else if (ranks_any(run->ranks, run_leads(run) && !run_hold_lock(run, &errors))) pace->lost = EXIT_CANNOT_WRITE;
     console_errors(&errors);
     if (pace->lost) return false;
+    console_doing("saving");
     run_begin_save(run, !diverged, began);
+    console_doing(NULL);
     bool later = run->ranks || run_saving(run); // several ranks first agree that all parts are written
-    return !wait && later ? true : end_save(run, pace);
+    return !wait && later ? true : end_save(run, pace, wait);
 }
 
 // What was trained so far is kept.
 static int end_early(Run *run, Pace *pace, int exit_code) {
-    end_save(run, pace);
+    end_save(run, pace, true);
     if (run->state.step > pace->saved_step) save(run, pace, exit_code == EXIT_DIVERGED, true);
     return exit_code;
 }
@@ -140,7 +153,7 @@ static int give_up(Run *run, Pace *pace, Errors *errors) {
 
 // The checkpoint on its way may be the one to go back to.
 static Trouble meet(Run *run, const StepResult *result, Pace *pace) {
-    end_save(run, pace);
+    end_save(run, pace, false);
     Trouble trouble = trouble_meet(run, result);
     if (pace->saved_step > run->state.step) pace->saved_step = run->state.step;
     if (pace->saved_best > run->state.step) remember_best(run, pace);
@@ -177,64 +190,69 @@ static bool runs_ahead(const Run *run, const Pipeline *pipeline, unsigned wishes
            !due(step, c->sample.every) && !save_due(run, step);
 }
 
-static int train(Run *run) {
+static int train(Run *run, Pace *pace) {
     const Config *c = &run->config;
-    Console console = console_begin(run->comm.size * run_gemm_rate(run->kernels, run->compute), run_step_tokens(run),
-                                    gpt_flops_per_token(&run->shape, c->train.sequence_length));
-    Pace pace = {.saved_step = run->state.step};
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
     int64_t end = end_of(run);
-    remember_best(run, &pace);
-    set_deadline(run, &pace);
+    remember_best(run, pace);
+    set_deadline(run, pace);
     steps_seek(run, &pipeline);
-    evaluate_if_due(run, &pace); // before the first step, or what a stop left out
-    if (run->state.step >= end && run->state.evaluated != evaluated_before && !save(run, &pace, false, true))
-        return pace.lost ? pace.lost : EXIT_CANNOT_WRITE;
+    evaluate_if_due(run, pace); // before the first step, or what a stop left out
+    if (run->state.step >= end && run->state.evaluated != evaluated_before && !save(run, pace, false, true))
+        return pace->lost ? pace->lost : EXIT_CANNOT_WRITE;
 
-    unsigned wishes = agree(run, &pace, 0);
-    while (run->state.step < end && !(wishes & WISH_STOP && run->state.step == pace.saved_step)) {
+    unsigned wishes = agree(run, pace, 0);
+    while (run->state.step < end && !(wishes & WISH_STOP && run->state.step == pace->saved_step)) {
         bool queued = pipeline.queued > run->state.step || steps_queue(run, &pipeline, &errors);
         if (queued && runs_ahead(run, &pipeline, wishes)) steps_queue(run, &pipeline, &errors);
-        if (!queued) return give_up(run, &pace, &errors);
+        if (!queued) return give_up(run, pace, &errors);
         StepResult result = steps_wait(run, &pipeline);
-        Trouble trouble = result.skip != SKIP_NONE ? meet(run, &result, &pace) : (Trouble){0};
+        Trouble trouble = result.skip != SKIP_NONE ? meet(run, &result, pace) : (Trouble){0};
         if (trouble.exit_code)
-            return trouble.keep ? end_early(run, &pace, trouble.exit_code) : trouble.exit_code;
+            return trouble.keep ? end_early(run, pace, trouble.exit_code) : trouble.exit_code;
         if (!trouble.again) steps_count(run, &result);
         if (result.skip != SKIP_NONE) steps_seek(run, &pipeline);
         if (trouble.again) {
             errors_close(&errors); // of a step ahead, which comes again or is left out
-            evaluate_if_due(run, &pace);
+            evaluate_if_due(run, pace);
             continue;
         }
-        console_count(&console, result.seconds);
-
         int64_t step = run->state.step;
         bool ends = step == end;
         bool diverged = run->state.bad_steps >= c->train.max_bad_steps;
-        wishes = agree(run, &pace, result.seconds);
+        wishes = agree(run, pace, result.seconds);
         bool stop = wishes & WISH_STOP || diverged;
-        if (due(step, c->log.every) || step == run->steps || diverged) tell_step(run, &result, &console);
-        if (!(wishes & WISH_WAIT)) end_save(run, &pace);
-        if (pace.lost) return pace.lost;
+        tell_step(run, &result, &pace->told, pace->saving, due(step, c->log.every) || step == run->steps || diverged);
+        if (!(wishes & WISH_WAIT)) end_save(run, pace, false);
+        if (pace->lost) return pace->lost;
         if (pipeline.queued > step) continue; // there is nothing to be done here
-        if (errors.count) return give_up(run, &pace, &errors);
-        if (!stop || ends) evaluate_if_due(run, &pace);
+        if (errors.count) return give_up(run, pace, &errors);
+        if (!stop || ends) evaluate_if_due(run, pace);
         stop = stop || stopped(run);
-        if (!stop && due(step, c->sample.every)) tell_sample(run);
+        if (!stop && due(step, c->sample.every)) tell_sample(run, &pace->told);
         stop = stopped(run) || stop;
         if (save_due(run, step) || ends || stop || wishes & WISH_SAVE) {
-            bool saved = save(run, &pace, diverged, ends || stop); // beside training, where that goes on
-            if (pace.lost) return pace.lost;
+            bool saved = save(run, pace, diverged, ends || stop); // beside training, where that goes on
+            if (pace->lost) return pace->lost;
             if (!saved && (ends || stop)) return EXIT_CANNOT_WRITE;
         }
-        if (diverged) return tell_diverged(run);
-        if (stop && !ends) return tell_stopped(run);
+        if (diverged) return EXIT_DIVERGED;
+        if (stop && !ends) return EXIT_STOPPED;
     }
-    if (pace.trouble) return pace.trouble;
-    return run->state.step >= run->steps && !evaluation_pending(run) ? 0 : tell_stopped(run);
+    if (pace->trouble) return pace->trouble;
+    return run->state.step >= run->steps && !evaluation_pending(run) ? 0 : EXIT_STOPPED;
+}
+
+static int train_and_tell(Run *run) {
+    Errors errors = {0};
+    Pace pace = {.told = tell_begin(run), .saved_step = run->state.step};
+    int exit_code = train(run, &pace);
+    if (!metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
+    tell_end(run, &pace.told, pace.saved_step, exit_code);
+    console_errors(&errors);
+    return exit_code;
 }
 
 // ---- train and resume ----
@@ -340,9 +358,7 @@ static int start(Run *run, bool resume, const char *checkpoint) {
     run->stop = &stop_signal;
     run->begun = clock_seconds();
     bool good = begin(run, &(Beginning){resume, checkpoint}, &errors);
-    int exit_code = good ? train(run) : errors.exit_code;
-    if (good && !metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
-    if (good && exit_code == 0) tell_finished(run);
+    int exit_code = good ? train_and_tell(run) : errors.exit_code;
     if (run->state.step == 0 || (!good && run->origin)) run_discard(run);
     console_errors(&errors);
     run_close(run);

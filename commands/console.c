@@ -1,64 +1,100 @@
 #include "commands/console.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "runtime/text.h"
+#include "runtime/terminal.h"
 
-static bool live_line; // a live line stands on the terminal and must be wiped first
 static bool quiet;
 
-void console_be_quiet(void) { quiet = true; }
+// ---- the terminal ----
 
-Console console_begin(double limit, int64_t step_tokens, double flops_per_token) {
-    return (Console){.limit = limit, .flops_per_token = flops_per_token, .step_tokens = step_tokens};
+static volatile bool live_line_stands; // on the terminal, and must be wiped first
+static LiveLine last;                  // that was shown; steps 0: none was
+
+// People change the width while they look, so it is asked for once a second.
+static const LiveStyle *style(double now) {
+    static LiveStyle found;
+    static double asked = -INFINITY;
+    if (now - asked < 1) return &found;
+    asked = now;
+    found = (LiveStyle){terminal_columns(), terminal_colours(), terminal_unicode()};
+    return &found;
 }
 
-void console_count(Console *c, double seconds) {
-    enum { MEMORY = 20 }; // steps
-    double rate = (double)c->step_tokens / seconds;
-    if (c->steps++ == 0) {
-        c->tokens_per_second = rate;
+void console_wipe(void) {
+    if (live_line_stands) fputs("\r\033[K", stderr);
+    live_line_stands = false;
+}
+
+void console_abandon(void) {
+    if (live_line_stands && write(STDERR_FILENO, "\n", 1) == 1) live_line_stands = false;
+}
+
+static void draw(double now) {
+    Text text = {0};
+    live_line(&last, style(now), &text);
+    error_tell_hook = console_wipe;
+    fprintf(stderr, "\r%s\033[K", text_string(&text));
+    fflush(stderr);
+    live_line_stands = true;
+    text_close(&text);
+}
+
+// ---- where the run is ----
+
+void console_step(const LiveLine *line, bool due) {
+    static double shown = -INFINITY;
+    double now = clock_seconds();
+    bool always = line->step == line->steps || line->skipped, terminal = terminal_there();
+    last = *line;
+    if (quiet || !(terminal || due) || (!always && now - shown < (terminal ? 0.1 : 1))) return;
+    shown = now;
+    if (terminal) {
+        draw(now);
         return;
     }
-    double share = 1.0 / MEMORY;
-    c->smoothing = (1 - share) * c->smoothing + share;
-    c->tokens_per_second =
-        c->steps == 2 ? rate : c->tokens_per_second + share / c->smoothing * (rate - c->tokens_per_second);
+    Text text = {0};
+    live_plain(line, &text);
+    fprintf(stderr, "%s\n", text_string(&text));
+    text_close(&text);
 }
 
-void console_step(const Console *c, const ConsoleStep *s) {
-    char rate[TEXT_NUMBER], left[TEXT_NUMBER];
-    double seconds = (double)((s->steps - s->step) * c->step_tokens) / c->tokens_per_second;
-    static double shown; // when the last plain line was
+void console_doing(const char *what) {
+    static const char *before;
+    static double shown = -INFINITY;
     double now = clock_seconds();
-    bool terminal = isatty(STDERR_FILENO), ends = s->step == s->steps || s->skipped;
-    if (quiet || (!terminal && !ends && now - shown < 1)) return;
+    last.doing = what;
+    last.done = NAN;
+    if (quiet || !what || last.steps == 0 || !terminal_there() || (what == before && now - shown < 0.1)) return;
+    before = what;
     shown = now;
-    fprintf(stderr, "%sstep %ld/%ld  loss %.4f  lr %.2e  norm %.3f  %s tok/s  %.0f%% of limit  ETA %s%s%s",
-            terminal ? "\r\033[K" : "", s->step, s->steps, s->loss, s->lr, s->grad_norm,
-            text_count(rate, c->tokens_per_second), 100 * c->tokens_per_second * c->flops_per_token / c->limit,
-            text_duration(left, seconds), s->skipped ? "  SKIPPED" : "", terminal ? "" : "\n");
-    live_line = terminal;
-    fflush(stderr);
+    draw(now);
 }
 
 void console_progress(const char *what, int64_t done, int64_t all) {
     static double begun, shown;
     double now = clock_seconds();
     if (done == 0) begun = now;
-    if (quiet || now - begun < 1 || now - shown < 0.2 || !isatty(STDERR_FILENO)) return;
+    if (quiet || now - begun < 1 || now - shown < 0.2 || !terminal_there()) return;
     shown = now;
-    live_line = true;
-    fprintf(stderr, "\r\033[K%s %.0f%%", what, 100 * (double)done / (double)all);
+    last.done = (double)done / (double)all;
+    if (last.steps > 0 && last.doing) {
+        draw(now);
+        return;
+    }
+    live_line_stands = true;
+    error_tell_hook = console_wipe;
+    fprintf(stderr, "\r\033[K%s %.0f%%", what, 100 * last.done);
     fflush(stderr);
 }
 
-void console_wipe(void) {
-    if (live_line) fputs("\r\033[K", stderr);
-    live_line = false;
-}
+// ---- what is told ----
+
+void console_be_quiet(void) { quiet = true; }
 
 void console_errors(Errors *errors) {
     console_wipe();
@@ -66,16 +102,59 @@ void console_errors(Errors *errors) {
     errors_close(errors);
 }
 
-void console_note(const char *format, ...) {
+static void note(const char *format, va_list arguments) {
     if (quiet) return;
     console_wipe();
-    va_list arguments;
-    va_start(arguments, format);
     Text text = {0};
     text_vprintf(&text, format, arguments);
-    va_end(arguments);
     bool ended = text.size > 0 && text.data[text.size - 1] == '\n';
     text_print(stderr, "%s%s", text_string(&text), ended ? "" : "\n");
     text_close(&text);
     fflush(stderr);
+}
+
+void console_note(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    note(format, arguments);
+    va_end(arguments);
+}
+
+// ---- warnings ----
+
+enum { KINDS = 16 };
+static struct {
+    const char *kind;
+    int64_t count;
+} warnings[KINDS];
+
+// Whether it is the first of its kind, or there are too many kinds to count.
+static bool is_first(const char *kind) {
+    for (int i = 0; i < KINDS; i++) {
+        if (!warnings[i].kind) warnings[i].kind = kind;
+        if (strcmp(warnings[i].kind, kind) == 0) return warnings[i].count++ == 0;
+    }
+    return true;
+}
+
+void console_warn(const char *kind, const char *format, ...) {
+    va_list arguments;
+    if (!is_first(kind)) return;
+    va_start(arguments, format);
+    note(format, arguments);
+    va_end(arguments);
+}
+
+void console_warn_errors(const char *kind, Errors *errors) {
+    if (errors->count > 0 && is_first(kind)) console_errors(errors);
+    errors_close(errors);
+}
+
+void console_end(void) {
+    for (int i = 0; i < KINDS && warnings[i].kind; i++) {
+        int64_t more = warnings[i].count - 1;
+        if (more > 0) console_note("%s (%ld more time%s)", warnings[i].kind, more, more == 1 ? "" : "s");
+        warnings[i].count = 0;
+    }
+    console_wipe();
 }

@@ -1,37 +1,26 @@
 // Console: what a person sees while a run goes on. A live line on a terminal, plain lines elsewhere; all on stderr.
+// Escape sequences are for terminals alone, and not where TERM is dumb; colours not with NO_COLOR.
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "commands/live_line.h"
 #include "runtime/error.h"
 
-typedef struct {
-    double limit;             // floating-point operations per second of this machine's matrix products
-    double flops_per_token;
-    double tokens_per_second; // smoothed; the first step does not count
-    double smoothing;         // total weight of what was smoothed so far
-    int64_t step_tokens, steps;
-} Console;
+// Where the run is. On a terminal it is drawn at most ten times a second; elsewhere it is one of at most one line a
+// second, if it is `due` for a line at all. A step that was skipped and the last one are always shown.
+void console_step(const LiveLine *line, bool due);
 
-Console console_begin(double limit, int64_t step_tokens, double flops_per_token);
-void console_count(Console *console, double seconds); // one step took so long
-
-typedef struct {
-    int64_t step, steps;
-    double loss, lr, grad_norm;
-    bool skipped;
-} ConsoleStep;
-
-// step, loss, learning rate, gradient norm, tokens/s, share of the limit, time left. Where there is no terminal at most
-// one line a second; the metrics have them all.
-void console_step(const Console *console, const ConsoleStep *step);
+// What goes on between two steps, shown at once in the live line, though not ten times a second; NULL: it is over.
+void console_doing(const char *what);
 
 // On a terminal: "WHAT 12%", where it takes more than a second; the next line replaces it.
 void console_progress(const char *what, int64_t done, int64_t all);
 
 // Takes the live line away, for what follows on standard output.
 void console_wipe(void);
+void console_abandon(void); // ends it, and may be called by a handler of signals
 
 // What follows is not shown, but for errors: another rank shows the same.
 void console_be_quiet(void);
@@ -41,3 +30,9 @@ void console_errors(Errors *errors);
 
 // A line of its own, above the live line.
 void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// The same for what may happen over and over: the first of each `kind` is told. How many more there were is told by
+// console_end: "KIND (N more times)".
+void console_warn(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void console_warn_errors(const char *kind, Errors *errors); // which are closed
+void console_end(void);

@@ -22,14 +22,18 @@ int evaluation_run(Run *run) {
     Errors errors = {0};
     TaskResults results;
     int exit_code = 0;
+    console_doing("evaluating");
     run_show(run, ITERATE_SHOWN);
     run->state.evaluated = tasks_run(run, &results, &errors);
     run_show(run, ITERATE_Y);
+    console_doing(NULL);
     if (!run_agree(run, errors.count == 0, &errors)) exit_code = errors.exit_code;
     console_errors(&errors);
     if (!run->state.evaluated) return exit_code;
+    if (tasks_has(run, "val")) run->validation.loss = results.val.loss, run->validation.step = run->state.step;
     if (tasks_has(run, "val") && results.val.loss < run->state.best_val_loss) {
         run->state.best_val_loss = results.val.loss;
+        run->validation.best_step = run->state.step;
         if (run->config.checkpoint.best) run->state.best_step = run->state.step;
     }
     Text line = {0}, note = {0};

@@ -41,6 +41,12 @@ typedef struct {
     int64_t metrics_bytes;
 } RunState;
 
+// What this process found by evaluating; steps are -1 where it did not.
+typedef struct {
+    double loss;
+    int64_t step, best_step; // of the last one, and of RunState.best_val_loss
+} Evaluated;
+
 typedef struct Save Save; // a checkpoint on its way
 
 // A model that is there: of the newest checkpoint of a run or a checkpoint, every byte of it verified; of a Hugging
@@ -88,6 +94,7 @@ typedef struct {
     Loader *loader;
     Metrics metrics;
     RunState state;
+    Evaluated validation;
     Arena copies; // host memory for what a checkpoint holds, where one is written beside training; else empty
     Save *save;   // NULL: none is on its way
     char dir[4096]; // run directory
@@ -101,7 +108,8 @@ typedef struct {
 } Run;
 
 // A run of which nothing is open yet.
-#define RUN_CLOSED ((Run){.lock = -1, .metrics.descriptor = -1, .state.best_val_loss = INFINITY})
+#define RUN_CLOSED ((Run){.lock = -1, .metrics.descriptor = -1, .state.best_val_loss = INFINITY, \
+                           .validation.step = -1, .validation.best_step = -1})
 
 // What a command needs of a run.
 enum {

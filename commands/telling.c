@@ -2,9 +2,71 @@
 
 #include <stdio.h>
 
+#include "commands/estimate.h"
+#include "commands/evaluation.h"
+#include "data/checkpoint.h"
+#include "runtime/integers.h"
 #include "runtime/json.h"
 
-void tell_step(Run *run, const StepResult *result, const Console *console) {
+Telling tell_begin(Run *run) {
+    Telling t = {.product_flops = run_gemm_rate(run->kernels, run->compute), .tokens_per_second = NAN};
+    Text text = {0};
+    Estimate estimate;
+    if (run_leads(run) && run->state.step < run->steps) {
+        estimate_run_at(run, t.product_flops, &estimate);
+        estimate_print(&estimate, NULL, &text);
+        console_note("time    %s", text_string(&text));
+    }
+    text_close(&text);
+    return t;
+}
+
+// ---- steps ----
+
+static void smooth(Telling *t, double rate) {
+    enum { MEMORY = 20 }; // steps
+    const double share = 1.0 / MEMORY;
+    if (t->steps == 1) { // it also chose and recorded
+        t->tokens_per_second = rate;
+        return;
+    }
+    t->smoothing = (1 - share) * t->smoothing + share;
+    t->tokens_per_second =
+        t->steps == 2 ? rate : t->tokens_per_second + share / t->smoothing * (rate - t->tokens_per_second);
+}
+
+void tell_spent(Telling *t, Spent what, double seconds) {
+    t->spent[what].last = seconds;
+    t->spent[what].all += seconds;
+    t->spent[what].times++;
+}
+
+// Multiples of `every` that are still to come.
+static int64_t left(const Run *run, int64_t every) {
+    return every > 0 ? run->steps / every - run->state.step / every : 0;
+}
+
+// With the evaluations, samples and checkpoints that are to come, as far as one was made. The last checkpoint is waited
+// for; of the others what the last one held up.
+static void look_ahead(const Run *run, const Telling *t, double saving, LiveLine *line) {
+    const Config *c = &run->config;
+    const struct {
+        int64_t left;
+        Spent what;
+    } others[] = {{evaluations_left(run), SPENT_EVALUATING}, {left(run, c->sample.every), SPENT_SAMPLING}};
+    int64_t steps = run->steps - run->state.step, saves = left(run, c->checkpoint.every);
+    if (t->steps < 2) return; // nothing is known
+    line->seconds_left = (double)(steps * run_step_tokens(run)) / t->tokens_per_second;
+    for (int i = 0; i < 2; i++) {
+        const Spending *spent = &t->spent[others[i].what];
+        line->at_least = line->at_least || (others[i].left > 0 && spent->times == 0);
+        line->seconds_left += (double)others[i].left * spent->last;
+    }
+    line->seconds_left += (double)saves * t->spent[SPENT_SAVING].last + saving;
+    if (steps == 0 && line->seconds_left < 1) line->seconds_left = NAN; // it is as good as over
+}
+
+static void write_metrics(Run *run, const StepResult *result, const Telling *telling) {
     Text line = {0};
     JsonWriter w = {.out = &line};
     json_begin(&w, NULL, '{');
@@ -14,52 +76,132 @@ void tell_step(Run *run, const StepResult *result, const Console *console) {
     json_number(&w, "lr", result->lr);
     json_number(&w, "grad_norm", result->grad_norm);
     json_integer(&w, "skipped", run->state.skipped);
-    json_number(&w, "tokens_per_second", console->tokens_per_second);
+    json_number(&w, "tokens_per_second", telling->tokens_per_second);
     json_number(&w, "seconds", run->state.seconds);
     json_end(&w, '}');
     steps_write_metrics(run, &line);
-    console_step(console, &(ConsoleStep){run->state.step, run->steps, result->loss, result->lr, result->grad_norm,
-                                         result->skip != SKIP_NONE});
 }
 
-void tell_sample(Run *run) {
+void tell_step(Run *run, const StepResult *result, Telling *t, double saving, bool due) {
+    t->steps++;
+    tell_spent(t, SPENT_TRAINING, result->seconds);
+    smooth(t, (double)run_step_tokens(run) / result->seconds);
+    if (due) write_metrics(run, result, t);
+    double flops = t->tokens_per_second * gpt_flops_per_token(&run->shape, run->config.train.sequence_length);
+    LiveLine line = {.step = run->state.step, .steps = run->steps, .loss = result->loss, .lr = result->lr,
+                     .grad_norm = result->grad_norm, .tokens_per_second = t->tokens_per_second,
+                     .share = flops / (t->product_flops * run->comm.size), .seconds_left = NAN,
+                     .skipped = result->skip != SKIP_NONE, .done = NAN};
+    look_ahead(run, t, saving, &line);
+    console_step(&line, due);
+}
+
+void tell_sample(Run *run, Telling *telling) {
     Text text = {0};
+    double began = clock_seconds();
+    console_doing("sampling");
     run_show(run, ITERATE_SHOWN);
     uint64_t seed = (uint64_t)run->config.run.seed + (uint64_t)run->state.step;
     ranks_patient(run->ranks, true);
     if (run_leads(run)) run_sample(run, seed, &text);
     ranks_patient(run->ranks, false);
     run_show(run, ITERATE_Y);
+    console_doing(NULL);
+    tell_spent(telling, SPENT_SAMPLING, clock_seconds() - began);
     console_note("step %ld: sample\n%s", run->state.step, text_string(&text));
     text_close(&text);
 }
 
-int tell_stopped(const Run *run) {
-    Text command = {0};
-    text_add(&command, "train_gpt resume ");
-    text_add_shell(&command, run->dir);
+// ---- the end ----
+
+static void add_time(const Run *run, const Telling *t, Text *out) {
+    static const char *const words[] = {"training", "evaluation", "checkpoints", "samples"};
+    char number[TEXT_NUMBER];
+    double all = clock_seconds() - run->begun, rest = all;
+    text_printf(out, "spent   %s:", text_duration(number, all));
+    for (int i = 0; i < SPENT_KINDS; i++) {
+        rest -= t->spent[i].all;
+        if (t->spent[i].times > 0) text_printf(out, " %s %.0f%%,", words[i], 100 * t->spent[i].all / all);
+    }
+    text_printf(out, " all else %.0f%%\n", 100 * fmax(0, rest) / all);
+}
+
+static void add_steps(const Run *run, const Telling *t, Text *out) {
+    char a[TEXT_NUMBER], b[TEXT_NUMBER];
+    double tokens = (double)(t->steps * run_step_tokens(run));
+    text_printf(out, "steps   %ld of %s tokens, %s tokens/s in the mean\n", t->steps,
+                text_count(a, (double)run_step_tokens(run)),
+                text_count(b, tokens / fmax(1e-9, t->spent[SPENT_TRAINING].all)));
+    const RunState *s = &run->state;
+    const struct {
+        const char *what;
+        int64_t count;
+    } rows[] = {{"skipped", s->skipped}, {"repeated", s->repeated_steps}, {"rollbacks", s->rollbacks}};
+    const char *between = "        of the whole run ";
+    for (int i = 0; i < 3; i++) {
+        if (rows[i].count == 0) continue;
+        text_printf(out, "%s%ld %s", between, rows[i].count, rows[i].what);
+        between = ", ";
+    }
+    if (between[0] == ',') text_add(out, "\n");
+}
+
+static void add_loss(const Run *run, Text *out) {
+    const Evaluated *v = &run->validation;
+    if (v->step < 0) return;
+    text_printf(out, "loss    %.4f in validation at step %ld", v->loss, v->step);
+    if (v->best_step < 0 && run->state.best_val_loss < v->loss)
+        text_printf(out, ", the best was %.4f before", run->state.best_val_loss);
+    else if (v->best_step != v->step)
+        text_printf(out, ", the best was %.4f at step %ld", run->state.best_val_loss, v->best_step);
+    text_add(out, "\n");
+}
+
+static void add_summary(const Run *run, const Telling *t, int64_t saved, Text *out) {
+    char path[4096];
+    double tokens = (double)(t->steps * run_step_tokens(run));
+    add_steps(run, t, out);
+    add_time(run, t, out);
+    add_loss(run, out);
+    if (t->energy > 0)
+        text_printf(out, "energy  %.1f Wh of the GPUs here, %.3g mJ a token\n", t->energy / 3600,
+                    1e3 * t->energy / tokens);
+    if (saved > 0 && checkpoint_at(run->dir, saved, path)) text_printf(out, "kept    %s\n", path);
+}
+
+static void add_stopped(const Run *run, Text *out) {
+    if (run->state.step == 0) {
+        text_add(out, "stopped before the first step; nothing was kept");
+        return;
+    }
+    text_printf(out, "stopped at step %ld of %ld%s; continue with: train_gpt resume ", run->state.step, run->steps,
+                run->state.step >= run->steps ? ", before its evaluation" : "");
+    text_add_shell(out, run->dir);
     if (run->config.train.stop_at > 0 && run->state.step >= run->config.train.stop_at)
-        text_add(&command, " train.stop_at=0"); // with the same one nothing would be done
-    if (run->state.step > 0)
-        console_note("stopped at step %ld of %ld%s; continue with: %s", run->state.step, run->steps,
-                     run->state.step >= run->steps ? ", before its evaluation" : "", text_string(&command));
-    else
-        console_note("stopped before the first step; nothing was kept");
-    text_close(&command);
-    return EXIT_STOPPED;
+        text_add(out, " train.stop_at=0"); // with the same one nothing would be done
 }
 
-void tell_finished(const Run *run) {
-    Text dir = {0};
-    text_add_shell(&dir, run->dir);
-    console_note("finished: %ld steps in %.1f s; look at it with: train_gpt sample %s", run->state.step,
-                 run->state.seconds, text_string(&dir));
-    text_close(&dir);
+static void add_finished(const Run *run, Text *out) {
+    text_printf(out, "finished: %ld steps in %.1f s; look at it with: train_gpt sample ", run->state.step,
+                run->state.seconds);
+    text_add_shell(out, run->dir);
+    text_add(out, ", and with: train_gpt report ");
+    text_add_shell(out, run->dir);
 }
 
-int tell_diverged(const Run *run) {
-    console_note("stopped: loss or gradient was not finite, or a spike, in %ld consecutive steps; continue from a "
-                 "checkpoint before them (%s/checkpoints) with a lower optim.lr, or start again with more "
-                 "optim.warmup_steps", run->state.bad_steps, run->dir);
-    return EXIT_DIVERGED;
+static void add_diverged(const Run *run, Text *out) {
+    text_printf(out, "stopped: loss or gradient was not finite, or a spike, in %ld consecutive steps; continue from a "
+                "checkpoint before them (%s/checkpoints) with a lower optim.lr, or start again with more "
+                "optim.warmup_steps", run->state.bad_steps, run->dir);
+}
+
+void tell_end(const Run *run, const Telling *telling, int64_t saved, int exit_code) {
+    Text text = {0};
+    console_end();
+    if (telling->steps > 0) add_summary(run, telling, saved, &text);
+    if (exit_code == 0) add_finished(run, &text);
+    if (exit_code == EXIT_STOPPED) add_stopped(run, &text);
+    if (exit_code == EXIT_DIVERGED && run->state.bad_steps >= run->config.train.max_bad_steps) add_diverged(run, &text);
+    if (text.size > 0) console_note("%s", text_string(&text));
+    text_close(&text);
 }

@@ -154,7 +154,8 @@ static Trouble tell_arithmetic(Run *run, const StepResult *result) {
     for (int64_t i = 0; i < names.count; i++) json_string(&w, NULL, names.items[i]);
     json_end(&w, ']');
     write_event(run, &w);
-    console_note("step %ld: loss %g, gradient norm %g; computed again it is the same, so the arithmetic leads there%s%s"
+    console_warn("steps were skipped because the arithmetic leads to numbers that are not finite",
+                 "step %ld: loss %g, gradient norm %g; computed again it is the same, so the arithmetic leads there%s%s"
                  "; the step is skipped", attempted(run), result->loss, result->grad_norm,
                  names.count ? ": gradients are not finite in " : "", text_string(&text));
     text_list_close(&names);
@@ -213,7 +214,8 @@ static void tell_spike(Run *run, const StepResult *result) {
     begin_step_event(run, &w, result, "spike");
     write_event(run, &w);
     run->kernels->download(window, run->optim.window);
-    console_note("step %ld is a spike: loss %.4f, gradient norm %.4g, where the steps before it have %.4f and %.4g in "
+    console_warn("spikes were met",
+                 "step %ld is a spike: loss %.4f, gradient norm %.4g, where the steps before it have %.4f and %.4g in "
                  "the mean; it is skipped", attempted(run), result->loss, result->grad_norm,
                  mean_of(window + WINDOW_LOSSES, window[WINDOW_COUNT]),
                  mean_of(window + WINDOW_NORMS, window[WINDOW_COUNT]));

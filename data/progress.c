@@ -2,12 +2,12 @@
 
 #include <math.h>
 #include <stdio.h>
-#include <unistd.h>
 
+#include "runtime/terminal.h"
 #include "runtime/text.h"
 
 Progress progress_begin(const char *what, int64_t total, bool quiet) {
-    return (Progress){.what = what, .on = !quiet && isatty(STDERR_FILENO), .total = total, .begun = clock_seconds()};
+    return (Progress){.what = what, .on = !quiet && terminal_there(), .total = total, .begun = clock_seconds()};
 }
 
 static void add_bar(Text *line, double share, double seconds) {

@@ -4,11 +4,17 @@
 #include <stdlib.h>
 
 void (*error_abort_hook)(void);
+void (*error_tell_hook)(void);
 
 static char prefix[32];
 
 void error_name_rank(int rank) { snprintf(prefix, sizeof prefix, "rank %d: ", rank); }
 const char *error_prefix(void) { return prefix; }
+
+static void begin_telling(void) {
+    fflush(stdout);
+    if (error_tell_hook) error_tell_hook();
+}
 
 static _Noreturn void leave(int exit_code) {
     void (*hook)(void) = error_abort_hook;
@@ -20,7 +26,7 @@ static _Noreturn void leave(int exit_code) {
 void error_die(int exit_code, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    fflush(stdout);
+    begin_telling();
     fprintf(stderr, "%strain_gpt: ", prefix);
     text_vprint(stderr, format, arguments);
     fputc('\n', stderr);
@@ -31,7 +37,7 @@ void error_die(int exit_code, const char *format, ...) {
 void error_require(const char *file, int line, const char *condition, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    fflush(stdout);
+    begin_telling();
     fprintf(stderr, "%strain_gpt: internal error at %s:%d: (%s) does not hold: ", prefix, file, line, condition);
     text_vprint(stderr, format, arguments);
     fputs("\nThis is a defect of the program; please report it with the command and the configuration.\n", stderr);
@@ -65,7 +71,7 @@ bool errors_move(Errors *errors, Errors *from) {
 void errors_exit_if_any(Errors *errors) {
     if (errors->count == 0) return;
     int exit_code = errors->exit_code;
-    fflush(stdout);
+    begin_telling();
     if (errors->text.size > 0) fprintf(stderr, "%s%s", prefix, text_string(&errors->text));
     errors_close(errors);
     leave(exit_code);

@@ -31,6 +31,9 @@ const char *error_prefix(void); // that, or ""
 // Called once before the process dies, so that peers do not wait for it; may be NULL.
 extern void (*error_abort_hook)(void);
 
+// Called before a message is printed that ends the process, so that it gets a line of its own; may be NULL.
+extern void (*error_tell_hook)(void);
+
 _Noreturn void error_die(int exit_code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 _Noreturn void error_require(const char *file, int line, const char *condition, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
