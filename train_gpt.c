@@ -92,9 +92,9 @@ static void remember_best(const Run *run, Pace *pace) {
     pace->saved_loss = run->state.best_val_loss;
 }
 
-// What became of the checkpoint on its way, if there is one: waits for it. That one after the other fails is told once,
-// and of the `last` one.
-static bool end_save(Run *run, Pace *pace, bool last) {
+// What became of the checkpoint on its way, if there is one: waits for it. That it fails is told each time: by then there
+// is more to lose.
+static bool end_save(Run *run, Pace *pace) {
     SaveResult result;
     console_doing(run->save ? "saving" : NULL);
     bool ended = run_end_save(run, &result);
@@ -111,8 +111,7 @@ static bool end_save(Run *run, Pace *pace, bool last) {
         run->state.best_step = pace->saved_best; // that one is still the best there is
         run->state.best_val_loss = pace->saved_loss;
     }
-    if (result.saved || result.differing || last) console_errors(&result.errors);
-    else console_warn_errors("a checkpoint was not written", &result.errors);
+    console_errors(&result.errors);
     if (result.differing) pace->lost = EXIT_DIVERGED;
     pace->saving = result.seconds;
     tell_spent(&pace->told, SPENT_SAVING, result.held_up);
@@ -124,7 +123,7 @@ static bool end_save(Run *run, Pace *pace, bool last) {
 static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     double began = clock_seconds();
     Errors errors = {0};
-    end_save(run, pace, false);
+    end_save(run, pace);
     save_signal = 0;
     if (!trouble_state_is_good(run)) pace->lost = EXIT_DIVERGED;
     else if (ranks_any(run->ranks, run_leads(run) && !run_hold_lock(run, &errors))) pace->lost = EXIT_CANNOT_WRITE;
@@ -134,12 +133,12 @@ static bool save(Run *run, Pace *pace, bool diverged, bool wait) {
     run_begin_save(run, !diverged, began);
     console_doing(NULL);
     bool later = run->ranks || run_saving(run); // several ranks first agree that all parts are written
-    return !wait && later ? true : end_save(run, pace, wait);
+    return !wait && later ? true : end_save(run, pace);
 }
 
 // What was trained so far is kept.
 static int end_early(Run *run, Pace *pace, int exit_code) {
-    end_save(run, pace, true);
+    end_save(run, pace);
     if (run->state.step > pace->saved_step) save(run, pace, exit_code == EXIT_DIVERGED, true);
     return exit_code;
 }
@@ -153,7 +152,7 @@ static int give_up(Run *run, Pace *pace, Errors *errors) {
 
 // The checkpoint on its way may be the one to go back to.
 static Trouble meet(Run *run, const StepResult *result, Pace *pace) {
-    end_save(run, pace, false);
+    end_save(run, pace);
     Trouble trouble = trouble_meet(run, result);
     if (pace->saved_step > run->state.step) pace->saved_step = run->state.step;
     if (pace->saved_best > run->state.step) remember_best(run, pace);
@@ -225,7 +224,7 @@ static int train(Run *run, Pace *pace) {
         wishes = agree(run, pace, result.seconds);
         bool stop = wishes & WISH_STOP || diverged;
         tell_step(run, &result, &pace->told, pace->saving, due(step, c->log.every) || step == run->steps || diverged);
-        if (!(wishes & WISH_WAIT)) end_save(run, pace, false);
+        if (!(wishes & WISH_WAIT)) end_save(run, pace);
         if (pace->lost) return pace->lost;
         if (pipeline.queued > step) continue; // there is nothing to be done here
         if (errors.count) return give_up(run, pace, &errors);

@@ -97,8 +97,10 @@ void console_progress(const char *what, int64_t done, int64_t all) {
 void console_be_quiet(void) { quiet = true; }
 
 void console_errors(Errors *errors) {
-    console_wipe();
-    if (errors->text.size > 0) text_print(stderr, "%s%s", error_prefix(), text_string(&errors->text));
+    if (errors->text.size > 0) {
+        console_wipe();
+        text_print(stderr, "%s%s", error_prefix(), text_string(&errors->text));
+    }
     errors_close(errors);
 }
 
@@ -143,11 +145,6 @@ void console_warn(const char *kind, const char *format, ...) {
     va_start(arguments, format);
     note(format, arguments);
     va_end(arguments);
-}
-
-void console_warn_errors(const char *kind, Errors *errors) {
-    if (errors->count > 0 && is_first(kind)) console_errors(errors);
-    errors_close(errors);
 }
 
 void console_end(void) {

@@ -34,5 +34,4 @@ void console_note(const char *format, ...) __attribute__((format(printf, 1, 2)))
 // The same for what may happen over and over: the first of each `kind` is told. How many more there were is told by
 // console_end: "KIND (N more times)".
 void console_warn(const char *kind, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void console_warn_errors(const char *kind, Errors *errors); // which are closed
 void console_end(void);
