@@ -92,8 +92,8 @@ static void remember_best(const Run *run, Pace *pace) {
     pace->saved_loss = run->state.best_val_loss;
 }
 
-// What became of the checkpoint on its way, if there is one: waits for it. That it fails is told each time: by then there
-// is more to lose.
+// What became of the checkpoint on its way, if there is one: waits for it. That it fails is told each time: by then
+// there is more to lose.
 static bool end_save(Run *run, Pace *pace) {
     SaveResult result;
     console_doing(run->save ? "saving" : NULL);

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include "comm/comm.h"
+#include "commands/bench.h"
 #include "commands/command.h"
+#include "commands/estimate.h"
 #include "kernels/kernels.h"
 #include "runtime/file.h"
 #include "runtime/machine.h"
@@ -140,6 +142,55 @@ static void look_at_gpu(void) {
     errors_close(&errors);
 }
 
+// ---- speed ----
+
+static void tell_rates(const Run *run) {
+    char number[TEXT_NUMBER], found[256];
+    Estimate estimate;
+    double products = run_gemm_rate(run->kernels, run->compute), copies = bench_copy_rate(run->kernels);
+    estimate_run_at(run, products, &estimate);
+    snprintf(found, sizeof found, "%.0f GFLOP/s of matrix products in %s, %.0f GB/s of copies, on %s", products * 1e-9,
+             dtype_name(run->compute), copies * 1e-9, run->kernels->name);
+    tell(GOOD, "speed", found, "");
+    snprintf(found, sizeof found, "about %s tokens/s of gpt2-124m",
+             text_count(number, (double)run_step_tokens(run) / estimate.step_seconds));
+    bool known = estimate.how == ESTIMATE_MEASURED;
+    tell(GOOD, "speed", found, known ? "bench measured it" : "`train_gpt bench` measures it");
+}
+
+static void tell_newest_measurement(void) {
+    static Measurements all;
+    Errors errors = {0};
+    char path[4096], date[16], a[TEXT_NUMBER], b[TEXT_NUMBER], found[512];
+    measurements_path(path);
+    if (!measurements_read(&all, &errors)) tell(WARN, "bench", "not all of its measurements can be read",
+                                                text_string(&errors.text));
+    errors_close(&errors);
+    if (all.count == 0) {
+        tell(GOOD, "bench", "nothing was measured here yet", "`train_gpt bench CONFIG.json` makes estimates better");
+        return;
+    }
+    const Measurement *m = &all.items[0];
+    double tokens = (double)(m->micro_steps * m->micro_batch * m->sequence_length);
+    estimate_date(m, date);
+    snprintf(found, sizeof found, "%s, %s parameters with %s: %s tokens/s on %s, the newest of %d in %.200s", date,
+             text_count(a, (double)m->parameters), m->optimizer, text_count(b, tokens / m->step_seconds), m->device,
+             all.count, path);
+    tell(GOOD, "bench", found, "");
+}
+
+static void look_at_speed(void) {
+    Run run = RUN_CLOSED;
+    Errors errors = {0};
+    char *const overrides[] = {"model.preset=gpt2-124m", "train.sequence_length=1024", "train.steps=1"};
+    bool good = config_load(&run.config, NULL, overrides, 3, &errors) && run_plan(&run, RUN_TRAINING, &errors);
+    if (good) tell_rates(&run);
+    else tell(WARN, "speed", "not measured: gpt2-124m cannot be trained here", text_string(&errors.text));
+    run_close(&run);
+    errors_close(&errors);
+    tell_newest_measurement();
+}
+
 // ---- surroundings ----
 
 static void look_at_tokenizer(void) {
@@ -170,6 +221,7 @@ int command_doctor(int argc, char **argv) {
     look_at_disk();
     look_at_backend();
     look_at_gpu();
+    look_at_speed();
     look_at_tokenizer();
     look_at_locale();
     return 0;

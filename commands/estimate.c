@@ -50,10 +50,15 @@ static double micro_batch_flops(const Measurement *m) {
 
 static double apart(double a, double b) { return fabs(log(a / b)); }
 
-// The less the better; another device or precision tells nothing.
+// The less the better. Another device or precision tells nothing, and a network of quite another size less than the
+// rule: small ones spend their time between products.
 static double distance(const Measurement *a, const Measurement *b) {
+    const double most_model = log(20), most_work = log(64);
+    double model = apart(a->flops_per_token, b->flops_per_token);
+    double work = apart(micro_batch_flops(a), micro_batch_flops(b));
     if (strcmp(a->device, b->device) != 0 || strcmp(a->precision, b->precision) != 0) return INFINITY;
-    double d = apart(a->flops_per_token, b->flops_per_token) + 0.5 * apart(micro_batch_flops(a), micro_batch_flops(b));
+    if (model > most_model || work > most_work) return INFINITY;
+    double d = model + 0.5 * work;
     if (a->threads > 0 && b->threads > 0) d += apart((double)a->threads, (double)b->threads);
     return d + (strcmp(a->optimizer, b->optimizer) != 0 ? 0.5 : 0);
 }
@@ -154,16 +159,20 @@ static void print_origin(const Measurement *from, const char *date, Text *out) {
     text_printf(out, " here on %s", date);
 }
 
-void estimate_print(const Estimate *e, const char *command, Text *out) {
-    char number[TEXT_NUMBER], date[32];
+void estimate_date(const Measurement *measurement, char out[16]) {
     struct tm when;
-    time_t seconds = (time_t)e->from.time;
+    time_t seconds = (time_t)measurement->time;
+    if (!gmtime_r(&seconds, &when) || strftime(out, 16, "%Y-%m-%d", &when) == 0) strcpy(out, "?");
+}
+
+void estimate_print(const Estimate *e, const char *command, Text *out) {
+    char number[TEXT_NUMBER], date[16];
     double all = e->training_seconds + e->evaluation_seconds;
     if (isnan(all)) {
         text_add(out, "not known: there is no memory to measure a product in");
         return;
     }
-    if (!gmtime_r(&seconds, &when) || strftime(date, sizeof date, "%Y-%m-%d", &when) == 0) strcpy(date, "?");
+    estimate_date(&e->from, date);
     text_printf(out, "about %s", text_duration(number, all));
     if (e->evaluation_seconds > 0) text_printf(out, ", %.0f%% of it evaluation", 100 * e->evaluation_seconds / all);
     if (e->how == ESTIMATE_MEASURED)

@@ -28,6 +28,7 @@ void estimate_run(const Run *planned, Estimate *out);
 // "about 1m53s, as bench measured ...; 4% of it evaluation". `command`: what stands behind `train_gpt bench` to measure
 // this run, for the advice to do so; NULL: no advice.
 void estimate_print(const Estimate *estimate, const char *command, Text *out);
+void estimate_date(const Measurement *measurement, char out[16]); // "2031-01-31", UTC
 const char *estimate_how(const Estimate *estimate); // "measured", "scaled", "rule"
 
 // What sets this run's step apart, without the times.
