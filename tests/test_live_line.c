@@ -30,8 +30,10 @@ TEST(what_matters_least_goes_first) {
                            "norm 3.500  6.33K tok/s  48% of limit  ETA 1m02s");
     check_line(&full, 105, "step 350/700  [==========>          ]   50%  loss 2.1250  lr 2.00e-03  norm 3.500  "
                            "6.33K tok/s  ETA 1m02s");
-    check_line(&full, 90, "step 350/700  [=====>      ]   50%  loss 2.1250  lr 2.00e-03  6.33K tok/s  ETA 1m02s");
-    check_line(&full, 80, "step 350/700  [=======>       ]   50%  loss 2.1250  6.33K tok/s  ETA 1m02s");
+    check_line(&full, 90, "step 350/700  [=========>        ]   50%  loss 2.1250  lr 2.00e-03  6.33K tok/s  ETA 1m02s");
+    check_line(&full, 80, "step 350/700  [====>   ]   50%  loss 2.1250  lr 2.00e-03  6.33K tok/s  ETA 1m02s");
+    check_line(&full, 79, "step 350/700  [==========>         ]   50%  loss 2.1250  6.33K tok/s  ETA 1m02s");
+    check_line(&full, 66, "step 350/700   50%  loss 2.1250  6.33K tok/s  ETA 1m02s");
     check_line(&full, 60, "step 350/700   50%  loss 2.1250  6.33K tok/s  ETA 1m02s");
     check_line(&full, 50, "step 350/700   50%  loss 2.1250  ETA 1m02s");
     check_line(&full, 40, "step 350/700  loss 2.1250  ETA 1m02s");
