@@ -249,6 +249,7 @@ static int train_and_tell(Run *run) {
     Pace pace = {.told = tell_begin(run), .saved_step = run->state.step};
     int exit_code = train(run, &pace);
     if (!metrics_flush(&run->metrics, &errors) && exit_code == 0) exit_code = errors.exit_code;
+    tensorboard_follow(&run->tensorboard, &run->metrics, "", &errors);
     tell_end(run, &pace.told, pace.saved_step, exit_code);
     console_errors(&errors);
     return exit_code;
@@ -320,9 +321,13 @@ static bool load(Run *run, const Beginning *b, Errors *errors) {
 // No checkpoint may count on metrics that are cut off: those come second.
 static bool open_files(Run *run, const Beginning *b, Errors *errors) {
     (void)b;
-    return !run_leads(run) ||
-           (run_write_provenance(run, errors) && set_aside(run, errors) &&
-            metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, run->state.step, errors));
+    int64_t step = run->state.step;
+    if (!run_leads(run)) return true;
+    if (!run_write_provenance(run, errors) || !set_aside(run, errors) ||
+        !metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, step, errors))
+        return false;
+    if (run->config.log.tensorboard) tensorboard_open(&run->tensorboard, run->dir, &run->metrics, step, errors);
+    return true;
 }
 
 // Of a branch: from here on it can be resumed.

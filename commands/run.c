@@ -267,6 +267,7 @@ void run_close(Run *run) {
     if (run->val) shards_close(run->val);
     hellaswag_close(&run->hellaswag);
     if (run->tokenizer) tokenizer_close(run->tokenizer);
+    growing_close(&run->tensorboard.file);
     metrics_close(&run->metrics);
     if (run->status) run->kernels->return_host_memory(run->status, STATUS_BYTES);
     if (run->lock >= 0) close(run->lock);
@@ -487,6 +488,8 @@ void run_discard(Run *run) {
     path_join(path, run->dir, "checkpoints");
     if (rmdir(path) != 0 && errno != ENOENT) return; // there is one: that is to be kept
     metrics_close(&run->metrics);
+    growing_close(&run->tensorboard.file);
+    if (*run->tensorboard.file.path) file_remove(run->tensorboard.file.path, &ignored);
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         path_join(path, run->dir, names[i]);
         file_remove(path, &ignored);

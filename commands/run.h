@@ -14,6 +14,7 @@
 #include "data/metrics.h"
 #include "data/model_files.h"
 #include "data/state_files.h"
+#include "data/tensorboard.h"
 #include "data/tokenizer.h"
 #include "kernels/kernels.h"
 #include "model/gpt.h"
@@ -93,6 +94,7 @@ typedef struct {
     int64_t repeated_here;    // of state.repeated_steps, by this process
     Loader *loader;
     Metrics metrics;
+    TensorBoard tensorboard;
     RunState state;
     Evaluated validation;
     Arena copies; // host memory for what a checkpoint holds, where one is written beside training; else empty
@@ -108,8 +110,8 @@ typedef struct {
 } Run;
 
 // A run of which nothing is open yet.
-#define RUN_CLOSED ((Run){.lock = -1, .metrics.descriptor = -1, .state.best_val_loss = INFINITY, \
-                           .validation.step = -1, .validation.best_step = -1})
+#define RUN_CLOSED ((Run){.lock = -1, .metrics.file.descriptor = -1, .tensorboard.file.descriptor = -1, \
+                          .state.best_val_loss = INFINITY, .validation.step = -1, .validation.best_step = -1})
 
 // What a command needs of a run.
 enum {

@@ -68,7 +68,7 @@ static void write_run_json(const Run *run, Text *out) {
     json_bool(&w, "evaluated", s->evaluated);
     json_number(&w, "best_val_loss", s->best_val_loss);
     json_integer(&w, "best_step", s->best_step);
-    json_integer(&w, "metrics_bytes", run->metrics.size);
+    json_integer(&w, "metrics_bytes", run->metrics.file.size);
     if (run->metrics.unwritten.size > 0) json_string(&w, "metrics_unwritten", text_string(&run->metrics.unwritten));
     json_integer(&w, "vocab", run->shape.vocab);
     json_string(&w, "data_fingerprint", run->fingerprint);
@@ -127,7 +127,7 @@ struct Save {
     Text text[TEXTS];
     CheckpointText texts[TEXTS];
     CheckpointContent content;
-    Metrics *metrics;
+    const GrowingFile *metrics, *events;
     Retention retention;
     bool prune;
     SaveResult result;
@@ -186,7 +186,8 @@ static Save *save_prepare(Run *run, bool prune) {
     save->rank = run->comm.rank;
     save->ranks = run->comm.size;
     save->kernels = run->kernels;
-    save->metrics = &run->metrics;
+    save->metrics = &run->metrics.file;
+    save->events = &run->tensorboard.file;
     save->retention = run_retention(run);
     save->prune = prune;
     save->result.step = save->content.step = run->state.step;
@@ -195,9 +196,11 @@ static Save *save_prepare(Run *run, bool prune) {
     return save;
 }
 
-// Before the checkpoint that counts on them.
+// Before the checkpoint that counts on the metrics; events can be made again of them.
 static bool sync_metrics(Save *save) {
-    return save->metrics->descriptor < 0 || metrics_sync(save->metrics, &save->result.errors);
+    Errors *errors = &save->result.errors;
+    if (save->events->descriptor >= 0) growing_sync(save->events, errors);
+    return save->metrics->descriptor < 0 || growing_sync(save->metrics, errors);
 }
 
 static bool find_room(Save *save, uint64_t bytes) {
@@ -442,7 +445,8 @@ void run_begin_save(Run *run, bool prune, double began) {
     REQUIRE(!run->save, "a checkpoint is on its way");
     run_show(run, ITERATE_SHOWN);
     Errors errors = {0};
-    if (run->metrics.descriptor >= 0) metrics_restore(&run->metrics, &errors);
+    if (run->metrics.file.descriptor >= 0) growing_restore(&run->metrics.file, &errors);
+    if (run->tensorboard.file.descriptor >= 0) growing_restore(&run->tensorboard.file, &errors);
     Save *save = run->save = save_prepare(run, prune);
     save->begun = began;
     errors_move(&save->result.errors, &errors);

@@ -71,7 +71,10 @@ void steps_count(Run *run, const StepResult *result) {
 
 void steps_write_metrics(Run *run, Text *line) {
     Errors errors = {0};
-    if (run_leads(run)) metrics_write(&run->metrics, text_string(line), &errors);
+    if (run_leads(run)) {
+        metrics_write(&run->metrics, text_string(line), &errors);
+        tensorboard_follow(&run->tensorboard, &run->metrics, text_string(line), &errors);
+    }
     console_errors(&errors);
     text_close(line);
 }

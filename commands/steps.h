@@ -32,5 +32,5 @@ bool steps_gradient(Run *run, StepScalars *scalars, int64_t step, Errors *errors
 StepResult steps_wait(Run *run, Pipeline *pipeline);
 void steps_count(Run *run, const StepResult *result);
 
-// One line to metrics.jsonl; the text is closed. What fails is told.
+// One line to metrics.jsonl and the event file; the text is closed. What fails is told.
 void steps_write_metrics(Run *run, Text *line);

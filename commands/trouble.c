@@ -262,6 +262,7 @@ static bool go_back(Run *run, const char *checkpoint, Errors *errors) {
     int64_t step = run->state.step;
     bool good = !run_leads(run) || (checkpoint_set_aside(run->dir, step, &orphans, errors) &&
                                     metrics_go_back(&run->metrics, run->dir, run->state.metrics_bytes, step, errors));
+    if (good && run_leads(run)) tensorboard_go_back(&run->tensorboard, &run->metrics, step, errors);
     return run_agree(run, good, errors); // messages may be there all the same
 }
 

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "runtime/file.h"
 
@@ -19,46 +18,32 @@ static void orphan_path(char out[4096], const char *run_dir, int64_t step) {
     }
 }
 
-bool metrics_restore(Metrics *metrics, Errors *errors) {
-    char opened[64];
-    File file;
-    if (path_names(metrics->path, metrics->descriptor)) return true;
-    snprintf(opened, sizeof opened, "/proc/self/fd/%d", metrics->descriptor);
-    if (!file_map(&file, opened, EXIT_CANNOT_WRITE, errors)) return false;
-    bool good = file_replace(metrics->path, file.bytes, file.size, errors);
-    int descriptor = good ? file_open_append(metrics->path, errors) : -1;
-    file_close(&file);
-    if (descriptor < 0) return false;
-    close(metrics->descriptor);
-    metrics->descriptor = descriptor;
-    return true;
-}
-
 // What stands behind `keep` goes to a file of its own, then is cut off.
 bool metrics_go_back(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors) {
-    File file;
+    GrowingFile *file = &metrics->file;
+    File content;
     char path[4096];
-    if (!metrics_restore(metrics, errors) || !file_map(&file, metrics->path, EXIT_DATA, errors)) return false;
-    int64_t size = (int64_t)file.size;
+    if (!growing_restore(file, errors) || !file_map(&content, file->path, EXIT_DATA, errors)) return false;
+    int64_t size = (int64_t)content.size;
     bool good = true;
     if (size < keep)
         errors_add(errors, EXIT_DATA, "%s: %ld bytes, but the checkpoint was written after %ld; the run goes on "
-                   "without the lines that are missing", metrics->path, size, keep);
+                   "without the lines that are missing", file->path, size, keep);
     if (size > keep) {
         orphan_path(path, run_dir, step);
-        good = file_replace(path, file.bytes + keep, (size_t)(size - keep), errors);
+        good = file_replace(path, content.bytes + keep, (size_t)(size - keep), errors);
     }
-    file_close(&file);
-    if (good && size > keep) good = file_cut(metrics->descriptor, metrics->path, (uint64_t)keep, errors);
-    metrics->size = size < keep ? size : keep;
-    metrics->torn = metrics->torn && !good;
-    return good;
+    file_close(&content);
+    if (size > keep) return good && growing_cut(file, keep, errors);
+    file->size = size;
+    file->torn = false;
+    return true;
 }
 
 bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t step, Errors *errors) {
-    path_join(metrics->path, run_dir, "metrics.jsonl");
-    metrics->descriptor = file_open_append(metrics->path, errors);
-    if (metrics->descriptor < 0) return false;
+    path_join(metrics->file.path, run_dir, "metrics.jsonl");
+    metrics->file.descriptor = file_open_append(metrics->file.path, errors);
+    if (metrics->file.descriptor < 0) return false;
     if (metrics_go_back(metrics, run_dir, keep, step, errors)) return true;
     metrics_close(metrics);
     return false;
@@ -66,18 +51,10 @@ bool metrics_open(Metrics *metrics, const char *run_dir, int64_t keep, int64_t s
 
 bool metrics_flush(Metrics *metrics, Errors *errors) {
     const Text *lines = &metrics->unwritten;
-    Errors again = {0}; // of the same
     if (lines->size == 0) return true;
-    if (metrics->torn && !file_cut(metrics->descriptor, metrics->path, (uint64_t)metrics->size, errors)) return false;
-    metrics->torn = !file_append(metrics->descriptor, metrics->path, lines->data, lines->size, errors);
-    if (!metrics->torn) {
-        metrics->size += (int64_t)lines->size;
-        text_clear(&metrics->unwritten);
-        return true;
-    }
-    metrics->torn = !file_cut(metrics->descriptor, metrics->path, (uint64_t)metrics->size, &again);
-    errors_close(&again);
-    return false;
+    if (!growing_append(&metrics->file, lines->data, lines->size, errors)) return false;
+    text_clear(&metrics->unwritten);
+    return true;
 }
 
 bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors) {
@@ -86,25 +63,81 @@ bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors) {
     if (behind && metrics->unwritten.size + strlen(json_line) >= UNWRITTEN_LIMIT && !metrics_flush(metrics, &again)) {
         errors_close(&again);
         return errors_add(errors, EXIT_CANNOT_WRITE, "%s: too many lines wait to be written; this one is lost: %s",
-                          metrics->path, json_line);
+                          metrics->file.path, json_line);
     }
     text_add(&metrics->unwritten, json_line);
     text_add(&metrics->unwritten, "\n");
     bool good = metrics_flush(metrics, behind ? &again : errors);
     if (!good && !behind)
-        errors_add(errors, EXIT_CANNOT_WRITE, "%s: its lines wait until they can be written", metrics->path);
+        errors_add(errors, EXIT_CANNOT_WRITE, "%s: its lines wait until they can be written", metrics->file.path);
     errors_close(&again);
     return good;
 }
 
-bool metrics_sync(Metrics *metrics, Errors *errors) {
-    return file_sync(metrics->descriptor, metrics->path, errors);
+void metrics_close(Metrics *metrics) {
+    growing_close(&metrics->file);
+    text_close(&metrics->unwritten);
 }
 
-void metrics_close(Metrics *metrics) {
-    Errors ignored = {0}; // every line was checked as it was written
-    if (metrics->descriptor >= 0) file_close_append(metrics->descriptor, metrics->path, &ignored);
+// ---- reading along ----
+
+int64_t metrics_end(const Metrics *metrics) { return metrics->file.size + (int64_t)metrics->unwritten.size; }
+
+// The bytes that the run appended, whatever the file's name means by now.
+static bool map_lines(const Metrics *metrics, File *content) {
+    char opened[64];
+    Errors ignored = {0};
+    snprintf(opened, sizeof opened, "/proc/self/fd/%d", metrics->file.descriptor);
+    bool good = file_map(content, opened, EXIT_DATA, &ignored);
     errors_close(&ignored);
-    text_close(&metrics->unwritten);
-    metrics->descriptor = -1;
+    if (good && (int64_t)content->size >= metrics->file.size) return true;
+    if (good) file_close(content); // somebody cut it
+    return false;
+}
+
+// As this program begins each line. What stands on one that it did not write belongs to the line before.
+static bool is_before(const char *line, size_t size, int64_t step) {
+    static const char key[] = "{\"step\":";
+    int64_t value = 0;
+    size_t i = sizeof key - 1;
+    if (size <= i || memcmp(line, key, i) != 0 || line[i] < '0' || line[i] > '9') return false;
+    for (; i < size && line[i] >= '0' && line[i] <= '9' && value < step; i++) value = 10 * value + line[i] - '0';
+    return value < step;
+}
+
+// Where the last lines begin of which none is before `step`.
+static int64_t find_last(const char *lines, int64_t size, int64_t step) {
+    while (size > 0) {
+        const char *line = size > 1 ? memrchr(lines, '\n', (size_t)size - 1) : NULL;
+        int64_t begin = line ? line + 1 - lines : 0;
+        if (is_before(lines + begin, (size_t)(size - begin), step)) break;
+        size = begin;
+    }
+    return size;
+}
+
+int64_t metrics_find(const Metrics *metrics, int64_t step) {
+    int64_t begin = find_last(text_string(&metrics->unwritten), (int64_t)metrics->unwritten.size, step);
+    File content;
+    if (begin > 0) return metrics->file.size + begin;
+    if (!map_lines(metrics, &content)) return metrics->file.size;
+    begin = find_last(content.bytes, metrics->file.size, step);
+    file_close(&content);
+    return begin;
+}
+
+static void add_lines(Text *out, const char *lines, int64_t size, int64_t most) {
+    const char *end = size > most ? memchr(lines + most, '\n', (size_t)(size - most)) : NULL;
+    text_append(out, lines, end ? (size_t)(end + 1 - lines) : (size_t)size);
+}
+
+void metrics_read(const Metrics *metrics, int64_t offset, int64_t most, Text *out) {
+    int64_t behind = offset - metrics->file.size;
+    File content;
+    if (behind >= 0) {
+        add_lines(out, text_string(&metrics->unwritten) + behind, (int64_t)metrics->unwritten.size - behind, most);
+    } else if (map_lines(metrics, &content)) {
+        add_lines(out, content.bytes + offset, -behind, most);
+        file_close(&content);
+    }
 }

@@ -1,14 +1,11 @@
 // metrics.jsonl: one JSON object per line, appended with one write each.
 #pragma once
 
-#include "runtime/error.h"
+#include "data/growing_file.h"
 
 typedef struct {
-    int descriptor; // -1: closed
-    char path[4096];
-    int64_t size;   // bytes in the file so far, and
-    Text unwritten; // whole lines behind them that could not be written yet: what a checkpoint records
-    bool torn;      // the file holds a part of them
+    GrowingFile file;
+    Text unwritten; // whole lines behind it that could not be written yet: what a checkpoint records besides file.size
 } Metrics;
 
 // Opens for appending, for a run that goes on at `step` from its first `keep` bytes: what stands behind them is kept as
@@ -21,7 +18,11 @@ bool metrics_go_back(Metrics *metrics, const char *run_dir, int64_t keep, int64_
 // several is told. One that finds 1 MiB waiting is lost, and told.
 bool metrics_write(Metrics *metrics, const char *json_line, Errors *errors);
 bool metrics_flush(Metrics *metrics, Errors *errors); // true if every line is in the file
-// A file that was removed or replaced under the run is written again, from what is still open.
-bool metrics_restore(Metrics *metrics, Errors *errors);
-bool metrics_sync(Metrics *metrics, Errors *errors); // before a checkpoint counts on what was written
 void metrics_close(Metrics *metrics);
+
+// The lines one behind the other, in the file and those that wait, for who reads along: bytes of all of them; where the
+// first line stands from which on all are of `step` or later ones; and the whole lines from an offset on, about `most`
+// bytes of them. A file that cannot be read has none.
+int64_t metrics_end(const Metrics *metrics);
+int64_t metrics_find(const Metrics *metrics, int64_t step);
+void metrics_read(const Metrics *metrics, int64_t offset, int64_t most, Text *out);

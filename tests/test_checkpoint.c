@@ -217,7 +217,7 @@ static void assert_file(const char *path, const char *expected) {
 }
 
 static void write_lines(const char *run, int64_t keep, int64_t step, int lines) {
-    Metrics metrics = {.descriptor = -1};
+    Metrics metrics = {.file.descriptor = -1};
     Errors errors = {0};
     assert_true(metrics_open(&metrics, run, keep, step, &errors));
     for (int i = 0; i < lines; i++) assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
@@ -240,12 +240,12 @@ TEST(metrics_are_cut_and_their_tail_is_kept) {
 
 TEST(metrics_that_are_missing_are_told_and_do_not_stop_a_run) {
     const char *run = test_folder("metrics_short");
-    Metrics metrics = {.descriptor = -1};
+    Metrics metrics = {.file.descriptor = -1};
     Errors errors = {0};
     write_lines(run, 0, 0, 2);
     assert_true(metrics_open(&metrics, run, 1000, 3, &errors));
     assert_non_null(strstr(text_string(&errors.text), "metrics.jsonl: 22 bytes"));
-    assert_int_equal(metrics.size, 22);
+    assert_int_equal(metrics.file.size, 22);
     errors_close(&errors);
     metrics_close(&metrics);
 }
@@ -254,7 +254,7 @@ TEST(metrics_that_were_removed_go_back_all_the_same) {
     const char *run = test_folder("metrics_back");
     char path[4096];
     for (int replaced = 0; replaced < 2; replaced++) {
-        Metrics metrics = {.descriptor = -1};
+        Metrics metrics = {.file.descriptor = -1};
         Errors errors = {0};
         assert_true(metrics_open(&metrics, run, 0, 0, &errors));
         for (int i = 1; i < 4; i++) assert_true(metrics_write(&metrics, (char[]){(char)('0' + i), 0}, &errors));
@@ -273,7 +273,7 @@ TEST(metrics_that_were_removed_go_back_all_the_same) {
 
 TEST(a_line_that_cannot_be_written_waits_and_leaves_no_half) {
     const char *run = test_folder("metrics_torn");
-    Metrics metrics = {.descriptor = -1};
+    Metrics metrics = {.file.descriptor = -1};
     Errors errors = {0};
     char path[4096];
     assert_true(metrics_open(&metrics, run, 0, 0, &errors));
@@ -285,7 +285,7 @@ TEST(a_line_that_cannot_be_written_waits_and_leaves_no_half) {
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
     assert_true(metrics_write(&metrics, "{\"step\":1}", &errors));
     assert_false(metrics_write(&metrics, "{\"step\":2}", &errors));
-    assert_int_equal(metrics.size, 11);
+    assert_int_equal(metrics.file.size, 11);
     assert_string_equal(text_string(&metrics.unwritten), "{\"step\":2}\n");
     assert_int_equal(errors.count, 2);
     assert_false(metrics_write(&metrics, "{\"step\":3}", &errors));
@@ -295,8 +295,8 @@ TEST(a_line_that_cannot_be_written_waits_and_leaves_no_half) {
     path_join(path, run, "metrics.jsonl");
     assert_file(path, "{\"step\":1}\n");
     assert_true(metrics_write(&metrics, "{\"step\":4}", &errors));
-    assert_true(metrics_sync(&metrics, &errors));
-    assert_int_equal(metrics.size, 44);
+    assert_true(growing_sync(&metrics.file, &errors));
+    assert_int_equal(metrics.file.size, 44);
     metrics_close(&metrics);
     assert_file(path, "{\"step\":1}\n{\"step\":2}\n{\"step\":3}\n{\"step\":4}\n");
 }
@@ -306,12 +306,12 @@ TEST(a_half_line_that_cannot_be_cut_off_is_cut_off_later) {
     char path[4096];
     for (int i = 0; i < 5; i++) {
         const char *run = test_folder("metrics_uncut");
-        Metrics metrics = {.descriptor = -1};
+        Metrics metrics = {.file.descriptor = -1};
         Errors errors = {0};
         assert_true(metrics_open(&metrics, run, 0, 0, &errors));
         assert_true(metrics_write(&metrics, "1", &errors));
-        metrics.torn = i == 2 || i == 3; // as if a cut had failed
-        if (metrics.torn) assert_true(file_append(metrics.descriptor, metrics.path, "half", 4, &errors));
+        metrics.file.torn = i == 2 || i == 3; // as if a cut had failed
+        if (metrics.file.torn) assert_true(file_append(metrics.file.descriptor, metrics.file.path, "half", 4, &errors));
         fault_set(rules[i]);
         for (int line = 2; line < 5; line++) metrics_write(&metrics, (char[]){(char)('0' + line), 0}, &errors);
         fault_set(NULL);
@@ -327,7 +327,7 @@ TEST(lines_that_wait_are_bounded_and_taken_over) {
     enum { LINES = 20 };
     static char line[100000];
     const char *run = test_folder("metrics_many");
-    Metrics metrics = {.descriptor = -1};
+    Metrics metrics = {.file.descriptor = -1};
     Errors errors = {0};
     memset(line, 'x', sizeof line - 1);
     assert_true(metrics_open(&metrics, run, 0, 0, &errors));
@@ -341,6 +341,6 @@ TEST(lines_that_wait_are_bounded_and_taken_over) {
     text_add(&metrics.unwritten, "of a checkpoint\n");
     assert_true(metrics_open(&metrics, run, 0, 0, &errors));
     assert_true(metrics_write(&metrics, "next", &errors));
-    assert_file(metrics.path, "of a checkpoint\nnext\n");
+    assert_file(metrics.file.path, "of a checkpoint\nnext\n");
     metrics_close(&metrics);
 }
