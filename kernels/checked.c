@@ -13,6 +13,7 @@ static bool checked_open(int64_t threads, int64_t gpu, Errors *errors) {
     return checked_inner->open(threads, gpu, errors);
 }
 static int64_t checked_device_count(void) { return checked_inner->device_count(); }
+static void checked_device_address(int64_t gpu, char out[DEVICE_ADDRESS]) { checked_inner->device_address(gpu, out); }
 static void checked_close(void) { checked_inner->close(); }
 static void *checked_take_memory(size_t bytes) { return checked_inner->take_memory(bytes); }
 static void checked_return_memory(void *memory, size_t bytes) { checked_inner->return_memory(memory, bytes); }
@@ -29,6 +30,8 @@ static void *checked_take_host_memory(size_t bytes) { return checked_inner->take
 static void checked_return_host_memory(void *memory, size_t bytes) { checked_inner->return_host_memory(memory, bytes); }
 static int64_t checked_mark(void) { return checked_inner->mark(); }
 static void checked_wait(int64_t mark) { checked_inner->wait(mark); }
+static void checked_range_begin(const char *name) { checked_inner->range_begin(name); }
+static void checked_range_end(void) { checked_inner->range_end(); }
 // Calls are checked as they are made: none may be kept for later.
 static bool checked_record(int64_t program) { return (void)program, false; }
 static void checked_record_end(void) {}

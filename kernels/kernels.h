@@ -151,12 +151,16 @@ typedef struct {
     double alpha, beta;
 } MatrixProduct;
 
+enum { DEVICE_ADDRESS = 32 }; // characters of one
+
 #define KERNELS(K)                                                                                                     \
     /* the device: `threads` 0 means all cores, `device` is the number of the GPU among those that this process sees;  \
        false and a message where it cannot run */                                                                      \
     K(bool, open, (int64_t threads, int64_t device, Errors *errors))                                                   \
     K(void, close, (void))                                                                                             \
     K(int64_t, device_count, (void)) /* GPUs that this process sees; of the CPU: 1 */                                  \
+    /* of a GPU on its bus, such as 0000:17:00.0, by which other libraries know it; "": it has none */                 \
+    K(void, device_address, (int64_t device, char out[DEVICE_ADDRESS]))                                                \
     K(void *, take_memory, (size_t bytes)) /* zeroed; NULL where there is not enough */                                \
     K(void, return_memory, (void *memory, size_t bytes))                                                               \
     K(size_t, workspace_bytes, (void)) /* what the backend holds for itself */                                         \
@@ -186,6 +190,9 @@ typedef struct {
     K(bool, record, (int64_t program))                                                                                 \
     K(void, record_end, (void))                                                                                        \
     K(bool, replay, (int64_t program))                                                                                 \
+    /* for profilers: what the host does until `range_end` has this name; ranges nest */                               \
+    K(void, range_begin, (const char *name))                                                                           \
+    K(void, range_end, (void))                                                                                         \
                                                                                                                        \
     /* embeddings: out (N, C) = table[ids] + positions_table[positions]; the second table or none */                   \
     K(void, embedding_forward, (Tensor out, Tensor table, Tensor ids, Tensor position_table, Tensor positions))        \

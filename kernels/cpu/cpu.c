@@ -61,12 +61,15 @@ void cpu_close(void) {
 int cpu_team(int64_t elements) { return elements < TEAM_ELEMENTS ? 1 : cpu.threads; }
 
 int64_t cpu_device_count(void) { return 1; }
+void cpu_device_address(int64_t device, char out[DEVICE_ADDRESS]) { (void)device, *out = 0; }
 
 float *cpu_scratch(void) { return cpu.scratch + (int64_t)omp_get_thread_num() * CPU_SCRATCH; }
 
 float *cpu_shared_scratch(void) { return cpu.scratch + (int64_t)cpu.threads * CPU_SCRATCH; }
 
 double cpu_peak_flops(DType dtype) { return (void)dtype, 0; }
+void cpu_range_begin(const char *name) { (void)name; }
+void cpu_range_end(void) {}
 void cpu_write_choices(Text *out) { (void)out; }
 bool cpu_read_choices(const char *text, Errors *errors) { return (void)text, (void)errors, true; }
 

@@ -104,6 +104,12 @@ int64_t cuda_device_count(void) {
     return count;
 }
 
+void cuda_device_address(int64_t number, char out[DEVICE_ADDRESS]) {
+    *out = 0;
+    if (cudaDeviceGetPCIBusId(out, DEVICE_ADDRESS, static_cast<int>(number)) != cudaSuccess) *out = 0;
+    cudaGetLastError(); // no address says it
+}
+
 bool cuda_is_there(void) {
     int count = 0, driver = 0;
     cudaError_t error = cudaGetDeviceCount(&count);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <map>
+#include <vector>
 
 namespace cudasim {
 namespace {
@@ -16,10 +17,27 @@ std::map<const void *, size_t> opted_in;
 thread_local int present_device;
 
 // Devices are alike and share one memory; CUDASIM_DEVICES says how many there are.
-int device_count() {
+int devices_there() {
     const char *wanted = getenv("CUDASIM_DEVICES");
     return wanted ? atoi(wanted) : 1;
 }
+
+// Those that CUDA_VISIBLE_DEVICES shows, in its order, up to the first that is not there; all without it.
+std::vector<int> visible_devices() {
+    const int there = devices_there();
+    const char *shown = getenv("CUDA_VISIBLE_DEVICES");
+    std::vector<int> visible;
+    if (!shown)
+        for (int i = 0; i < there; i++) visible.push_back(i);
+    for (char *rest; shown; shown = *rest == ',' ? rest + 1 : nullptr) {
+        const long number = strtol(shown, &rest, 10);
+        if (rest == shown || number < 0 || number >= there) break;
+        visible.push_back(static_cast<int>(number));
+    }
+    return visible;
+}
+
+int device_count() { return static_cast<int>(visible_devices().size()); }
 
 thread_local cudaError_t last_error = cudaSuccess;
 
@@ -232,7 +250,7 @@ cudaError_t cudaDriverGetVersion(int *version) {
 cudaError_t cudaRuntimeGetVersion(int *version) { return cudaDriverGetVersion(version); }
 cudaError_t cudaGetDeviceCount(int *count) {
     *count = device_count();
-    return cudaSuccess;
+    return done(*count > 0 ? cudaSuccess : cudaErrorNoDevice);
 }
 cudaError_t cudaGetDevice(int *device) {
     *device = present_device;
@@ -244,8 +262,10 @@ cudaError_t cudaSetDevice(int device) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetPCIBusId(char *text, int size, int device) {
-    if (device < 0 || device >= device_count()) return done(cudaErrorInvalidDevice);
-    const int length = snprintf(text, static_cast<size_t>(size), "0000:%02x:00.0", device + 1);
+    const std::vector<int> visible = visible_devices();
+    if (device < 0 || device >= static_cast<int>(visible.size())) return done(cudaErrorInvalidDevice);
+    const int bus = visible[static_cast<size_t>(device)] + 1;
+    const int length = snprintf(text, static_cast<size_t>(size), "0000:%02x:00.0", bus);
     return done(length < size ? cudaSuccess : cudaErrorInvalidValue);
 }
 

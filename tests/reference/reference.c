@@ -22,6 +22,7 @@ bool reference_open(int64_t threads, int64_t device, Errors *errors) {
 
 void reference_close(void) {}
 int64_t reference_device_count(void) { return 1; }
+void reference_device_address(int64_t device, char out[DEVICE_ADDRESS]) { (void)device, *out = 0; }
 void reference_finish(void) {}
 bool reference_is_host(void) { return true; }
 int64_t reference_mark(void) { return 0; }
@@ -29,6 +30,8 @@ void reference_wait(int64_t mark) { (void)mark; }
 bool reference_record(int64_t program) { return (void)program, false; }
 void reference_record_end(void) {}
 bool reference_replay(int64_t program) { return (void)program, false; }
+void reference_range_begin(const char *name) { (void)name; }
+void reference_range_end(void) {}
 size_t reference_workspace_bytes(void) { return 0; }
 size_t reference_used_bytes(void) { return 0; }
 double reference_peak_flops(DType dtype) { return (void)dtype, 0; }
