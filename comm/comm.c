@@ -65,22 +65,33 @@ double comm_sum_bytes(int64_t elements, DType dtype, int size) {
 
 // ---- calls ----
 
+// A range for profilers: of a call that is recorded they see the recording.
+static void begin(Comm *comm, const char *what, int64_t numbers) {
+    comm->kernels->range_begin(what);
+    ranks_at(comm->ranks, "%s of %ld numbers", what, numbers);
+}
+
+static int64_t end(Comm *comm, int64_t mark) {
+    comm->kernels->range_end();
+    return mark;
+}
+
 int64_t comm_sum(Comm *comm, Tensor values) {
     if (comm->size == 1) return 0;
-    ranks_at(comm->ranks, "sum of %ld numbers", tensor_count(values));
-    return comm->row->sum(comm, values);
+    begin(comm, "sum", tensor_count(values));
+    return end(comm, comm->row->sum(comm, values));
 }
 
 int64_t comm_reduce(Comm *comm, Tensor flat, Shares shares) {
     if (comm->size == 1 || shares.count == 0) return 0;
-    ranks_at(comm->ranks, "reduction of %ld numbers", all_of(shares));
-    return comm->row->reduce(comm, flat, shares);
+    begin(comm, "reduction", all_of(shares));
+    return end(comm, comm->row->reduce(comm, flat, shares));
 }
 
 int64_t comm_gather(Comm *comm, Tensor flat, Shares shares) {
     if (comm->size == 1 || shares.count == 0) return 0;
-    ranks_at(comm->ranks, "gathering of %ld numbers", all_of(shares));
-    return comm->row->gather(comm, flat, shares);
+    begin(comm, "gathering", all_of(shares));
+    return end(comm, comm->row->gather(comm, flat, shares));
 }
 
 void comm_wait(Comm *comm, int64_t mark) {

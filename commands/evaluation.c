@@ -23,9 +23,11 @@ int evaluation_run(Run *run) {
     TaskResults results;
     int exit_code = 0;
     console_doing("evaluating");
+    run->kernels->range_begin("evaluation");
     run_show(run, ITERATE_SHOWN);
     run->state.evaluated = tasks_run(run, &results, &errors);
     run_show(run, ITERATE_Y);
+    run->kernels->range_end();
     console_doing(NULL);
     if (!run_agree(run, errors.count == 0, &errors)) exit_code = errors.exit_code;
     console_errors(&errors);

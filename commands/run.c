@@ -312,7 +312,9 @@ static void queue_micro_step(void *context) {
 void run_micro_step(Run *run, const Batch *batch, int64_t micro) {
     gpt_load_batch(&run->gpt, batch);
     run->place = place_of(run, micro);
+    run->kernels->range_begin("micro-step");
     run_program(run, PROGRAM_MICRO_STEP + run->place, queue_micro_step);
+    run->kernels->range_end();
     if (run->place & MICRO_FIRST) run->optim.stale = false; // its forward gathered the weights
 }
 
@@ -326,7 +328,9 @@ static int64_t slot_of(int64_t step) { return step % STATUS_SLOTS; }
 void run_end_step(Run *run) {
     REQUIRE(run->ended - run->looked_at < STATUS_SLOTS, "more than %d steps on their way", STATUS_SLOTS);
     int64_t slot = slot_of(run->ended++);
+    run->kernels->range_begin("optimizer");
     run_program(run, PROGRAM_END_STEP, queue_end_step);
+    run->kernels->range_end();
     run->optim.stale = run_is_sharded(run); // whether it was queued or replayed
     run->kernels->download_later(run->status + slot * STATUS_COUNT, run->gpt.status);
     run->marks[slot] = run->kernels->mark();

@@ -450,7 +450,9 @@ void run_begin_save(Run *run, bool prune, double began) {
     Save *save = run->save = save_prepare(run, prune);
     save->begun = began;
     errors_move(&save->result.errors, &errors);
+    run->kernels->range_begin("checkpoint copy");
     if (run->copies.base) copy_to_host(run, save);
+    run->kernels->range_end();
     if (save->ranks > 1) begin_together(run, save);
     bool writes = save->ranks == 1 || save->together;
     save->threaded = writes && run->copies.base && thread_start(&save->thread, write_beside, save);

@@ -158,7 +158,9 @@ void sample_close(Sample *sample) {
 void run_sample(Run *run, uint64_t seed, Text *out) {
     Sample sample;
     SampleRequest request = {.options = &run->config.sample, .seed = seed};
+    run->kernels->range_begin("sample");
     sample_take(run, &request, &(Prompt){.text = run->config.sample.prompt}, &sample);
+    run->kernels->range_end();
     text_escape(out, sample.prompt.data, sample.prompt.size);
     text_escape(out, sample.text.data, sample.text.size);
     sample_close(&sample);

@@ -37,8 +37,11 @@ bool steps_gradient(Run *run, StepScalars *scalars, int64_t step, Errors *errors
 bool steps_queue(Run *run, Pipeline *pipeline, Errors *errors) {
     StepScalars scalars;
     if (pipeline->queued == run->state.step) pipeline->begun = clock_seconds();
-    if (!steps_gradient(run, &scalars, pipeline->queued + 1, errors)) return false;
-    run_end_step(run); // norm, clip, skip decision, update
+    run->kernels->range_begin("step");
+    bool good = steps_gradient(run, &scalars, pipeline->queued + 1, errors);
+    if (good) run_end_step(run); // norm, clip, skip decision, update
+    run->kernels->range_end();
+    if (!good) return false;
     pipeline->lr[pipeline->queued++ % STATUS_SLOTS] = scalars.recipe[RECIPE_MATRIX].eta;
     return true;
 }
