@@ -138,6 +138,7 @@ ifeq ($(SIM),1)
 tests    += $(patsubst tests/%.cu,$(BUILD)/tests/%,$(wildcard tests/test_*.cu))
 endif
 programs := $(BUILD)/train_gpt $(tests)
+fakes    := $(foreach kind,full old empty,$(BUILD)/tests/nvml_$(kind)/libnvidia-ml.so.1)
 targets  := $(patsubst tests/fuzz/%.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c))
 
 .PHONY: all demo test test-long unit-tests fuzz clean help FORCE
@@ -148,7 +149,7 @@ quiet := $(if $(V),,@)
 hash  := \#
 
 all: $(BUILD)/train_gpt
-unit-tests: $(programs)
+unit-tests: $(programs) $(fakes)
 fuzz: $(targets)
 
 # Another name for the default build, or for the one with CUDA where that is asked for; replaced as a whole so that a
@@ -262,6 +263,11 @@ $(BUILD)/train_gpt: $(BUILD)/train_gpt.o $(BUILD)/libthalweg.a
 $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
 	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
+
+$(fakes): $(BUILD)/tests/nvml_%/libnvidia-ml.so.1: tests/fake_nvml.c
+	@mkdir -p $(@D)
+	$(if $(quiet),@echo "  so $@")
+	$(quiet)$(CC) -std=c17 -D_GNU_SOURCE -O1 -g $(warnings) -shared -fPIC -DFAKE_NVML_$* -Wl,-soname,$(@F) -o $@ $<
 
 $(BUILD)/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
