@@ -11,6 +11,7 @@
 #include "commands/command.h"
 #include "commands/console.h"
 #include "commands/evaluation.h"
+#include "commands/telemetry.h"
 #include "commands/telling.h"
 #include "commands/trouble.h"
 #include "runtime/process.h"
@@ -300,6 +301,7 @@ static bool open_all(Run *run, const Beginning *b, Errors *errors) {
     run_report(run, &banner);
     console_note("%s", text_string(&banner));
     text_close(&banner);
+    run->telemetry = telemetry_begin(run);
     return run_open(run, errors);
 }
 

@@ -200,7 +200,7 @@ typedef struct {
 } Utilisation;
 
 static Utilisation utilisation(const Run *run, const Result *r, double flops) {
-    double peak = run->kernels->peak_flops(run->compute);
+    double peak = run->peak;
     return (Utilisation){peak, peak > 0 ? flops / peak : 0, flops / r->limits.flops};
 }
 

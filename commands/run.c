@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "commands/tasks.h"
+#include "commands/telemetry.h"
 #include "runtime/file.h"
 #include "runtime/integers.h"
 
@@ -26,6 +27,7 @@ static bool open_backend(Run *run, Errors *errors) {
     run->compute = bf16 ? DTYPE_BF16 : DTYPE_F32;
     run->wide = DTYPE_F32;
     run->backend_open = run->kernels->open(run_threads(run), run_device(run), errors);
+    if (run->backend_open) run->peak = run->kernels->peak_flops(run->compute);
     return run->backend_open && run_open_comm(run, errors);
 }
 
@@ -257,6 +259,7 @@ bool run_open(Run *run, Errors *errors) {
 }
 
 void run_close(Run *run) {
+    telemetry_end(run->telemetry);
     run_close_save(run);
     close_copies(run);
     run_close_beginning(run);

@@ -49,6 +49,7 @@ typedef struct {
 } Evaluated;
 
 typedef struct Save Save; // a checkpoint on its way
+typedef struct Telemetry Telemetry; // commands/telemetry.h
 
 // A model that is there: of the newest checkpoint of a run or a checkpoint, every byte of it verified; of a Hugging
 // Face directory; or of a checkpoint file of llm.c.
@@ -78,6 +79,7 @@ typedef struct {
     ModelSource *beginning; // whose weights the run begins with, until they are loaded; NULL: none
     GptShape shape;
     DType compute, wide;
+    double peak; // floating-point operations a second of this rank, as the maker says; 0: not known
 
     int64_t steps;              // of the run
     int64_t sequences_per_step; // over all ranks
@@ -95,6 +97,7 @@ typedef struct {
     Loader *loader;
     Metrics metrics;
     TensorBoard tensorboard;
+    Telemetry *telemetry; // NULL: nobody looks at GPUs
     RunState state;
     Evaluated validation;
     Arena copies; // host memory for what a checkpoint holds, where one is written beside training; else empty

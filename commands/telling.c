@@ -4,6 +4,7 @@
 
 #include "commands/estimate.h"
 #include "commands/evaluation.h"
+#include "commands/telemetry.h"
 #include "data/checkpoint.h"
 #include "runtime/integers.h"
 #include "runtime/json.h"
@@ -66,6 +67,11 @@ static void look_ahead(const Run *run, const Telling *t, double saving, LiveLine
     if (steps == 0 && line->seconds_left < 1) line->seconds_left = NAN; // it is as good as over
 }
 
+// Floating-point operations a second, of all ranks.
+static double flops_of(const Run *run, const Telling *t) {
+    return t->tokens_per_second * gpt_flops_per_token(&run->shape, run->config.train.sequence_length);
+}
+
 static void write_metrics(Run *run, const StepResult *result, const Telling *telling) {
     Text line = {0};
     JsonWriter w = {.out = &line};
@@ -78,6 +84,8 @@ static void write_metrics(Run *run, const StepResult *result, const Telling *tel
     json_integer(&w, "skipped", run->state.skipped);
     json_number(&w, "tokens_per_second", telling->tokens_per_second);
     json_number(&w, "seconds", run->state.seconds);
+    if (run->peak > 0) json_number(&w, "mfu", flops_of(run, telling) / (run->peak * run->comm.size));
+    telemetry_json(run->telemetry, &w);
     json_end(&w, '}');
     steps_write_metrics(run, &line);
 }
@@ -87,10 +95,9 @@ void tell_step(Run *run, const StepResult *result, Telling *t, double saving, bo
     tell_spent(t, SPENT_TRAINING, result->seconds);
     smooth(t, (double)run_step_tokens(run) / result->seconds);
     if (due) write_metrics(run, result, t);
-    double flops = t->tokens_per_second * gpt_flops_per_token(&run->shape, run->config.train.sequence_length);
     LiveLine line = {.step = run->state.step, .steps = run->steps, .loss = result->loss, .lr = result->lr,
                      .grad_norm = result->grad_norm, .tokens_per_second = t->tokens_per_second,
-                     .share = flops / (t->product_flops * run->comm.size), .seconds_left = NAN,
+                     .share = flops_of(run, t) / (t->product_flops * run->comm.size), .seconds_left = NAN,
                      .skipped = result->skip != SKIP_NONE, .done = NAN};
     look_ahead(run, t, saving, &line);
     console_step(&line, due);
@@ -163,9 +170,9 @@ static void add_summary(const Run *run, const Telling *t, int64_t saved, Text *o
     add_steps(run, t, out);
     add_time(run, t, out);
     add_loss(run, out);
-    if (t->energy > 0)
-        text_printf(out, "energy  %.1f Wh of the GPUs here, %.3g mJ a token\n", t->energy / 3600,
-                    1e3 * t->energy / tokens);
+    double energy = telemetry_energy(run->telemetry);
+    if (energy > 0)
+        text_printf(out, "energy  %.1f Wh of the GPUs here, %.3g mJ a token\n", energy / 3600, 1e3 * energy / tokens);
     if (saved > 0 && checkpoint_at(run->dir, saved, path)) text_printf(out, "kept    %s\n", path);
 }
 

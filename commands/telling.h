@@ -18,7 +18,6 @@ typedef struct {
     double smoothing;         // total weight of what was smoothed so far
     int64_t steps;            // that this process made
     Spending spent[SPENT_KINDS];
-    double energy; // joules that this machine's GPUs took since the process began; 0: not known
 } Telling;
 
 Telling tell_begin(Run *run); // measures, and tells how long the run will take

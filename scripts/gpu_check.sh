@@ -92,7 +92,7 @@ correct() {
     begin "correctness"
     say "| check | result | time |"
     say "|---|---|---|"
-    for program in build/cuda/tests/test_kernels_* build/cuda/tests/test_{services,training,generate,gradients}; do
+    for program in build/cuda/tests/test_{kernels_*,services,telemetry,training,generate,gradients}; do
         case $program in *.[od] | *.ptxas) continue ;; esac
         check "$(basename "$program")" "$program"
     done

@@ -119,7 +119,7 @@ for build in cpu asan; do
 done
 
 # Of the simulator's builds, what touches a device.
-for source in tests/test_{kernels_*,services,training,generate,comm*,sharding,cudasim*}.c*; do
+for source in tests/test_{kernels_*,services,telemetry,training,generate,comm*,sharding,cudasim*}.c*; do
     name=$(basename "${source%.*}")
     unit sim "$name"
     case $name in test_kernels_* | test_cudasim*) unit sim-asan "$name"; unit sim-race "$name" ;; esac

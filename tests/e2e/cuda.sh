@@ -74,3 +74,73 @@ expect 2 'train.micro_batch=[0-9]+ train.recompute=[0-9] train.batch_tokens=6710
     "${data[@]}" "${cuda[@]}" train.sequence_length=1024 train.micro_batch=65536 train.batch_tokens=67108864 \
     eval.every=0 model.width=1024 model.heads=16
 expect 2 'THALWEG_GRAPHS' env THALWEG_GRAPHS=yes "$program" train "$tiny" "${data[@]}" "${cuda[@]}" run.dir=graphs
+
+[[ $("$program" --version) == *", sim"* ]] || exit 0 # what follows is made up
+export THALWEG_MEASURE=0                             # and ends with equal bits
+
+echo "== ranges for profilers nest and end"
+CUDASIM_RANGES=ranges.txt train "${cuda[@]}" "${short[@]}" sample.every=4 sample.tokens=4 run.dir=ranges
+cat >expected.txt <<'END'
+16 step/micro-step
+2 /checkpoint copy
+2 /sample
+3 /evaluation
+8 /step
+8 step/optimizer
+END
+LC_ALL=C sort ranges.txt | diff - expected.txt || fail "other ranges"
+CUDASIM_DEVICES=2 CUDASIM_RANGES=ranks.txt train "${cuda[@]}" "${short[@]}" --ranks 2 run.dir=ranges-ranks
+grep -qE '^[0-9]+ optimizer/sum$' ranks.txt || fail "what ranks send is no range"
+grep -qE '^8 /step$' ranks.txt || fail "a range of one rank does not end"
+
+# nvml KIND COMMAND...: with a library in the place of NVML, see tests/fake_nvml.c; missing: with one that is none.
+mkdir missing && echo none >missing/libnvidia-ml.so.1
+nvml() {
+    local folder; folder=$(dirname "$program")/tests/nvml_$1
+    [ "$1" != missing ] || folder=$PWD/missing
+    [ -e "$folder/libnvidia-ml.so.1" ] || fail "$folder is not there; make SIM=1 unit-tests"
+    LD_LIBRARY_PATH=$folder "${@:2}"
+}
+# looked RUN TEXT: a step's line holds it.
+looked() { grep -qF -- "$2" "$1/metrics.jsonl" || { cat "$1/metrics.jsonl" >&2; fail "no line of $1 has $2"; }; }
+looks=(train.steps=4 eval.every=0 checkpoint.every=0 log.gpu_seconds=0.01)
+
+echo "== the GPUs of a run, by their place on the bus, whichever a process may use"
+numbers() {
+    printf '"gpu_power":%s,"gpu_temperature":%s,"gpu_clock":%s,"gpu_memory":%s,"gpu_utilization":%s,' "$@"
+}
+export CUDASIM_DEVICES=4
+nvml full train "${cuda[@]}" "${looks[@]}" run.dir=first
+looked first "$(numbers 100.5 31 1490 1073741824 0.1)"
+CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=third
+looked third "$(numbers 300.5 33 1470 3221225472 0.3)"
+CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" --ranks 2 run.dir=both
+looked both "$(numbers 401 33 1470 3221225472 0.2)"
+CUDA_VISIBLE_DEVICES=3 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=sparing # what it does not tell is left out
+looked sparing '"gpu_power":400.5,"gpu_clock":1460,'
+! grep -q gpu_temperature sparing/metrics.jsonl || fail "a temperature that was not told"
+unset CUDASIM_DEVICES
+same_run first third
+
+echo "== throttling is told once"
+FAKE_NVML=hot nvml full train "${cuda[@]}" "${looks[@]}" train.steps=8 run.dir=hot
+looked hot '"gpu_throttle":"thermal, power limit"'
+[ "$(grep -c 'GPU 0000:01:00.0 runs at 1490 MHz and 31 C' train.log)" -eq 1 ] ||
+    { cat train.log >&2; fail "not told once"; }
+
+echo "== no library or one of no use, a driver that fails or answers no more: one message, and the run goes on"
+fails() { # KIND BEHAVIOUR PATTERN
+    FAKE_NVML=$2 nvml "$1" train "${cuda[@]}" "${looks[@]}" run.dir="fails-$1-$2"
+    [ "$(grep -cE "$3.*log.gpu_seconds=0" train.log)" -eq 1 ] || { cat train.log; fail "NVML $1 $2: not told once"; }
+    ! grep -q gpu_ "fails-$1-$2/metrics.jsonl" || fail "NVML $1 $2 gave numbers"
+    same_run first "fails-$1-$2"
+}
+fails missing "" 'libnvidia-ml.so.1 cannot be loaded'
+fails empty "" 'has no nvmlInit_v2'
+fails full fails 'Driver Not Loaded'
+CUDASIM_DEVICES=9 CUDA_VISIBLE_DEVICES=8 fails full nowhere 'does not show the GPU at 0000:09:00.0'
+nvml missing train "${cuda[@]}" "${looks[@]}" log.gpu_seconds=0 run.dir=quiet
+nvml missing train device=cpu "${looks[@]}" run.dir=on-cpu
+! grep -q libnvidia train.log || fail "NVML is told of on device=cpu"
+FAKE_NVML=hangs nvml full train "${cuda[@]}" "${looks[@]}" run.dir=hangs
+same_run first hangs

@@ -62,7 +62,9 @@ checkpoint_of() {
     echo "$newest"
 }
 tensors_of() { (cd "$(checkpoint_of "$1")" && sha256sum ./*.safetensors); }
-metrics_of() { sed -E 's/"(tokens_per_second|seconds)":[^,}]*,?//g' "$1/metrics.jsonl"; }
+metrics_of() {
+    sed -E 's/"(tokens_per_second|seconds|mfu|gpu_[a-z]+)":("[^"]*"|[^,}]*),?//g' "$1/metrics.jsonl"
+}
 same_tensors() { # a b
     local a b file
     a=$(checkpoint_of "$1") b=$(checkpoint_of "$2")
