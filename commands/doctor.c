@@ -1,6 +1,7 @@
 // doctor: what this machine has, what is missing, and the fix. Looks only; changes nothing.
 #include <dlfcn.h>
 #include <locale.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,17 @@
 #include "kernels/kernels.h"
 #include "runtime/file.h"
 #include "runtime/machine.h"
+#include "runtime/nvml.h"
 #include "runtime/version.h"
 
 typedef enum { GOOD, WARN, MISSING } Verdict;
 
+// The newline at the end of a message is left out.
 static void tell(Verdict verdict, const char *what, const char *found, const char *fix) {
     static const char *const words[] = {"ok", "warn", "missing"};
-    text_print(stdout, "%-8s %-12s %s%s%s\n", words[verdict], what, found, *fix ? "; " : "", fix);
+    int size = (int)strlen(fix);
+    if (size > 0 && fix[size - 1] == '\n') size--;
+    text_print(stdout, "%-8s %-12s %s%s%.*s\n", words[verdict], what, found, *fix ? "; " : "", size, fix);
 }
 
 // ---- processor and memory ----
@@ -111,6 +116,55 @@ static void look_at_nccl(int64_t devices) {
     text_close(&text);
 }
 
+static void tell_gpu(const char *address, const NvmlSample *sample) {
+    const double *n = sample->numbers;
+    Text text = {0};
+    text_printf(&text, "GPU %s", address);
+    if (!isnan(n[NVML_TEMPERATURE])) text_printf(&text, ", %.0f C", n[NVML_TEMPERATURE]);
+    if (!isnan(n[NVML_POWER])) text_printf(&text, ", %.0f W", n[NVML_POWER]);
+    if (!isnan(n[NVML_POWER_LIMIT])) text_printf(&text, ", at most %.0f W", n[NVML_POWER_LIMIT]);
+    if (isnan(n[NVML_ENERGY])) text_add(&text, ", counts no energy");
+    const char *fix = sample->throttle & ~THROTTLE_POWER_LIMIT ? "its clocks are held down: look at its cooling and "
+                                                                 "power supply" : "";
+    tell(*fix ? WARN : GOOD, "NVML", text_string(&text), fix);
+    text_close(&text);
+}
+
+// Seconds of one look at it, about; a negative number where there is none.
+static double look_at_device(const Nvml *nvml, const Kernels *cuda, int64_t number) {
+    enum { LOOKS = 5 };
+    char address[DEVICE_ADDRESS];
+    double seconds[LOOKS];
+    NvmlSample sample;
+    Errors errors = {0};
+    cuda->device_address(number, address);
+    NvmlDevice *device = nvml_find(nvml, address, &errors);
+    for (int i = 0; i < LOOKS && device; i++) {
+        double began = clock_seconds();
+        nvml_sample(nvml, device, &sample);
+        seconds[i] = clock_seconds() - began;
+    }
+    if (device) tell_gpu(address, &sample);
+    else tell(WARN, "NVML", "a GPU is not shown", text_string(&errors.text));
+    errors_close(&errors);
+    return device ? bench_median(seconds, LOOKS) : -1;
+}
+
+// What a run's metrics will have of its GPUs, and what that costs.
+static void look_at_nvml(const Kernels *cuda) {
+    Errors errors = {0};
+    char found[256];
+    double seconds = 0;
+    Nvml *nvml = nvml_open(&errors);
+    if (!nvml) tell(MISSING, "NVML", "metrics are without power, temperature and clocks", text_string(&errors.text));
+    for (int64_t i = 0; i < cuda->device_count() && nvml; i++) seconds += fmax(0, look_at_device(nvml, cuda, i));
+    snprintf(found, sizeof found, "driver %s; a look at all GPUs takes %.2g ms of a thread beside training",
+             nvml && *nvml_driver(nvml) ? nvml_driver(nvml) : "of a version that is not told", 1e3 * seconds);
+    if (nvml) tell(GOOD, "NVML", found, "");
+    if (nvml) nvml_close(nvml);
+    errors_close(&errors);
+}
+
 // What the backend says of itself, a line each, and whether it can run.
 static void look_at_cuda(const Kernels *cuda) {
     Errors errors = {0};
@@ -119,6 +173,7 @@ static void look_at_cuda(const Kernels *cuda) {
     for (char *line = strtok(text.data, "\n"); line; line = strtok(NULL, "\n")) tell(GOOD, "GPU", line, "");
     if (cuda->open(0, 0, &errors)) cuda->close();
     else tell(MISSING, "GPU", "cannot be used", text_string(&errors.text));
+    look_at_nvml(cuda);
     look_at_nccl(cuda->device_count());
     text_close(&text);
     errors_close(&errors);
@@ -130,7 +185,8 @@ static void look_at_gpu(void) {
     const Kernels *cuda = kernels_find("cuda", &errors);
     int devices = ask_driver(model);
     snprintf(found, sizeof found, "%d device%s, the first is %s", devices, devices == 1 ? "" : "s", model);
-    if (devices < 0)
+    bool simulated = cuda && devices < 0 && cuda->device_count() > 0;
+    if (devices < 0 && !simulated)
         tell(GOOD, "GPU", "no NVIDIA driver here; training runs on the CPU", "");
     else if (devices == 0)
         tell(WARN, "GPU", "a driver is installed, and no device answers",

@@ -253,7 +253,7 @@ TEST(a_step_has_its_share_of_the_makers_peak) {
     tell_step(&run, &result, &telling, 0, true); // no peak is known
     run.peak = 128000;
     tell_step(&run, &result, &telling, 0, true);
-    assert_true(file_map(&file, run.metrics.path, EXIT_DATA, &errors));
+    assert_true(file_map(&file, run.metrics.file.path, EXIT_DATA, &errors));
     const char *second = memchr(file.bytes, '\n', file.size);
     assert_null(memmem(file.bytes, (size_t)(second - (const char *)file.bytes), "mfu", 3));
     assert_non_null(memmem(second, file.size - (size_t)(second - (const char *)file.bytes), "\"mfu\":0.375", 11));

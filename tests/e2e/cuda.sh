@@ -144,3 +144,14 @@ nvml missing train device=cpu "${looks[@]}" run.dir=on-cpu
 ! grep -q libnvidia train.log || fail "NVML is told of on device=cpu"
 FAKE_NVML=hangs nvml full train "${cuda[@]}" "${looks[@]}" run.dir=hangs
 same_run first hangs
+
+echo "== doctor tells what the driver tells"
+CUDASIM_DEVICES=4 nvml full "$program" doctor >doctor.log
+for line in 'GPU 0000:02:00.0, 32 C, 200 W, at most 700 W$' 'GPU 0000:04:00.0, 400 W, at most 700 W, counts no energy$' \
+    'driver 580.00.1; a look at all GPUs takes [0-9.e-]+ ms'; do
+    grep -qE "^ok +NVML +$line" doctor.log || { cat doctor.log >&2; fail "doctor does not say $line"; }
+done
+FAKE_NVML=hot nvml old "$program" doctor >doctor.log
+grep -qE '^warn +NVML .*its clocks are held down' doctor.log || { cat doctor.log >&2; fail "doctor sees no heat"; }
+nvml missing "$program" doctor >doctor.log
+grep -qE '^missing +NVML .*cannot be loaded; install' doctor.log || { cat doctor.log >&2; fail "doctor misses nothing"; }
