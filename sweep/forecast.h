@@ -9,18 +9,21 @@ typedef struct {
     bool fits;     // into the memory that there is; false with good == false where that is the problem
     int exit_code;
     Text problem;
-    double bytes;  // of memory, for one rank
-    double seconds; // of all its steps
+    double bytes, there; // of memory, for one rank, and what there is of it (0: not known)
+    double seconds;      // of all its steps; 0 where the plan did not come as far
     int64_t steps, step_tokens;
     bool host;     // it runs on the CPU
 } Forecast;
 
 typedef struct {
     int64_t ranks;       // of each run
-    int64_t threads;     // of each run, on the CPU
+    int64_t threads;     // of each run, on the CPU; 0: as its configuration says
     const char *devices; // for CUDA_VISIBLE_DEVICES; NULL: as it is
 } ForecastPlace;
 
 // One for each run of the search, to be closed by forecast_close. False where not even a process could be had.
 bool forecast_runs(const Search *search, const ForecastPlace *place, Forecast **out, Errors *errors);
 void forecast_close(Forecast *forecasts, int64_t count);
+
+// The numbers of the runs, longest first, in the order of the file where they are alike; to be freed by the caller.
+int64_t *forecast_order(const Forecast *forecasts, int64_t count);

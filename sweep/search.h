@@ -1,8 +1,9 @@
-// A sweep file, and the runs that it asks for: every configuration resolved and checked, each once.
+// A sweep file, and the runs that it asks for: every configuration resolved and checked, each once. The file is
+// described in docs/sweeps.md.
 #pragma once
 
 #include "data/sweep_log.h"
-#include "runtime/text.h"
+#include "runtime/json.h"
 
 typedef struct {
     char id[SWEEP_ID];
@@ -21,16 +22,21 @@ typedef struct {
     TextList arms;
     SearchRun *runs; // in the order of the file
     int64_t count;
-    int64_t duplicates, excluded; // points of the search that are no run of their own
+    int64_t points, duplicates, excluded; // points of the search, and those of them that are no run of their own
+    TextList notes; // what a person should know: sentences, without a newline
 } Search;
 
 typedef struct {
     const char *path;       // of the sweep file
     char *const *overrides; // key=value for all runs; base=FILE takes the place of the file's `base`
     int count;
-    const char *dir;        // NULL: what the file says, or sweeps/NAME
+    const char *dir;        // NULL: what the file says, or sweeps/NAME; with overrides that change results, -<6 hex>
 } SearchRequest;
 
-// All errors of the file and of all its runs are collected, each with file:line:column and key; exit 2.
+// All errors of the file and of all its runs are collected, each with file:line:column and key; exit 2 (66: no file).
+// To be closed after a failure, too.
 bool search_open(Search *search, const SearchRequest *request, Errors *errors);
 void search_close(Search *search);
+
+// A member for each of its settings, as JSON number, boolean or string.
+void search_settings_json(const SearchRun *run, JsonWriter *writer);
