@@ -67,6 +67,27 @@ bool config_is_section(const char *name) {
 
 const char *config_section_name(const ConfigSection *section) { return *section->prefix ? section->prefix : "machine"; }
 
+// Keys, and sections as wholes.
+static const struct {
+    const char *name, *what;
+} idle[] = {{"device", "only says where to compute"},
+            {"threads", "only says how fast to compute"},
+            {"run.dir", "only says where to write"},
+            {"train.max_seconds", "only says when to stop"},
+            {"train.stop_at", "only says when to stop"},
+            {"checkpoint", "only says what to save"},
+            {"sample", "only says what to show"},
+            {"log", "only says what to show"},
+            {"dist", "only says how to share the work"}};
+
+const char *config_key_idle(const char *name) {
+    for (size_t i = 0; i < sizeof idle / sizeof idle[0]; i++) {
+        size_t size = strlen(idle[i].name);
+        if (strncmp(name, idle[i].name, size) == 0 && (!name[size] || name[size] == '.')) return idle[i].what;
+    }
+    return NULL;
+}
+
 void *config_options(Config *config, const ConfigSection *section) { return (char *)config + section->offset; }
 
 const void *config_options_read(const Config *config, const ConfigSection *section) {

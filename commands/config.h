@@ -42,6 +42,13 @@ extern const int config_section_count;
 // JSON without its quotes; a list is one glob or a JSON array. To be closed even after a failure.
 bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors);
 
+// The same with layers of overrides, of which later ones win.
+typedef struct {
+    char *const *items; // key=value
+    int64_t count;
+} ConfigLayer;
+bool config_load_layers(Config *config, const char *path, const ConfigLayer *layers, int count, Errors *errors);
+
 // The same from JSON text already in memory, as config_json wrote it; `name` stands in messages.
 bool config_parse(Config *config, const char *name, const char *json, char *const *overrides, int override_count,
                   Errors *errors);
@@ -65,6 +72,9 @@ bool config_named(const Config *config, const char *key); // whether a file or a
 // 64-bit xxh3 over the canonical JSON without machine, log, sample, checkpoint and dist sections, run.dir,
 // train.max_seconds and train.stop_at.
 uint64_t config_hash(const Config *config);
+
+// Canonical JSON without all that changes no result: two runs with the same one are the same experiment.
+void config_identity(const Config *config, Text *out);
 
 // The keys of a section ("machine" for top-level ones), of "all", or one key, for `train_gpt help`; NULL: the list of
 // sections. False when there is none of that name. And docs/configuration.md.

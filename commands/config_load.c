@@ -61,7 +61,7 @@ static const char *find_absent(const char *key) {
     return NULL;
 }
 
-static void describe_unknown(const char *key, Text *problem) {
+void config_key_unknown(const char *key, Text *problem) {
     Text nearest = {0};
     if (find_absent(key))
         text_printf(problem, "there is no such key: %s", find_absent(key));
@@ -84,8 +84,8 @@ static void set_source(Config *config, int64_t number, const char *place, int fi
     source->file = file;
 }
 
-// Keys that say the same thing in two ways: one that is given in a later file or on the command line takes the place
-// of the other. Both in one place stay, and are refused where they are used.
+// Keys that say the same thing in two ways: one that is given in a later file or layer takes the place of the other.
+// Both in one place stay, and are refused where they are used.
 static const char *const exclusive[][2] = {{"train.steps", "train.tokens"},
                                            {"optim.warmup_steps", "optim.warmup_tokens"}};
 
@@ -148,19 +148,21 @@ static const char *node_text(const OptionRow *row, const cJSON *node, Text *out)
     return text_only && !cJSON_IsNull(node) ? "not a string" : NULL;
 }
 
+bool config_row_text(const OptionRow *row, const cJSON *node, Text *out, Text *problem) {
+    const char *reason = node_text(row, node, out);
+    return !reason || option_refuse(row, text_string(out), reason, problem);
+}
+
 static void read_value(Reader *reader, int64_t number, const cJSON *node) {
     ConfigKey key = config_key(number);
     const ConfigSource *source = &reader->config->sources->items[number];
     Text value = {0}, problem = {0}, name = {0}, place = {0};
     config_key_name(&key, &name);
     json_position(reader->json, node, &place);
-    const char *reason = node_text(key.row, node, &value);
     bool good = false;
     if (source->place && source->file == reader->file)
         text_printf(&problem, "is set a second time; first at %s", source->place);
-    else if (reason)
-        option_refuse(key.row, text_string(&value), reason, &problem);
-    else
+    else if (config_row_text(key.row, node, &value, &problem))
         good = set(reader->config, &key, text_string(&value), &problem);
     if (!good) complain(reader, node, text_string(&name), text_string(&problem));
     set_source(reader->config, number, cJSON_IsNull(node) ? NULL : text_string(&place), reader->file);
@@ -197,7 +199,7 @@ static void read_object(Reader *reader, const cJSON *object, const char *prefix)
             if (section)
                 text_add(&problem, "is a section; expected an object with its keys");
             else
-                describe_unknown(text_string(&key), &problem);
+                config_key_unknown(text_string(&key), &problem);
             complain(reader, node, text_string(&key), text_string(&problem));
         }
         text_close(&key);
@@ -285,6 +287,7 @@ static bool read_file(Config *config, const char *path, const Chain *outer, Erro
 // ---- overrides ----
 
 static void read_override(Config *config, const char *text, Errors *errors) {
+    int layer = config->sources->files;
     Text name = {0}, problem = {0}, source = {0};
     const char *equals = strchr(text, '=');
     text_append(&name, text, equals ? (size_t)(equals - text) : strlen(text));
@@ -294,14 +297,14 @@ static void read_override(Config *config, const char *text, Errors *errors) {
     if (!equals) {
         text_add(&problem, "expected key=value");
     } else if (number < 0) {
-        describe_unknown(text_string(&name), &problem);
+        config_key_unknown(text_string(&name), &problem);
     } else {
         ConfigKey key = config_key(number);
         good = set(config, &key, equals + 1, &problem);
     }
     if (good) {
-        set_source(config, number, text_string(&source), 0);
-        if (strcmp(equals + 1, "auto") != 0) displace_others(config, number, 0);
+        set_source(config, number, text_string(&source), layer);
+        if (strcmp(equals + 1, "auto") != 0) displace_others(config, number, layer);
     } else {
         Text shown = {0};
         text_excerpt(&shown, text_string(&name));
@@ -326,16 +329,21 @@ static void set_defaults(Config *config) {
     }
 }
 
-static void read_overrides(Config *config, char *const *overrides, int count, Errors *errors) {
-    for (int i = 0; i < count; i++) read_override(config, overrides[i], errors);
+static void read_layer(Config *config, const ConfigLayer *layer, Errors *errors) {
+    config->sources->files++;
+    for (int64_t i = 0; i < layer->count; i++) read_override(config, layer->items[i], errors);
 }
 
-bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors) {
+bool config_load_layers(Config *config, const char *path, const ConfigLayer *layers, int count, Errors *errors) {
     int before = errors->count;
     set_defaults(config);
     if (path) read_file(config, path, NULL, errors);
-    read_overrides(config, overrides, override_count, errors);
+    for (int i = 0; i < count; i++) read_layer(config, &layers[i], errors);
     return errors->count == before;
+}
+
+bool config_load(Config *config, const char *path, char *const *overrides, int override_count, Errors *errors) {
+    return config_load_layers(config, path, &(ConfigLayer){overrides, override_count}, 1, errors);
 }
 
 bool config_parse(Config *config, const char *name, const char *json, char *const *overrides, int override_count,
@@ -345,6 +353,6 @@ bool config_parse(Config *config, const char *name, const char *json, char *cons
     Json *document = json_parse(name, json, strlen(json), EXIT_USAGE, errors);
     if (document) read_document(config, name, document, NULL, errors);
     json_close(document);
-    read_overrides(config, overrides, override_count, errors);
+    read_layer(config, &(ConfigLayer){overrides, override_count}, errors);
     return errors->count == before;
 }

@@ -43,28 +43,31 @@ static void write_value(JsonWriter *writer, const OptionRow *row, const void *op
     text_close(&value);
 }
 
-// Keys of sections that count in the identity of a run, and do not: where it is, and where it pauses.
-static bool is_no_identity(const ConfigSection *section, const OptionRow *row) {
-    static const char *const names[] = {"run.dir", "train.max_seconds", "train.stop_at"};
+// Which keys are written.
+typedef bool Keeps(const ConfigKey *key);
+
+static bool keeps_all(const ConfigKey *key) { return key != NULL; }
+
+static bool keeps_results(const ConfigKey *key) {
     Text name = {0};
-    bool listed = false;
-    config_key_name(&(ConfigKey){section, row}, &name);
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) listed |= strcmp(text_string(&name), names[i]) == 0;
+    config_key_name(key, &name);
+    bool idle = config_key_idle(text_string(&name)) != NULL;
     text_close(&name);
-    return listed;
+    return !idle;
 }
 
-static void write_sections(JsonWriter *writer, const Config *config, bool identity_only) {
+static void write_sections(JsonWriter *writer, const Config *config, Keeps *keeps) {
     Text open = {0};
     for (int i = 0; i < config_section_count; i++) {
         const ConfigSection *section = &config_sections[i];
         const void *options = config_options_read(config, section);
         bool part_of_another = strchr(section->prefix, '.') && section->rows != &route_option_rows;
-        if ((identity_only && !section->identity) || (part_of_another && is_all_auto(config, section))) continue;
-        enter(writer, &open, section->prefix);
+        if (part_of_another && is_all_auto(config, section)) continue;
         for (int r = 0; r < section->rows->count; r++) {
-            const OptionRow *row = &section->rows->rows[r];
-            if (!(identity_only && is_no_identity(section, row))) write_value(writer, row, options);
+            ConfigKey key = {section, &section->rows->rows[r]};
+            if (!keeps(&key)) continue;
+            enter(writer, &open, section->prefix);
+            write_value(writer, key.row, options);
         }
     }
     enter(writer, &open, "");
@@ -88,18 +91,24 @@ static void write_sources(JsonWriter *writer, const Config *config) {
 void config_json(const Config *config, bool sources, Text *out) {
     JsonWriter writer = {.out = out, .indent = 2};
     json_begin(&writer, NULL, '{');
-    write_sections(&writer, config, false);
+    write_sections(&writer, config, keeps_all);
     if (sources) write_sources(&writer, config);
     json_end(&writer, '}');
     text_add(out, "\n");
 }
 
+static void write_kept(const Config *config, Keeps *keeps, Text *out) {
+    JsonWriter writer = {.out = out};
+    json_begin(&writer, NULL, '{');
+    write_sections(&writer, config, keeps);
+    json_end(&writer, '}');
+}
+
+void config_identity(const Config *config, Text *out) { write_kept(config, keeps_results, out); }
+
 uint64_t config_hash(const Config *config) {
     Text text = {0};
-    JsonWriter writer = {.out = &text};
-    json_begin(&writer, NULL, '{');
-    write_sections(&writer, config, true);
-    json_end(&writer, '}');
+    config_identity(config, &text);
     uint64_t hash = XXH3_64bits(text.data, text.size);
     text_close(&text);
     return hash;

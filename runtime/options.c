@@ -237,25 +237,32 @@ bool option_is_auto(const OptionRow *row, const void *options) {
     return kinds[row->type].integral ? *(const int64_t *)place == OPTION_AUTO : isnan(*(const double *)place);
 }
 
-bool option_is_fallback(const OptionRow *row, const void *options) {
+bool option_normalise(const OptionRow *row, const char *value, Text *out, Text *problem) {
     union {
         int64_t integer;
         double real;
         const char *text;
         TextList list;
-    } fallback = {.list = {0}};
+    } place = {.list = {0}};
     OptionRow alone = *row;
     alone.offset = 0;
     TextList strings = {0};
-    Text a = {0}, b = {0};
-    REQUIRE(option_set(&alone, &fallback, row->fallback, &strings, &a), "%s: %s", row->name, text_string(&a));
-    option_print(&alone, &fallback, &a);
-    option_print(row, options, &b);
-    bool same = strcmp(text_string(&a), text_string(&b)) == 0;
-    if (row->type == OPTION_LIST) text_list_close(&fallback.list);
+    bool good = option_set(&alone, &place, value, &strings, problem);
+    if (good) option_print(&alone, &place, out);
+    if (row->type == OPTION_LIST) text_list_close(&place.list);
     text_list_close(&strings);
-    text_close(&a);
-    text_close(&b);
+    return good;
+}
+
+bool option_is_fallback(const OptionRow *row, const void *options) {
+    Text fallback = {0}, value = {0}, problem = {0};
+    bool good = option_normalise(row, row->fallback, &fallback, &problem);
+    REQUIRE(good, "default of %s: %s", row->name, text_string(&problem));
+    option_print(row, options, &value);
+    bool same = strcmp(text_string(&fallback), text_string(&value)) == 0;
+    text_close(&fallback);
+    text_close(&value);
+    text_close(&problem);
     return same;
 }
 

@@ -78,6 +78,9 @@ void option_print(const OptionRow *row, const void *options, Text *out);
 bool option_is_auto(const OptionRow *row, const void *options);
 bool option_is_fallback(const OptionRow *row, const void *options);
 
+// The value as option_print shows it once it is set: two that mean the same become the same. False as option_set.
+bool option_normalise(const OptionRow *row, const char *value, Text *out, Text *problem);
+
 // What the row takes: "an integer 1..1000 or auto".
 void option_expected(const OptionRow *row, Text *out);
 
