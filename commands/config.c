@@ -169,6 +169,13 @@ void config_adopt(Config *config, const Config *from, const char *name) {
     text_close(&problem);
 }
 
+void config_key_value(const Config *config, const char *name, Text *out) {
+    int64_t number = config_key_find(name);
+    REQUIRE(number >= 0, "there is no key %s", name);
+    ConfigKey key = config_key(number);
+    option_print(key.row, config_options_read(config, key.section), out);
+}
+
 bool config_given(const Config *config, const char *name) {
     int64_t number = config_key_find(name);
     REQUIRE(number >= 0, "there is no key %s", name);

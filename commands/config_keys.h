@@ -37,6 +37,9 @@ struct ConfigSources {
 // when none is near.
 bool config_key_nearest(const char *name, Text *out);
 
+// The value of the key of this name, as option_print shows it.
+void config_key_value(const Config *config, const char *name, Text *out);
+
 // Why no run has that key: "there is no such key; did you mean ...".
 void config_key_unknown(const char *name, Text *problem);
 

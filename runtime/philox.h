@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 // Streams: who asks. Never reused for two purposes.
-enum { STREAM_INIT = 1, STREAM_SHUFFLE, STREAM_SAMPLE, STREAM_SPLIT, STREAM_BENCH, STREAM_TEST };
+enum { STREAM_INIT = 1, STREAM_SHUFFLE, STREAM_SAMPLE, STREAM_SPLIT, STREAM_BENCH, STREAM_TEST, STREAM_SWEEP };
 
 typedef struct {
     uint32_t word[4];
