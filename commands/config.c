@@ -8,22 +8,22 @@
 
 // Sections of one prefix stand together, parts after their whole.
 const ConfigSection config_sections[] = {
-    {"", &machine_option_rows, offsetof(Config, machine), false, "where to compute, how precisely; top-level keys"},
-    {"run", &run_option_rows, offsetof(Config, run), true, "the run itself"},
-    {"model", &model_option_rows, offsetof(Config, model), true, "the network; single keys override the preset"},
-    {"data", &data_option_rows, offsetof(Config, data), true, "where the tokens come from"},
-    {"train", &train_option_rows, offsetof(Config, train), true, "how long to train, and in which portions"},
-    {"optim", &optim_option_rows, offsetof(Config, optim), true, "what moves the parameters, and how fast"},
-    {"optim", &hyper_option_rows, offsetof(Config, hyper), true, "hyperparameters; auto: as published for the recipe"},
-    {"optim.matrix", &route_option_rows, offsetof(Config, route_matrix), true, "for matrices"},
-    {"optim.matrix", &hyper_option_rows, offsetof(Config, hyper_matrix), true, "for matrices; wins over optim"},
-    {"optim.other", &route_option_rows, offsetof(Config, route_other), true, "for everything else"},
-    {"optim.other", &hyper_option_rows, offsetof(Config, hyper_other), true, "for the rest; wins over optim"},
-    {"eval", &eval_option_rows, offsetof(Config, eval), true, "validation during the run"},
-    {"checkpoint", &checkpoint_option_rows, offsetof(Config, checkpoint), false, "what is saved, and when"},
-    {"sample", &sample_option_rows, offsetof(Config, sample), false, "text generated during the run"},
-    {"log", &log_option_rows, offsetof(Config, log), false, "metrics and console"},
-    {"dist", &dist_option_rows, offsetof(Config, dist), false, "several ranks"},
+    {"", &machine_option_rows, offsetof(Config, machine), "where to compute, how precisely; top-level keys"},
+    {"run", &run_option_rows, offsetof(Config, run), "the run itself"},
+    {"model", &model_option_rows, offsetof(Config, model), "the network; single keys override the preset"},
+    {"data", &data_option_rows, offsetof(Config, data), "where the tokens come from"},
+    {"train", &train_option_rows, offsetof(Config, train), "how long to train, and in which portions"},
+    {"optim", &optim_option_rows, offsetof(Config, optim), "what moves the parameters, and how fast"},
+    {"optim", &hyper_option_rows, offsetof(Config, hyper), "hyperparameters; auto: as published for the recipe"},
+    {"optim.matrix", &route_option_rows, offsetof(Config, route_matrix), "for matrices"},
+    {"optim.matrix", &hyper_option_rows, offsetof(Config, hyper_matrix), "for matrices; wins over optim"},
+    {"optim.other", &route_option_rows, offsetof(Config, route_other), "for everything else"},
+    {"optim.other", &hyper_option_rows, offsetof(Config, hyper_other), "for the rest; wins over optim"},
+    {"eval", &eval_option_rows, offsetof(Config, eval), "validation during the run"},
+    {"checkpoint", &checkpoint_option_rows, offsetof(Config, checkpoint), "what is saved, and when"},
+    {"sample", &sample_option_rows, offsetof(Config, sample), "text generated during the run"},
+    {"log", &log_option_rows, offsetof(Config, log), "metrics and console"},
+    {"dist", &dist_option_rows, offsetof(Config, dist), "several ranks"},
 };
 const int config_section_count = sizeof config_sections / sizeof config_sections[0];
 

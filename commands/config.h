@@ -31,7 +31,6 @@ typedef struct {
     const char *prefix;
     const OptionRows *rows;
     size_t offset;
-    bool identity; // counts in config_hash
     const char *help;
 } ConfigSection;
 extern const ConfigSection config_sections[];
@@ -69,12 +68,10 @@ void config_adopt(Config *config, const Config *from, const char *key);
 bool config_given(const Config *config, const char *key);
 bool config_named(const Config *config, const char *key); // whether a file or an override sets it
 
-// 64-bit xxh3 over the canonical JSON without machine, log, sample, checkpoint and dist sections, run.dir,
-// train.max_seconds and train.stop_at.
-uint64_t config_hash(const Config *config);
-
-// Canonical JSON without all that changes no result: two runs with the same one are the same experiment.
+// Canonical JSON without all that changes no result (config_key_idle): two runs with the same one are the same
+// experiment. And 64-bit xxh3 over it.
 void config_identity(const Config *config, Text *out);
+uint64_t config_hash(const Config *config);
 
 // The keys of a section ("machine" for top-level ones), of "all", or one key, for `train_gpt help`; NULL: the list of
 // sections. False when there is none of that name. And docs/configuration.md.

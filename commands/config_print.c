@@ -43,12 +43,7 @@ static void write_value(JsonWriter *writer, const OptionRow *row, const void *op
     text_close(&value);
 }
 
-// Which keys are written.
-typedef bool Keeps(const ConfigKey *key);
-
-static bool keeps_all(const ConfigKey *key) { return key != NULL; }
-
-static bool keeps_results(const ConfigKey *key) {
+static bool changes_results(const ConfigKey *key) {
     Text name = {0};
     config_key_name(key, &name);
     bool idle = config_key_idle(text_string(&name)) != NULL;
@@ -56,7 +51,7 @@ static bool keeps_results(const ConfigKey *key) {
     return !idle;
 }
 
-static void write_sections(JsonWriter *writer, const Config *config, Keeps *keeps) {
+static void write_sections(JsonWriter *writer, const Config *config, bool results_only) {
     Text open = {0};
     for (int i = 0; i < config_section_count; i++) {
         const ConfigSection *section = &config_sections[i];
@@ -65,7 +60,7 @@ static void write_sections(JsonWriter *writer, const Config *config, Keeps *keep
         if (part_of_another && is_all_auto(config, section)) continue;
         for (int r = 0; r < section->rows->count; r++) {
             ConfigKey key = {section, &section->rows->rows[r]};
-            if (!keeps(&key)) continue;
+            if (results_only && !changes_results(&key)) continue;
             enter(writer, &open, section->prefix);
             write_value(writer, key.row, options);
         }
@@ -91,20 +86,18 @@ static void write_sources(JsonWriter *writer, const Config *config) {
 void config_json(const Config *config, bool sources, Text *out) {
     JsonWriter writer = {.out = out, .indent = 2};
     json_begin(&writer, NULL, '{');
-    write_sections(&writer, config, keeps_all);
+    write_sections(&writer, config, false);
     if (sources) write_sources(&writer, config);
     json_end(&writer, '}');
     text_add(out, "\n");
 }
 
-static void write_kept(const Config *config, Keeps *keeps, Text *out) {
+void config_identity(const Config *config, Text *out) {
     JsonWriter writer = {.out = out};
     json_begin(&writer, NULL, '{');
-    write_sections(&writer, config, keeps);
+    write_sections(&writer, config, true);
     json_end(&writer, '}');
 }
-
-void config_identity(const Config *config, Text *out) { write_kept(config, keeps_results, out); }
 
 uint64_t config_hash(const Config *config) {
     Text text = {0};

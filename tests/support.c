@@ -4,11 +4,12 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/error.h"
+#include "runtime/file.h"
 
 enum { PATHS = 16, PATH_BYTES = 4096 };
 
@@ -44,6 +45,12 @@ const char *test_folder(const char *name) {
         DIE(EXIT_CANNOT_WRITE, "cannot empty %s for a test", path);
     make_directory(path);
     return path;
+}
+
+void test_write(char path[PATH_BYTES], const char *folder, const char *name, const char *text) {
+    Errors errors = {0};
+    path_join(path, folder, name);
+    if (!file_replace(path, text, strlen(text), &errors)) errors_exit_if_any(&errors);
 }
 
 const char *test_shared_data(const char *name) {

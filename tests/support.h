@@ -10,6 +10,9 @@ void *test_take(size_t bytes);
 // A folder for this test program's files, empty at the start: build/tmp/NAME under the current directory.
 const char *test_folder(const char *name);
 
+// A file in a folder, replaced by this text; its path.
+void test_write(char path[4096], const char *folder, const char *name, const char *text);
+
 // A file of the shared data folder, or NULL (the test then calls skip()): $THALWEG_TEST_DATA, default ../shared/data.
 const char *test_shared_data(const char *name);
 

@@ -3,7 +3,6 @@
 
 #include "commands/config.h"
 #include "commands/run.h"
-#include "runtime/file.h"
 #include "tests/test.h"
 
 static void *options_of(Config *config, const ConfigSection *section) { return (char *)config + section->offset; }
@@ -88,17 +87,11 @@ TEST(units_are_understood) {
 
 // ---- files ----
 
-static void write_text(char path[4096], const char *folder, const char *name, const char *text) {
-    Errors errors = {0};
-    path_join(path, folder, name);
-    assert_true(file_replace(path, text, strlen(text), &errors));
-}
-
 TEST(files_extend_each_other_and_the_command_line_wins) {
     char base[4096], path[4096];
     const char *folder = test_folder("config");
-    write_text(base, folder, "base.json", "{\"model\": {\"depth\": 3, \"width\": 64}, \"threads\": 1}");
-    write_text(path, folder, "run.json", "{\"extends\": \"base.json\", \"model\": {\"depth\": 5}, \"optim.lr\": 0.01}");
+    test_write(base, folder, "base.json", "{\"model\": {\"depth\": 3, \"width\": 64}, \"threads\": 1}");
+    test_write(path, folder, "run.json", "{\"extends\": \"base.json\", \"model\": {\"depth\": 5}, \"optim.lr\": 0.01}");
     Config config = {0};
     load(&config, path, (char *[]){"model.width=128"}, 1);
     assert_int_equal(config.model.depth, 5);
@@ -142,7 +135,7 @@ TEST(a_later_length_takes_the_place_of_an_earlier_one) {
     char path[4096];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         Config config = {0};
-        write_text(path, folder, "run.json", rows[i].file);
+        test_write(path, folder, "run.json", rows[i].file);
         load(&config, path, (char **)rows[i].overrides, rows[i].count);
         assert_int_equal(config.train.steps, rows[i].steps);
         assert_int_equal(config.train.tokens, rows[i].tokens);
@@ -153,7 +146,7 @@ TEST(a_later_length_takes_the_place_of_an_earlier_one) {
 TEST(a_later_warmup_takes_the_place_of_an_earlier_one) {
     char path[4096];
     Config config = {0};
-    write_text(path, test_folder("config_warmup"), "run.json", "{\"optim\": {\"warmup_steps\": 5}}");
+    test_write(path, test_folder("config_warmup"), "run.json", "{\"optim\": {\"warmup_steps\": 5}}");
     load(&config, path, (char *[]){"optim.warmup_tokens=1K"}, 1);
     assert_int_equal(config.optim.warmup_steps, OPTION_AUTO);
     assert_int_equal(config.optim.warmup_tokens, 1000);
@@ -163,8 +156,8 @@ TEST(a_later_warmup_takes_the_place_of_an_earlier_one) {
 TEST(circles_of_files_are_refused) {
     char a[4096], b[4096];
     const char *folder = test_folder("config_circle");
-    write_text(a, folder, "a.json", "{\"extends\": \"b.json\"}");
-    write_text(b, folder, "b.json", "{\"extends\": \"a.json\"}");
+    test_write(a, folder, "a.json", "{\"extends\": \"b.json\"}");
+    test_write(b, folder, "b.json", "{\"extends\": \"a.json\"}");
     Config config = {0};
     Errors errors = {0};
     assert_false(config_load(&config, a, NULL, 0, &errors));
@@ -183,7 +176,7 @@ TEST(all_mistakes_are_told_at_once_with_their_places) {
     static const char *const told[] = {":2:", "did you mean \"model.depth\"", "model.norm", ":3:", "optim.lr",
                                        ":4:", "trian", ":5:", "train.micro_batch", "eval.evry"};
     char path[4096];
-    write_text(path, test_folder("config_wrong"), "wrong.json", text);
+    test_write(path, test_folder("config_wrong"), "wrong.json", text);
     Config config = {0};
     Errors errors = {0};
     assert_false(config_load(&config, path, (char *[]){"eval.evry=3"}, 1, &errors));
@@ -198,10 +191,11 @@ TEST(all_mistakes_are_told_at_once_with_their_places) {
 TEST(the_hash_is_that_of_the_experiment) {
     static char *const same[] = {"run.dir=elsewhere", "threads=1", "log.every=7",
                                  "checkpoint.keep=9", "train.stop_at=5", "train.max_seconds=1h"};
-    static char *const other[] = {"model.depth=3", "optim.lr=1e-2", "run.seed=2", "train.steps=5", "data.train=x"};
+    static char *const other[] = {"model.depth=3", "optim.lr=1e-2", "run.seed=2", "train.steps=5", "data.train=x",
+                                  "precision=fp32"};
     Config base = {0};
     load(&base, NULL, NULL, 0);
-    for (size_t i = 0; i < 11; i++) {
+    for (size_t i = 0; i < 12; i++) {
         Config config = {0};
         char *override = i < 6 ? same[i] : other[i - 6];
         load(&config, NULL, &override, 1);
@@ -225,7 +219,7 @@ static void plan(const char *path) {
 }
 
 TEST(the_configurations_of_the_project_are_good) {
-    static const char *const globs[] = {"configs/*.json", "configs/*/*.json"};
+    static const char *const globs[] = {"configs/*.json", "configs/optimizers/*.json"};
     for (int i = 0; i < 2; i++) {
         TextList paths = {0};
         path_glob(&paths, globs[i]);

@@ -13,8 +13,8 @@ static const char *write_sweep(const char *text) {
     const char *folder = test_folder("search");
     for (char *c = quoted; *c; c++)
         if (*c == '\'') *c = '"';
-    write_text(other, folder, "base.json", base);
-    write_text(path, folder, "sweep.json", quoted);
+    test_write(other, folder, "base.json", base);
+    test_write(path, folder, "sweep.json", quoted);
     free(quoted);
     return path;
 }
@@ -184,7 +184,7 @@ TEST(another_base_takes_the_place_of_the_files) {
     char path[4096], override[4200];
     const char *const text = "{'base': 'nowhere.json', 'axes': {'run.seed': [1]}}";
     refused(text, "nowhere.json: there is no such file");
-    write_text(path, test_folder("search_base"), "other.json", "{\"model.depth\": 3, \"train.steps\": 5}");
+    test_write(path, test_folder("search_base"), "other.json", "{\"model.depth\": 3, \"train.steps\": 5}");
     snprintf(override, sizeof override, "base=%s", path);
     Search s = open_with(text, (char *const[OVERRIDES]){override});
     has(&s.runs[0], "\"depth\": 3");
@@ -228,14 +228,12 @@ TEST(an_id_is_that_of_what_changes_results) {
 #define DRAWN "'optim.lr': {'log_uniform': [1e-4, 1e-1]}, 'model.depth': {'int_uniform': [1, 6]}"
 #define OTHERS "'optim.name': ['adamw', 'lion'], 'optim.clip': {'uniform': [0.5, 2]}"
 
-static bool shows(const Search *s, int64_t run, const char *key, const char **value) {
-    size_t size = strlen(key);
-    for (int64_t i = 0; i < s->runs[run].settings.count; i++)
-        if (strncmp(s->runs[run].settings.items[i], key, size) == 0) {
-            *value = s->runs[run].settings.items[i] + size;
-            return true;
-        }
-    return false;
+static const char *drawn(const Search *s, int64_t run, const char *key) {
+    const TextList *all = &s->runs[run].settings;
+    for (int64_t i = 0; i < all->count; i++)
+        if (strncmp(all->items[i], key, strlen(key)) == 0) return all->items[i] + strlen(key);
+    fail_msg("run %ld has no %s", run, key);
+    return "";
 }
 
 TEST(a_sample_is_the_same_whatever_else_is_drawn) {
@@ -247,15 +245,9 @@ TEST(a_sample_is_the_same_whatever_else_is_drawn) {
     assert_int_equal(some.count, 5);
     assert_int_equal(more.count, 40);
     for (int64_t i = 0; i < 40; i++) {
-        const char *a, *b;
-        for (int k = 0; k < 2 && i < 5; k++) {
-            assert_true(shows(&some, i, keys[k], &a) && shows(&more, i, keys[k], &b));
-            assert_string_equal(a, b);
-        }
-        for (int k = 0; k < 4; k++) {
-            assert_true(shows(&seed, i, keys[k], &a) && shows(&more, i, keys[k], &b));
-            differing += strcmp(a, b) != 0;
-        }
+        for (int k = 0; k < 2 && i < 5; k++)
+            assert_string_equal(drawn(&some, i, keys[k]), drawn(&more, i, keys[k]));
+        for (int k = 0; k < 4; k++) differing += strcmp(drawn(&seed, i, keys[k]), drawn(&more, i, keys[k])) != 0;
     }
     assert_true(differing > 100);
     search_close(&some);
@@ -269,18 +261,16 @@ TEST(draws_are_spread_over_their_ranges) {
     int depths[7] = {0}, lions = 0;
     double below = 0, middle = 0;
     for (int64_t i = 0; i < SAMPLES; i++) {
-        const char *value;
-        assert_true(shows(&s, i, "model.depth=", &value));
+        const char *value = drawn(&s, i, "model.depth=");
         assert_true(atoi(value) >= 1 && atoi(value) <= 6);
         depths[atoi(value)]++;
-        assert_true(shows(&s, i, "optim.lr=", &value));
+        value = drawn(&s, i, "optim.lr=");
         assert_true(atof(value) >= 1e-4 && atof(value) <= 1e-1);
         below += atof(value) < 3.1623e-3; // the geometric mean
-        assert_true(shows(&s, i, "optim.clip=", &value));
+        value = drawn(&s, i, "optim.clip=");
         assert_true(atof(value) >= 0.5 && atof(value) <= 2);
         middle += atof(value) / SAMPLES;
-        assert_true(shows(&s, i, "optim.name=", &value));
-        lions += strcmp(value, "lion") == 0;
+        lions += strcmp(drawn(&s, i, "optim.name="), "lion") == 0;
     }
     for (int i = 1; i <= 6; i++) assert_true(depths[i] > SAMPLES / 12);
     CHECK_CLOSE(below / SAMPLES, 0.5, 0.1);
