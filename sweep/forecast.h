@@ -1,5 +1,5 @@
-// What each run of a sweep will take, planned as `check` plans it, in a process of its own: what ends one plan ends no
-// other, and the sweep itself never opens a device.
+// What each run of a sweep will take, planned as `check` plans it but for the ids in its shards, in another process: what
+// ends one plan ends no other, and the sweep itself never opens a device.
 #pragma once
 
 #include "sweep/search.h"
@@ -10,9 +10,10 @@ typedef struct {
     int exit_code;
     Text problem;
     double bytes, there; // of memory, for one rank, and what there is of it (0: not known)
-    double seconds;      // of all its steps; 0 where the plan did not come as far
+    double seconds;      // of all its steps and evaluations; NaN: not known
     int64_t steps, step_tokens;
-    bool host;     // it runs on the CPU
+    int64_t threads;     // of the CPU, for one rank
+    bool host;           // it runs on the CPU
 } Forecast;
 
 typedef struct {
@@ -21,7 +22,8 @@ typedef struct {
     const char *devices; // for CUDA_VISIBLE_DEVICES; NULL: as it is
 } ForecastPlace;
 
-// One for each run of the search, to be closed by forecast_close. False where not even a process could be had.
+// One for each run of the search, to be closed by forecast_close. False where not even a process could be had, and where
+// planning was interrupted (130).
 bool forecast_runs(const Search *search, const ForecastPlace *place, Forecast **out, Errors *errors);
 void forecast_close(Forecast *forecasts, int64_t count);
 
