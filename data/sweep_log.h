@@ -6,8 +6,12 @@
 #include <stdint.h>
 
 #include "runtime/error.h"
+#include "runtime/text.h"
 
 enum { SWEEP_ID = 13 }; // 12 hex digits of what a run is, and the terminator
+
+// How a line ends that a crash or a full disk cut short, once another line stands behind it: it is passed over.
+#define SWEEP_TORN "#torn"
 
 // What became of a run. Results are never run again; the rest is, when the sweep is called again.
 typedef enum {
@@ -26,6 +30,7 @@ typedef enum {
     SWEEP_STATUSES
 } SweepStatus;
 const char *sweep_status_name(SweepStatus status); // "out of memory"
+const char *sweep_status_tag(SweepStatus status);  // "out_of_memory", as the lines have it
 bool sweep_status_is_result(SweepStatus status);
 bool sweep_status_is_failure(SweepStatus status); // from SWEEP_OUT_OF_MEMORY on
 
@@ -34,6 +39,12 @@ typedef struct {
     const char *key, *value; // the value as key=value takes it
     double number;           // NaN where it is none
 } SweepSetting;
+
+// A rung of successive halving that a run reached.
+typedef struct {
+    int64_t step;
+    double metric; // NaN: it had none
+} SweepRung;
 
 typedef struct {
     char id[SWEEP_ID];
@@ -44,12 +55,16 @@ typedef struct {
     bool planned;               // by the newest plan; else it is of an older one
     SweepStatus status;
     const char *reason;  // of a failure or divergence; ""
-    int64_t attempts;    // that were started
+    int exit_code, signal; // of its last process; signal 0: it ended by itself
+    int64_t attempts, failures; // that were started, that failed
+    SweepRung *rungs;    // where it was paused, in the order of the steps
+    int64_t rung_count;
+    int64_t until;       // the rung that its last process went for; 0: the end
     int64_t step;        // reached
     double metric, best; // the sweep's metric at `step`, and the best so far; NaN: none
     double seconds;      // of training, over all attempts
-    double wall;         // of its processes
-    double tokens_per_second, energy; // energy in joules; NaN: not known
+    double wall;         // of its processes, over all attempts
+    double tokens_per_second, energy; // energy in joules, over all attempts; NaN: not known
     const char *host, *slot; // where it ran last; "": nowhere yet
 } SweepRecord;
 
@@ -60,17 +75,23 @@ typedef struct {
     int64_t count;
     const char **keys; // of all settings, each once
     int64_t key_count;
-    struct SweepStrings *strings;
+    TextList strings; // keeps them alive
 } SweepHistory;
 
-// Reads SWEEP/state.jsonl. A last line that was cut short is passed over; lines that are none of ours are damage (65,
+// Reads SWEEP/state.jsonl. A last line without its newline is passed over; lines that are none of ours are damage (65,
 // with the line's number). False and 66 where there is no such file.
 bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *errors);
 void sweep_history_close(SweepHistory *history);
 bool sweep_dir_is(const char *path); // whether it has a state.jsonl
 
-// What a run gave, as `at_best` says; NaN where it has no result.
+// Whether the first of two metrics is the better one. NaN is worse than all numbers.
+bool sweep_better(bool maximise, double a, double b);
+
+const SweepRecord *sweep_record(const SweepHistory *history, const char *id); // NULL: none
+
+// What a run gave that finished, as `at_best` says; NaN for all others.
 double sweep_result(const SweepHistory *history, const SweepRecord *record);
+const SweepRecord *sweep_best(const SweepHistory *history); // NULL: no run has a finite result
 
 // Mean and standard error over runs that differ in nothing but run.seed.
 typedef struct {
@@ -80,5 +101,5 @@ typedef struct {
 } SweepGroup;
 int64_t sweep_groups(const SweepHistory *history, SweepGroup **out); // to be freed by the caller
 
-// summary.csv and summary.json in the sweep's directory, replaced as wholes.
+// summary.csv and summary.json in the sweep's directory, each replaced as a whole: docs/sweeps.md.
 bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors);

@@ -1,0 +1,265 @@
+// What a sweep came to: results, groups of runs over seeds, summary.csv and summary.json.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/sweep_log.h"
+#include "runtime/file.h"
+#include "runtime/json.h"
+
+static const char seed_key[] = "run.seed";
+
+// ---- results ----
+
+bool sweep_better(bool maximise, double a, double b) {
+    if (isnan(a) || isnan(b)) return !isnan(a) && isnan(b);
+    return maximise ? a > b : a < b;
+}
+
+double sweep_result(const SweepHistory *history, const SweepRecord *record) {
+    if (record->status != SWEEP_FINISHED) return NAN;
+    return history->at_best ? record->best : record->metric;
+}
+
+// ---- groups ----
+
+static const SweepSetting *setting(const SweepRecord *record, const char *key) {
+    for (int64_t i = 0; i < record->setting_count; i++)
+        if (strcmp(record->settings[i].key, key) == 0) return &record->settings[i];
+    return NULL;
+}
+
+static bool same_but_for_seed(const SweepHistory *history, const SweepRecord *a, const SweepRecord *b) {
+    if (strcmp(a->arm, b->arm) != 0) return false;
+    for (int64_t i = 0; i < history->key_count; i++) {
+        const char *key = history->keys[i];
+        const SweepSetting *in_a = setting(a, key), *in_b = setting(b, key);
+        if (strcmp(key, seed_key) == 0 || (!in_a && !in_b)) continue;
+        if (!in_a || !in_b || strcmp(in_a->value, in_b->value) != 0) return false;
+    }
+    return true;
+}
+
+// Mean and standard error of the finite results of all that belong to the group of `first`.
+static SweepGroup group_of(const SweepHistory *history, const SweepRecord *first) {
+    SweepGroup group = {.first = first, .mean = NAN, .error = NAN};
+    double mean = 0, squares = 0; // of deviations from the mean, by Welford's recurrence
+    for (const SweepRecord *r = first; r < history->records + history->count; r++) {
+        double result = sweep_result(history, r);
+        if (!isfinite(result) || !same_but_for_seed(history, first, r)) continue;
+        double deviation = result - mean;
+        mean += deviation / (double)++group.seeds;
+        squares += deviation * (result - mean);
+    }
+    if (group.seeds > 0) group.mean = mean;
+    if (group.seeds > 1) group.error = sqrt(squares / (double)(group.seeds - 1) / (double)group.seeds);
+    return group;
+}
+
+int64_t sweep_groups(const SweepHistory *history, SweepGroup **out) {
+    SweepGroup *groups = calloc((size_t)history->count + 1, sizeof *groups);
+    int64_t count = 0;
+    if (!groups) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", history->count);
+    for (int64_t i = 0; i < history->count; i++) {
+        bool known = false;
+        for (int64_t g = 0; g < count && !known; g++)
+            known = same_but_for_seed(history, groups[g].first, &history->records[i]);
+        if (!known) groups[count++] = group_of(history, &history->records[i]);
+    }
+    *out = groups;
+    return count;
+}
+
+// ---- what both files say of a run ----
+
+typedef struct {
+    const char *name;
+    double value; // NaN: not known
+} Number;
+enum { NUMBERS = 13 };
+
+static double known(int64_t count) { return count > 0 ? (double)count : NAN; }
+
+static void list_numbers(const SweepHistory *history, const SweepRecord *r, const SweepGroup *group,
+                         Number out[NUMBERS]) {
+    const Number numbers[NUMBERS] = {
+        {"result", sweep_result(history, r)},
+        {"metric", r->metric},
+        {"best", r->best},
+        {"step", (double)r->step},
+        {"steps", known(r->steps)},
+        {"tokens", (double)r->step * known(r->step_tokens)},
+        {"tokens_per_second", r->tokens_per_second},
+        {"seconds", r->seconds},
+        {"wall", r->wall},
+        {"energy", r->energy},
+        {"attempts", (double)r->attempts},
+        {"group_mean", group->mean},
+        {"group_error", group->error},
+    };
+    memcpy(out, numbers, sizeof numbers);
+}
+
+static void path_of(const SweepRecord *record, char out[32]) { snprintf(out, 32, "runs/%s", record->id); }
+
+// The group that each run belongs to, by run.
+static SweepGroup *groups_by_run(const SweepHistory *history) {
+    SweepGroup *groups, *by_run = calloc((size_t)history->count + 1, sizeof *by_run);
+    int64_t count = sweep_groups(history, &groups);
+    if (!by_run) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", history->count);
+    for (int64_t i = 0; i < history->count; i++)
+        for (int64_t g = 0; g < count; g++)
+            if (same_but_for_seed(history, groups[g].first, &history->records[i])) by_run[i] = groups[g];
+    free(groups);
+    return by_run;
+}
+
+// ---- summary.csv ----
+
+// A field as RFC 4180 has it: in quotes where it must be, quotes in it twice.
+static void add_field(Text *out, const char *field) {
+    bool quoted = strpbrk(field, ",\"\r\n") != NULL || field[strspn(field, " \t")] != *field;
+    if (quoted) text_add(out, "\"");
+    for (; *field; field++) {
+        if (*field == '"') text_add(out, "\"");
+        text_append(out, field, 1);
+    }
+    if (quoted) text_add(out, "\"");
+}
+
+static void add_csv_head(const SweepHistory *history, Text *out) {
+    Number names[NUMBERS];
+    const SweepRecord none = {.metric = NAN};
+    text_add(out, "run,arm");
+    for (int64_t i = 0; i < history->key_count; i++) text_add(out, ","), add_field(out, history->keys[i]);
+    text_add(out, ",status");
+    list_numbers(history, &none, &(SweepGroup){.first = &none}, names);
+    for (int i = 0; i < NUMBERS; i++) text_printf(out, ",%s", names[i].name);
+    text_add(out, ",host,slot,path,reason\n");
+}
+
+static void add_csv_run(const SweepHistory *history, const SweepRecord *record, const SweepGroup *group, Text *out) {
+    char text[TEXT_NUMBER], path[32];
+    Number numbers[NUMBERS];
+    text_printf(out, "%s,", record->id);
+    add_field(out, record->arm);
+    for (int64_t i = 0; i < history->key_count; i++) {
+        const SweepSetting *one = setting(record, history->keys[i]);
+        text_add(out, ","), add_field(out, one ? one->value : "");
+    }
+    text_printf(out, ",%s", sweep_status_tag(record->status));
+    list_numbers(history, record, group, numbers);
+    for (int i = 0; i < NUMBERS; i++)
+        text_printf(out, ",%s", isfinite(numbers[i].value) ? text_double(text, numbers[i].value) : "");
+    path_of(record, path);
+    const char *ends[] = {record->host, record->slot, path, record->reason};
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) text_add(out, ","), add_field(out, ends[i]);
+    text_add(out, "\n");
+}
+
+// ---- summary.json ----
+
+static void add_settings(JsonWriter *w, const SweepRecord *record, bool with_seed) {
+    json_begin(w, "settings", '{');
+    for (int64_t i = 0; i < record->setting_count; i++) {
+        const SweepSetting *s = &record->settings[i];
+        if (!with_seed && strcmp(s->key, seed_key) == 0) continue;
+        if (isnan(s->number)) json_string(w, s->key, s->value);
+        else json_number(w, s->key, s->number);
+    }
+    json_end(w, '}');
+}
+
+static void add_json_run(const SweepHistory *history, const SweepRecord *record, const SweepGroup *group,
+                         JsonWriter *w) {
+    char path[32];
+    Number numbers[NUMBERS];
+    json_begin(w, NULL, '{');
+    json_string(w, "run", record->id);
+    json_string(w, "arm", record->arm);
+    add_settings(w, record, true);
+    json_string(w, "status", sweep_status_tag(record->status));
+    list_numbers(history, record, group, numbers);
+    for (int i = 0; i < NUMBERS; i++) json_number(w, numbers[i].name, numbers[i].value);
+    path_of(record, path);
+    json_string(w, "host", record->host);
+    json_string(w, "slot", record->slot);
+    json_string(w, "path", path);
+    json_string(w, "reason", record->reason);
+    json_end(w, '}');
+}
+
+static void add_counts(const SweepHistory *history, JsonWriter *w) {
+    int64_t counts[SWEEP_STATUSES] = {0};
+    for (int64_t i = 0; i < history->count; i++) counts[history->records[i].status]++;
+    json_begin(w, "counts", '{');
+    for (int s = 0; s < SWEEP_STATUSES; s++)
+        if (counts[s] > 0) json_integer(w, sweep_status_tag((SweepStatus)s), counts[s]);
+    json_end(w, '}');
+}
+
+static void add_groups(const SweepHistory *history, JsonWriter *w) {
+    SweepGroup *groups;
+    int64_t count = sweep_groups(history, &groups);
+    json_begin(w, "groups", '[');
+    for (int64_t i = 0; i < count; i++) {
+        json_begin(w, NULL, '{');
+        json_string(w, "arm", groups[i].first->arm);
+        add_settings(w, groups[i].first, false);
+        json_integer(w, "seeds", groups[i].seeds);
+        json_number(w, "mean", groups[i].mean);
+        json_number(w, "error", groups[i].error);
+        json_end(w, '}');
+    }
+    json_end(w, ']');
+    free(groups);
+}
+
+const SweepRecord *sweep_best(const SweepHistory *history) {
+    const SweepRecord *best = NULL;
+    for (int64_t i = 0; i < history->count; i++) {
+        double result = sweep_result(history, &history->records[i]);
+        if (isfinite(result) && (!best || sweep_better(history->maximise, result, sweep_result(history, best))))
+            best = &history->records[i];
+    }
+    return best;
+}
+
+static void add_json(const SweepHistory *history, const SweepGroup *by_run, Text *out) {
+    JsonWriter w = {.out = out, .indent = 1};
+    const SweepRecord *best = sweep_best(history);
+    json_begin(&w, NULL, '{');
+    json_string(&w, "name", history->name);
+    json_string(&w, "metric", history->metric);
+    json_string(&w, "goal", history->maximise ? "max" : "min");
+    json_string(&w, "at", history->at_best ? "best" : "last");
+    json_string(&w, "best_run", best ? best->id : "");
+    add_counts(history, &w);
+    json_begin(&w, "runs", '[');
+    for (int64_t i = 0; i < history->count; i++) add_json_run(history, &history->records[i], &by_run[i], &w);
+    json_end(&w, ']');
+    add_groups(history, &w);
+    json_end(&w, '}');
+    text_add(out, "\n");
+}
+
+// ---- both ----
+
+static bool replace(const char *sweep_dir, const char *name, Text *content, Errors *errors) {
+    char path[4096];
+    path_join(path, sweep_dir, name);
+    bool good = file_replace(path, content->data, content->size, errors);
+    text_close(content);
+    return good;
+}
+
+bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors) {
+    Text csv = {0}, json = {0};
+    SweepGroup *by_run = groups_by_run(history);
+    add_csv_head(history, &csv);
+    for (int64_t i = 0; i < history->count; i++) add_csv_run(history, &history->records[i], &by_run[i], &csv);
+    add_json(history, by_run, &json);
+    free(by_run);
+    bool good = replace(sweep_dir, "summary.csv", &csv, errors);
+    return replace(sweep_dir, "summary.json", &json, errors) && good;
+}
