@@ -221,3 +221,15 @@ bool launch_find(Launch *launch, Errors *errors) {
     }
     return true;
 }
+
+void launch_forget(void) {
+    static const char *const others[] = {"THALWEG_RENDEZVOUS", "THALWEG_PORT", "THALWEG_SECRET", "TORCHELASTIC_RUN_ID",
+                                         "GROUP_RANK",         "MASTER_ADDR",  "MASTER_PORT"};
+    for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; i++) {
+        const Launcher *row = &launchers[i];
+        const char *names[] = {row->rank, row->size, row->local_rank, row->local_size};
+        for (size_t n = 0; n < sizeof names / sizeof names[0]; n++)
+            if (names[n]) unsetenv(names[n]);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) unsetenv(others[i]);
+}

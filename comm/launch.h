@@ -24,6 +24,9 @@ typedef struct {
 // (2) where a variable is missing or is not what it should be.
 bool launch_find(Launch *launch, Errors *errors);
 
+// Takes out of the environment what makes a process one of several ranks: for programs that a rank starts.
+void launch_forget(void);
+
 // Makes `ranks` processes of this one and returns in each of them. The process that was called stays, passes signals
 // on, and exits with the code of the first rank that failed by itself (71 where a signal ended it), after the last one
 // ended. Called before there are threads. One rank is this process.

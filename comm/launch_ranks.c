@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -12,6 +11,7 @@
 
 #include "comm/launch.h"
 #include "comm/socket.h"
+#include "runtime/process.h"
 
 // How long the others may go on behind a failure. They notice it within a second; one that was stopped never does.
 static const double grace_seconds = 10;
@@ -31,16 +31,6 @@ static void make_secret(char secret[LAUNCH_SECRET]) {
     unsigned char bytes[16];
     if (getrandom(bytes, sizeof bytes, 0) != sizeof bytes) DIE(EXIT_COMM, "no random bytes: %s", strerror(errno));
     for (size_t i = 0; i < sizeof bytes; i++) sprintf(secret + 2 * i, "%02x", bytes[i]);
-}
-
-// A group of its own: what a terminal or a shell sends to a group comes once, from the parent. Writing to the terminal
-// is no reason to stop. A parent that dies takes its children along.
-static void begin_child(pid_t parent, const sigset_t *mask) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) raise(SIGKILL);
-    setpgid(0, 0);
-    signal(SIGTTOU, SIG_IGN);
-    sigprocmask(SIG_SETMASK, mask, NULL);
 }
 
 static void end_all(Family *family, int signal_number) {
@@ -117,16 +107,6 @@ static int tell_result(const Family *family) {
     return code;
 }
 
-// What is passed on, and the end of a child. Who called with nohup wants no SIGHUP.
-static void choose_signals(sigset_t *out) {
-    static const int passed[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGTSTP, SIGCHLD};
-    struct sigaction action;
-    sigemptyset(out);
-    for (size_t i = 0; i < sizeof passed / sizeof passed[0]; i++) sigaddset(out, passed[i]);
-    if (sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN) sigdelset(out, SIGHUP);
-    signal(SIGCHLD, SIG_DFL);
-}
-
 void launch_ranks(Launch *launch, int ranks) {
     const char *reason = "";
     sigset_t signals, before;
@@ -140,7 +120,7 @@ void launch_ranks(Launch *launch, int ranks) {
     Family family = {.ranks = ranks, .left = ranks, .culprit = -1, .pids = calloc((size_t)ranks, sizeof(pid_t)),
                      .statuses = calloc((size_t)ranks, sizeof(int))};
     REQUIRE(family.pids && family.statuses, "no memory for %d ranks", ranks);
-    choose_signals(&signals);
+    process_choose_signals(&signals);
     sigprocmask(SIG_BLOCK, &signals, &before);
     fflush(NULL);
     for (int rank = 0; rank < ranks; rank++) {
@@ -151,7 +131,7 @@ void launch_ranks(Launch *launch, int ranks) {
             DIE(EXIT_COMM, "--ranks: no process for rank %d can be had: %s", rank, strerror(error));
         }
         if (pid == 0) {
-            begin_child(parent, &before);
+            process_begin_child(parent, &before);
             free(family.pids), free(family.statuses);
             launch->rank = launch->local_rank = rank;
             if (rank == 0) launch->listener = listener;

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "runtime/error.h"
@@ -37,4 +38,21 @@ int process_end(int exit_code) {
     fprintf(stderr, "train_gpt: standard output: writing failed: %s; what was printed is not complete\n",
             strerror(errno));
     return exit_code ? exit_code : EXIT_CANNOT_WRITE;
+}
+
+void process_begin_child(pid_t parent, const sigset_t *mask) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) raise(SIGKILL);
+    setpgid(0, 0);
+    signal(SIGTTOU, SIG_IGN);
+    sigprocmask(SIG_SETMASK, mask, NULL);
+}
+
+void process_choose_signals(sigset_t *out) {
+    static const int passed[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGTSTP, SIGCHLD};
+    struct sigaction action;
+    sigemptyset(out);
+    for (size_t i = 0; i < sizeof passed / sizeof passed[0]; i++) sigaddset(out, passed[i]);
+    if (sigaction(SIGHUP, NULL, &action) == 0 && action.sa_handler == SIG_IGN) sigdelset(out, SIGHUP);
+    signal(SIGCHLD, SIG_DFL);
 }

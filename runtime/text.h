@@ -70,3 +70,4 @@ bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);
 int64_t text_repair(Text *out, const char *bytes, size_t size);
 
 double clock_seconds(void); // monotonic
+double clock_unix(void);    // seconds since 1970, to the millisecond
