@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "runtime/file.h"
 #include "runtime/json.h"
@@ -114,6 +115,12 @@ static SweepRecord *read_record(SweepHistory *history, const cJSON *object, cons
 }
 
 // ---- plan ----
+
+uint64_t sweep_plan_hash(const char *line) {
+    const char *name = strstr(line, "\"name\""); // the time before it tells nothing
+    if (!name) name = line;
+    return XXH3_64bits(name, strlen(name));
+}
 
 static bool read_setting(SweepHistory *history, const cJSON *node, SweepSetting *setting) {
     char number[TEXT_NUMBER];
@@ -249,6 +256,12 @@ static bool read_line(SweepHistory *history, const char *line, size_t size) {
     if (is_torn(line, size)) return true;
     Json *json = json_parse("line", line, size, EXIT_DATA, &ignored);
     bool good = json && read_event(history, json_root(json));
+    if (good && strcmp(string_of(json_root(json), "event"), "plan") == 0) {
+        Text text = {0};
+        text_append(&text, line, size);
+        history->plan = sweep_plan_hash(text_string(&text));
+        text_close(&text);
+    }
     json_close(json);
     errors_close(&ignored);
     return good;
@@ -262,23 +275,31 @@ bool sweep_dir_is(const char *path) {
     return path_exists(state);
 }
 
-bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *errors) {
+bool sweep_history_read_on(SweepHistory *history, const char *sweep_dir, Errors *errors) {
     char path[4096];
     File file;
-    *history = (SweepHistory){.name = "", .metric = ""};
     state_path(path, sweep_dir);
     if (!file_read(&file, path, STATE_LIMIT, EXIT_DATA, errors)) return false;
-    bool good = true;
-    const char *line = file.bytes, *newline, *end = file.bytes + file.size;
-    for (int64_t number = 1; good && (newline = memchr(line, '\n', (size_t)(end - line))); number++) {
+    bool good = (int64_t)file.size >= history->bytes ||
+                errors_add(errors, EXIT_DATA, "%s: became shorter; lines are only ever added to it", path);
+    const char *line = file.bytes + (good ? history->bytes : 0), *newline, *end = file.bytes + file.size;
+    while (good && (newline = memchr(line, '\n', (size_t)(end - line)))) {
+        history->lines++;
         good = read_line(history, line, (size_t)(newline - line)) ||
                errors_add(errors, EXIT_DATA, "%s:%ld: no line of a sweep's record: expected a JSON object with \"v\":1 "
-                          "and an event that docs/sweeps.md lists; take that line out", path, number);
+                          "and an event that docs/sweeps.md lists; take that line out", path, history->lines);
         line = newline + 1;
     }
+    history->bytes = line - file.bytes;
     file_close(&file);
-    if (!good) sweep_history_close(history);
     return good;
+}
+
+bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *errors) {
+    *history = (SweepHistory){.name = "", .metric = ""};
+    if (sweep_history_read_on(history, sweep_dir, errors)) return true;
+    sweep_history_close(history);
+    return false;
 }
 
 void sweep_history_close(SweepHistory *history) {

@@ -75,12 +75,16 @@ typedef struct {
     int64_t count;
     const char **keys; // of all settings, each once
     int64_t key_count;
-    TextList strings; // keeps them alive
+    uint64_t plan;     // a hash of what the newest plan says
+    int64_t bytes, lines; // that were read
+    TextList strings;  // keeps all texts alive
 } SweepHistory;
 
 // Reads SWEEP/state.jsonl. A last line without its newline is passed over; lines that are none of ours are damage (65,
 // with the line's number). False and 66 where there is no such file.
 bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *errors);
+bool sweep_history_read_on(SweepHistory *history, const char *sweep_dir, Errors *errors); // what came since
+uint64_t sweep_plan_hash(const char *line); // of a line "plan"
 void sweep_history_close(SweepHistory *history);
 bool sweep_dir_is(const char *path); // whether it has a state.jsonl
 
