@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { COLUMNS = 6, GAP = 2, WIDEST = 60 };
-static const char *const heads[COLUMNS] = {"run", "arm", "settings", "memory", "time", "status"};
+enum { COLUMNS = 6, GAP = 2, NAMED = 6 };
+static const char *const heads[COLUMNS] = {"run", "arm", "memory", "time", "status", "settings"};
 
 typedef struct {
     const Search *search;
@@ -37,16 +37,15 @@ static void add_cell(const Table *table, int64_t run, int column, Text *out) {
     switch (column) {
     case 0: text_add(&raw, r->id); break;
     case 1: text_add(&raw, r->arm >= 0 ? table->search->arms.items[r->arm] : ""); break;
-    case 2: add_settings(r, &raw); break;
-    case 3: text_add(&raw, f->bytes > 0 ? text_bytes(number, f->bytes) : "?"); break;
-    case 4: text_add(&raw, isnan(f->seconds) ? "?" : text_duration(number, f->seconds)); break;
-    default: text_add(&raw, !f->good ? "cannot run" : record ? sweep_status_name(record->status) : "new"); break;
+    case 2: text_add(&raw, f->bytes > 0 ? text_bytes(number, f->bytes) : "?"); break;
+    case 3: text_add(&raw, isnan(f->seconds) ? "?" : text_duration(number, f->seconds)); break;
+    case 4: text_add(&raw, record ? sweep_status_name(record->status) : !f->good ? "cannot run" : "new"); break;
+    default: add_settings(r, &raw); break;
     }
     text_escape(out, raw.data, raw.size);
     text_close(&raw);
 }
 
-// Columns stand under their heads; a wide one ends a line early rather than pushing the others away for all.
 static void print_row(const Table *table, int64_t run, const int widths[COLUMNS]) {
     for (int c = 0; c < COLUMNS; c++) {
         Text cell = {0};
@@ -64,7 +63,7 @@ static void print_table(const Table *table, const int64_t *order) {
         for (int64_t run = 0; run < table->search->count; run++) {
             Text cell = {0};
             add_cell(table, run, c, &cell);
-            if (widths[c] < (int)cell.size) widths[c] = cell.size < WIDEST ? (int)cell.size : WIDEST;
+            if (widths[c] < (int)cell.size) widths[c] = (int)cell.size;
             text_close(&cell);
         }
         if (widths[c] > 0 && widths[c] < (int)strlen(heads[c])) widths[c] = (int)strlen(heads[c]);
@@ -87,8 +86,10 @@ static void print_problems(const Table *table) {
         for (int64_t k = 0; k < i && !told; k++) told = same_problem(&table->forecasts[k], f);
         if (told) continue;
         printf("\ncannot run (exit %d):", f->exit_code);
+        int64_t named = 0;
         for (int64_t k = i; k < table->search->count; k++)
-            if (same_problem(&table->forecasts[k], f)) printf(" %s", table->search->runs[k].id);
+            if (same_problem(&table->forecasts[k], f) && named++ < NAMED) printf(" %s", table->search->runs[k].id);
+        if (named > NAMED) printf(" and %ld more", named - NAMED);
         text_print(stdout, "\n%s", text_string(&f->problem));
     }
 }
@@ -142,7 +143,7 @@ static void print_totals(const Table *table, const Totals *t, int64_t slots) {
     add_part(&parts, s->excluded, "left out");
     add_part(&parts, s->duplicates, "duplicates");
     add_part(&parts, t->unknown, "whose time is not known");
-    printf("\n%ld runs%s\n", s->count, text_string(&parts));
+    printf("\n%ld run%s%s\n", s->count, s->count == 1 ? "" : "s", text_string(&parts));
     text_close(&parts);
     if (t->runs == 0) return;
     printf("%ld to run: %s of work, %.3g %s-hours; about %s on %ld slot%s\n", t->runs, text_duration(work, t->seconds),

@@ -107,6 +107,18 @@ static bool receive(int from, void *bytes, size_t size) {
     return true;
 }
 
+// It stays in the group of its parent: Ctrl-C ends it, whatever the parent does.
+static void begin_child(pid_t parent) {
+    sigset_t none;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) _exit(EXIT_INTERNAL);
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    error_abort_hook = NULL;
+}
+
 static bool start(const Search *search, const ForecastPlace *place, int64_t first, Child *child, Errors *errors) {
     int ends[2];
     pid_t parent = getpid();
@@ -118,11 +130,7 @@ static bool start(const Search *search, const ForecastPlace *place, int64_t firs
     fflush(NULL);
     child->process = fork();
     if (child->process == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent) _exit(EXIT_INTERNAL);
-        signal(SIGINT, SIG_DFL);
-        signal(SIGTERM, SIG_DFL);
-        error_abort_hook = NULL;
+        begin_child(parent);
         close(ends[0]);
         dup2(child->said, STDERR_FILENO);
         if (place->devices) setenv("CUDA_VISIBLE_DEVICES", place->devices, 1);
