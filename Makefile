@@ -122,7 +122,8 @@ kernels  := $(wildcard kernels/cuda/*.cu) $(if $(filter 1,$(NCCL)),comm/nccl.cu)
 ifeq ($(FUZZ),1)
 sources  := $(wildcard runtime/*.c data/*.c) optim/optim_options.c \
     $(addprefix model/,model_options.c hugging_face.c shape.c gpt_params.c) \
-    $(addprefix commands/,config.c config_load.c config_print.c run_options.c)
+    $(addprefix commands/,config.c config_load.c config_print.c run_options.c) \
+    $(addprefix sweep/,search.c search_axes.c search_exclude.c search_read.c search_runs.c)
 endif
 ifneq ($(CUDA)$(SIM),00)
 sources  += kernels/cuda/cuda.c

@@ -83,7 +83,9 @@ bool search_open(Search *search, const SearchRequest *request, Errors *errors) {
     TextList overrides = {0};
     Text suffix = {0};
     const char *base = take_base(request, &overrides);
-    SearchFile file = {.path = request->path, .rebased = base != NULL};
+    SearchFile file = {.path = request->path,
+                       .points = request->points ? request->points : SEARCH_POINTS,
+                       .rebased = base != NULL};
     *search = (Search){0};
     bool good = search_file_read(&file, errors);
     if (good) {

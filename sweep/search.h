@@ -31,6 +31,7 @@ typedef struct {
     char *const *overrides; // key=value for all runs; base=FILE takes the place of the file's `base`
     int count;
     const char *dir;        // NULL: what the file says, or sweeps/NAME; with overrides that change results, -<6 hex>
+    int64_t points;         // of the search, at most; 0: 100000
 } SearchRequest;
 
 // All errors of the file and of all its runs are collected, each with file:line:column and key; exit 2 (66: no file).

@@ -120,9 +120,9 @@ static bool read_values(AxisReader *r, const char *form) {
     if (r->file->errors->count > before) return false;
     if (!cJSON_IsArray(r->node)) return search_complain(r->file, r->node, r->key, "expected a list of values");
     if (r->axis->count == 0) return search_complain(r->file, r->node, r->key, "an axis needs a value at least");
-    if (r->axis->count <= SEARCH_POINTS) return true;
-    return search_complain(r->file, r->node, r->key, "%ld values are too many; up to %d", r->axis->count,
-                           SEARCH_POINTS);
+    if (r->axis->count <= r->file->points) return true;
+    return search_complain(r->file, r->node, r->key, "%ld values are too many; up to %ld", r->axis->count,
+                           r->file->points);
 }
 
 static bool read_single(AxisReader *r, const char *form) {
@@ -148,9 +148,9 @@ static bool read_range(AxisReader *r, const char *form, bool logarithmic, bool g
     bool good = read_number(r->file, r->row, r->key, first, from);
     good = read_number(r->file, r->row, r->key, first->next, to) && good;
     if (good && grid && (!json_is_integer(first->next->next, &r->axis->count) || r->axis->count < 2 ||
-                         r->axis->count > SEARCH_POINTS))
-        return search_complain(r->file, first->next->next, r->key, "\"%s\": expected a number of points, 2 to %d, both "
-                               "ends among them", form, SEARCH_POINTS);
+                         r->axis->count > r->file->points))
+        return search_complain(r->file, first->next->next, r->key, "\"%s\": expected a number of points, 2 to %ld, "
+                               "both ends among them", form, r->file->points);
     if (good && logarithmic && (*from <= 0 || *to <= 0))
         return search_complain(r->file, node, r->key, "\"%s\": both ends must be above 0", form);
     if (good && (grid ? *from == *to : *from >= *to))

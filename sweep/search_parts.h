@@ -5,7 +5,7 @@
 #include "runtime/options.h"
 #include "sweep/search.h"
 
-enum { SEARCH_POINTS = 100000 }; // of a search, and of an axis, at most
+enum { SEARCH_POINTS = 100000 }; // of a search, at most
 
 typedef struct {
 #define SEARCH_SECTION
@@ -85,6 +85,7 @@ typedef struct {
 
 typedef struct {
     const char *path;
+    int64_t points;  // of the search, at most
     bool rebased;    // another base takes the place of the file's
     const Json *json;
     Errors *errors;
@@ -104,7 +105,7 @@ typedef struct {
 } SearchFile;
 enum { GIVEN_METRIC = 2, GIVEN_RANDOM = 4, GIVEN_BUDGET = 8, GIVEN_EARLY_STOP = 16, GIVEN_ON_FAILURE = 32 };
 
-// `path` and `rebased` are set, all else is zero. All mistakes are collected. To be closed after a failure, too.
+// `path`, `points` and `rebased` are set, all else is zero. All mistakes are collected. To be closed after a failure, too.
 bool search_file_read(SearchFile *file, Errors *errors);
 void search_file_close(SearchFile *file);
 

@@ -57,8 +57,8 @@ static bool gives_way(const Maker *maker, const Axis *axis, const Arm *arm, Erro
     return false;
 }
 
-// With three times as many points as are allowed it does not matter how many more there are.
-static int64_t times(int64_t a, int64_t b) { return a > 3 * SEARCH_POINTS / b ? 3 * SEARCH_POINTS : a * b; }
+// With more points than are allowed it does not matter how many more there are.
+static int64_t times(int64_t a, int64_t b) { return a > 2 * SEARCH_POINTS / b ? 2 * SEARCH_POINTS : a * b; }
 
 static Arm make_arm(const Maker *maker, int64_t number, const char *base) {
     const SearchFile *file = maker->file;
@@ -257,9 +257,9 @@ static bool check_points(const Maker *maker, const Arm *arms, int64_t count) {
     Search *search = maker->search;
     int64_t samples = is_random(maker->file) ? maker->file->random.samples : 1;
     for (int64_t i = 0; i < count; i++) search->points += times(arms[i].points, samples);
-    if (search->points <= SEARCH_POINTS) return true;
-    return errors_add(maker->errors, EXIT_USAGE, "%s: the axes make more than %d points; take shorter axes, or draw from "
-                      "them: \"random\": {\"samples\": 100}", maker->file->path, SEARCH_POINTS);
+    if (search->points <= maker->file->points) return true;
+    return errors_add(maker->errors, EXIT_USAGE, "%s: the axes make more than %ld points; take shorter axes, or draw from "
+                      "them: \"random\": {\"samples\": 100}", maker->file->path, maker->file->points);
 }
 
 static bool check_count(const Maker *maker) {

@@ -306,7 +306,7 @@ TEST(mistakes_are_told_with_their_place_and_the_nearest_name) {
     } rows[] = {
         {"{'bsae': 'base.json'}", "sweep.json:1:10: bsae: there is no such key here; did you mean \"base\"?"},
         {"{'base': 'base.json', 'optim.lr': 3}", "it goes into \"set\""},
-        {"{'base': 'base.json',\n'axes': {'optim.rl': [3]}}", "sweep.json:2:23: optim.rl: there is no such key; did you"},
+        {"{'base': 'base.json',\n'axes': {'optim.rl': [3]}}", "sweep.json:2:22: optim.rl: there is no such key; did you mean"},
         {"{'base': 'base.json', 'axes': {'optim.lr': [0.1, 'fast']}}", ":1:50: optim.lr: \"fast\" is a string"},
         {"{'base': 'base.json', 'axes': {'optim.lr': {'log_gird': [1, 2, 3]}}}", "did you mean \"log_grid\"?"},
         {"{'base': 'base.json', 'axes': {'optim.lr': {'log_grid': [0, 2, 3]}}}", "both ends must be above 0"},
