@@ -20,6 +20,7 @@ int check_run(const char *run_or_checkpoint); // what command_check does with a 
 int command_config(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_analyze(int argc, char **argv);
+int command_sweep(int argc, char **argv); // sweep/sweep.c
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 

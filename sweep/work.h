@@ -1,0 +1,59 @@
+// A sweep at work: which run is begun next, and what is written down when one ends. All that it knows of the runs it
+// reads in state.jsonl, where other processes may write, too.
+#pragma once
+
+#include "sweep/claims.h"
+#include "sweep/follow.h"
+#include "sweep/forecast.h"
+#include "sweep/halving.h"
+#include "sweep/journal.h"
+#include "sweep/pool.h"
+
+typedef struct {
+    int64_t number;    // in Search.runs
+    bool ours;         // of this shard
+    bool host;         // it runs on the CPU
+    Claim claim;       // held while it is at work here
+    Follow follow;     // its metrics, from then on
+    int64_t until;     // the rung that it goes for
+    int64_t log_from;  // size of its log before it began
+    int64_t failures;  // when this process began
+    bool left;         // it ended by a signal that is not ours: not again by this process
+    double try_at;     // clock_seconds(), where another process had it
+    bool given_up;     // its lock file cannot be had
+    const SweepRecord *record; // NULL: in no line yet
+} WorkRun;
+
+typedef struct {
+    const Search *search;
+    const Forecast *forecasts;
+    int64_t *order;   // numbers of runs, longest first
+    Pool pool;
+    Journal journal;
+    SweepHistory history;
+    WorkRun *runs;
+    HalvingMove *moves;
+    HalvingRun *halving; // NULL: nothing is pruned
+    int64_t threads;     // of each run as the configuration says; 0: as the pool says
+    double begun;        // clock_seconds()
+    bool stopping;       // no more runs are begun
+    bool interrupted;    // by SIGINT
+    double summed_up;    // clock_seconds() of the last summary
+    bool stale;          // something came since
+    Text told;           // the last message of what hinders
+    int trouble;         // its exit code; 0: there was none
+} Work;
+
+typedef struct {
+    const Search *search;
+    const Forecast *forecasts;
+    int64_t shard, shards; // of the file's order, every shards-th run from `shard` on
+} WorkSetup;
+
+// Makes the folder, writes what is planned, takes over what the folder has. `pool` becomes the work's.
+bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors);
+int work_run(Work *work); // until all is done, or a signal: the exit code
+void work_close(Work *work);
+
+void work_run_dir(const Work *work, int64_t run, char out[4096]);
+bool work_is_open(const Work *work, int64_t run); // it may still be begun, now or later, by this process

@@ -1,0 +1,91 @@
+// The folder of a sweep, and what it has already.
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/file.h"
+#include "sweep/work_lines.h"
+
+static void *take(int64_t count, size_t size) {
+    void *memory = calloc((size_t)count + 1, size);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld runs", count);
+    return memory;
+}
+
+static bool make_folders(const char *dir, Errors *errors) {
+    static const char *const names[] = {"configs", "runs", "logs", "locks"};
+    char path[4096];
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        path_join(path, dir, names[i]);
+        if (!directory_make(path, errors)) return false;
+    }
+    return true;
+}
+
+static bool says(const char *path, const Text *text) {
+    File file;
+    Errors ignored = {0};
+    bool read = path_exists(path) && file_read(&file, path, text->size, EXIT_DATA, &ignored);
+    bool same = read && file.size == text->size && memcmp(file.bytes, text->data, file.size) == 0;
+    if (read) file_close(&file);
+    errors_close(&ignored);
+    return same;
+}
+
+static bool write_configs(const Search *search, Errors *errors) {
+    char name[64], path[4096];
+    for (int64_t i = 0; i < search->count; i++) {
+        const Text *config = &search->runs[i].config;
+        snprintf(name, sizeof name, "configs/%s.json", search->runs[i].id);
+        path_join(path, search->dir, name);
+        if (!says(path, config) && !file_replace(path, config->data, config->size, errors)) return false;
+    }
+    return true;
+}
+
+// "eval.every" of a resolved configuration; 0 where it has none.
+static int64_t integer_of(const cJSON *config, const char *section, const char *key) {
+    int64_t value;
+    const cJSON *place = section ? json_member(config, section) : config;
+    return json_is_integer(json_member(place, key), &value) ? value : 0;
+}
+
+static void read_config(Work *work, int64_t run) {
+    Errors errors = {0};
+    const Text *config = &work->search->runs[run].config;
+    Json *json = json_parse("configuration", text_string(config), config->size, EXIT_INTERNAL, &errors);
+    if (!json) DIE(EXIT_INTERNAL, "%s", text_string(&errors.text));
+    if (run == 0) work->threads = integer_of(json_root(json), NULL, "threads");
+    if (work->halving)
+        work->halving[run] = (HalvingRun){.steps = work->forecasts[run].steps,
+                                          .every = integer_of(json_root(json), "eval", "every")};
+    json_close(json);
+}
+
+// What a run was when this process began.
+static void take_over(Work *work) {
+    for (int64_t i = 0; i < work->search->count; i++) {
+        const SweepRecord *record = sweep_record(&work->history, work->search->runs[i].id);
+        work->runs[i].failures = record ? record->failures : 0;
+    }
+}
+
+bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
+    const Search *search = setup->search;
+    *work = (Work){.search = search, .forecasts = setup->forecasts, .pool = *pool, .begun = clock_seconds(),
+                   .journal.descriptor = -1, .history = {.name = "", .metric = ""}};
+    work->order = forecast_order(setup->forecasts, search->count);
+    work->runs = take(search->count, sizeof *work->runs);
+    work->moves = take(search->count, sizeof *work->moves);
+    if (search->min_steps > 0) work->halving = take(search->count, sizeof *work->halving);
+    for (int64_t i = 0; i < search->count; i++) {
+        work->runs[i] = (WorkRun){.number = i, .ours = i % setup->shards == setup->shard,
+                                  .host = setup->forecasts[i].host, .claim.descriptor = -1};
+        read_config(work, i);
+    }
+    bool good = make_folders(search->dir, errors) && write_configs(search, errors) &&
+                journal_open(&work->journal, search->dir, errors) &&
+                sweep_history_read(&work->history, search->dir, errors);
+    if (!good) return false;
+    take_over(work);
+    return work_line_plan(work, errors);
+}
