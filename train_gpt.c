@@ -485,6 +485,9 @@ const Command commands[] = {
      "text files, folders and JSONL, also .gz and .zst, or JSONL from a pipe (-), into token shards; bpe:N trains a "
      "tokenizer of N ids on them"},
     {"config", command_config, "CONFIG.json [key=value ...]", "print the resolved configuration"},
+    {"sweep", command_sweep,
+     "SWEEP.json [key=value ...] [--dir DIR] [--dry-run] [--gpus 0,1,...] [--jobs N] [--shard I/N]",
+     "many runs, each once, on GPUs or N at a time on the CPU; called again, it goes on: docs/sweeps.md"},
     {"check", command_check, "CONFIG.json|MODEL [--ranks N] [--json] [key=value ...]",
      "dry run: validity, memory plan, time estimate; of a run: every checkpoint verified, byte by byte"},
     {"bench", command_bench,

@@ -1,6 +1,6 @@
-// Whose a run is: one lock file for each, locks/ID.lock, with `HOST PID TIME` in it. flock(2) falls away with the process
-// that holds it; where it does not reach other hosts, the time in the file, which is renewed while the run is held, says
-// that somebody is at work.
+// Whose a run is: one lock file for each, locks/ID.lock, with `HOST PID TIME` in it. flock(2) falls away with the
+// process that holds it; where it does not reach other hosts, the time in the file, which is renewed while the run is
+// held, says that somebody is at work.
 #pragma once
 
 #include <stdbool.h>

@@ -61,7 +61,7 @@ static int64_t rank_of(const Halving *halving, const Standing *all, int64_t coun
 
 static int64_t next_step(const Standing *s) { return s->reached < s->rungs ? s->steps[s->reached] : 0; }
 
-// Those that are paused at a rung. `complete`: no more can arrive there. Returns whether none of them goes on from here.
+// Those that are paused at a rung. `complete`: no more can arrive there. Returns whether none of them goes on.
 static bool decide(const Halving *halving, const HalvingRun *runs, const Standing *all, int64_t count, int64_t rung,
                    bool complete, HalvingMove *moves) {
     int64_t there = 0;

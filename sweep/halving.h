@@ -1,6 +1,6 @@
-// Successive halving, asynchronously (ASHA): runs pause at rungs, the best 1/eta of those that reached a rung go on, top
-// rung first, and the rest is pruned when no more can arrive. All of it follows from the record alone, so that every
-// process on a sweep decides alike, today and after a crash.
+// Successive halving, asynchronously (ASHA): runs pause at rungs, the best 1/eta of those that reached a rung go on,
+// top rung first, and the rest is pruned when no more can arrive. All of it follows from the record alone, so that
+// every process on a sweep decides alike, today and after a crash.
 #pragma once
 
 #include "data/sweep_log.h"

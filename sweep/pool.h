@@ -1,5 +1,5 @@
-// Places for runs, and the runs at work in them: each a process of its own, which ends where the sweep ends. A run takes
-// `gpus_per_run` GPUs, or one of the jobs on the CPU.
+// Places for runs, and the runs at work in them: each a process of its own, which ends where the sweep ends. A run
+// takes `gpus_per_run` GPUs, or one of the jobs on the CPU.
 #pragma once
 
 #include <signal.h>

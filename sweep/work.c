@@ -11,7 +11,7 @@
 #include "commands/console.h"
 #include "runtime/file.h"
 #include "runtime/process.h"
-#include "sweep/verdict.h"
+#include "sweep/board.h"
 #include "sweep/work_lines.h"
 
 static const double tick_seconds = 0.25, busy_seconds = 1;
@@ -24,6 +24,7 @@ static void tell(Work *work, Errors *errors) {
         errors_close(errors);
         return;
     }
+    board_wipe();
     text_clear(&work->told);
     text_add(&work->told, text_string(&errors->text));
     console_errors(errors);
@@ -79,7 +80,8 @@ static bool may_be_tried(const Work *work, const WorkRun *run) {
 
 bool work_is_open(const Work *work, int64_t run) {
     const WorkRun *r = &work->runs[run];
-    return r->ours && !r->given_up && r->claim.descriptor < 0 && !sweep_status_is_result(r->record->status) && may_be_tried(work, r);
+    bool free_now = r->ours && !r->given_up && r->claim.descriptor < 0;
+    return free_now && !sweep_status_is_result(r->record->status) && may_be_tried(work, r);
 }
 
 // ---- to begin a run ----
@@ -138,10 +140,11 @@ static bool begin(Work *work, int64_t run, Errors *errors) {
     const PoolRun *begun = pool_start(&work->pool, &task, errors);
     text_list_close(&arguments);
     if (begun) work_line_started(work, begun, errors);
+    if (begun) board_begun(work, begun);
     return begun != NULL;
 }
 
-// Takes a run, looks again what others wrote of it meanwhile, and does with it what is to be done still. False: not now.
+// Takes a run, looks what others wrote of it meanwhile, and does with it what is still to be done. False: not now.
 static bool take(Work *work, int64_t run, bool prune, Errors *errors) {
     WorkRun *r = &work->runs[run];
     r->try_at = clock_seconds() + busy_seconds;
@@ -201,6 +204,7 @@ static void end_one(Work *work, const PoolRun *ended, int status, double seconds
     verdict_find(&ending, &verdict);
     r->left = verdict.status == SWEEP_INTERRUPTED && !ending.asked;
     work_line_ended(work, ended, &verdict, seconds, &errors);
+    board_ended(work, ended->run, &verdict);
     claim_release(&r->claim);
     text_close(&verdict.reason);
     tell(work, &errors);
@@ -213,7 +217,9 @@ static void end_those_that_ended(Work *work) {
     while (pool_reap(&work->pool, &ended, &status, &seconds)) end_one(work, &ended, status, seconds);
 }
 
-static void stop(Work *work) {
+static void stop(Work *work, const char *why) {
+    board_wipe();
+    console_note("stopping: the runs at work write a checkpoint%s", why);
     work->stopping = true;
     pool_signal(&work->pool, SIGTERM);
 }
@@ -228,9 +234,7 @@ static void heed(Work *work, int number) {
         pool_signal(&work->pool, SIGKILL);
     } else {
         work->interrupted = work->interrupted || number == SIGINT;
-        if (!work->stopping) console_note("stopping: %ld runs write a checkpoint%s", work->pool.count,
-                                          number == SIGINT ? "; Ctrl-C again ends them at once" : "");
-        if (!work->stopping) stop(work);
+        if (!work->stopping) stop(work, number == SIGINT ? "; Ctrl-C again ends them at once" : "");
     }
 }
 
@@ -283,14 +287,22 @@ static bool is_late(const Work *work) {
     return most > 0 && clock_seconds() - work->begun >= most;
 }
 
+static void tell_how_to_go_on(void) {
+    const TextList *words = process_command();
+    Text command = {0};
+    for (int64_t i = 0; i < words->count; i++) {
+        if (i > 0) text_add(&command, " ");
+        text_add_shell(&command, words->items[i]);
+    }
+    console_note("stopped; go on with: %s", text_string(&command));
+    text_close(&command);
+}
+
 int work_run(Work *work) {
     bool killed = false;
     look(work);
     while (true) {
-        if (is_late(work) && !work->stopping) {
-            console_note("stopping: budget.max_hours is over");
-            stop(work);
-        }
+        if (is_late(work) && !work->stopping) stop(work, "; budget.max_hours is over");
         if (!work->stopping) begin_all(work);
         if (work->pool.count == 0 && (work->stopping || is_done(work))) break;
         heed(work, pool_wait(&work->pool, tick_seconds));
@@ -299,8 +311,11 @@ int work_run(Work *work) {
         renew_claims(work);
         look(work);
         work_sum_up(work, false);
+        board_tick(work);
     }
     work_sum_up(work, true);
+    board_end(work);
+    if (work->stopping) tell_how_to_go_on();
     return killed ? EXIT_INTERRUPTED : exit_code_of(work);
 }
 

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include "commands/console.h"
-#include "data/sweep_log.h"
+#include "sweep/board.h"
 
 static const double between_summaries = 2; // seconds
 
@@ -107,5 +107,6 @@ void work_sum_up(Work *work, bool now) {
     journal_lock(&work->journal); // another process would write the same files
     sweep_summary_write(&work->history, work->search->dir, &errors);
     journal_unlock(&work->journal);
+    if (errors.count) board_wipe();
     console_errors(&errors);
 }
