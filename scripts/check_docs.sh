@@ -24,6 +24,7 @@ check_command() { # COMMAND WORD...
     for word; do
         case $word in
         --markdown) ;;
+        base=*) [ "$command" = sweep ] && [ -e "${word#*=}" ] || echo "$command has no $word" ;;
         --*) [[ "$usage" == *"$word"* ]] || echo "$command has no option $word" ;;
         [a-z]*=*) "$program" help "${word%%=*}" >/dev/null 2>&1 || echo "there is no key ${word%%=*}" ;;
         esac

@@ -166,6 +166,5 @@ void dry_run_print(const Search *search, const Forecast *forecasts, int64_t slot
     print_table(&table, order);
     print_problems(&table);
     print_totals(&table, &totals, slots);
-    for (int64_t i = 0; i < search->notes.count; i++) text_print(stdout, "note: %s\n", search->notes.items[i]);
     free(order);
 }

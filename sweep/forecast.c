@@ -53,8 +53,8 @@ static void plan(const SearchRun *search_run, const ForecastPlace *place, Foreca
     *out = (Forecast){.fits = true, .seconds = NAN};
     out->good = config_parse(&run.config, "configuration", text_string(&search_run->config), overrides,
                              place->threads > 0, &errors) &&
-                run_find_beginning(&run, &errors) && run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors) &&
-                run_check_beginning(&run, &errors);
+                run_find_beginning(&run, &errors) &&
+                run_plan(&run, RUN_TRAINING | RUN_DATA | RUN_VALIDATION, &errors) && run_check_beginning(&run, &errors);
     if (run.kernels) out->host = run.kernels->is_host();
     if (run.micro_steps > 0) measure(&run, out);
     out->exit_code = errors.exit_code;

@@ -1,5 +1,5 @@
-// What each run of a sweep will take, planned as `check` plans it but for the ids in its shards, in another process: what
-// ends one plan ends no other, and the sweep itself never opens a device.
+// What each run of a sweep will take, planned as `check` plans it but for the ids in its shards, in another process:
+// what ends one plan ends no other, and the sweep itself never opens a device.
 #pragma once
 
 #include "sweep/search.h"
@@ -22,8 +22,8 @@ typedef struct {
     const char *devices; // for CUDA_VISIBLE_DEVICES; NULL: as it is
 } ForecastPlace;
 
-// One for each run of the search, to be closed by forecast_close. False where not even a process could be had, and where
-// planning was interrupted (130).
+// One for each run of the search, to be closed by forecast_close. False where not even a process could be had, and
+// where planning was interrupted (130).
 bool forecast_runs(const Search *search, const ForecastPlace *place, Forecast **out, Errors *errors);
 void forecast_close(Forecast *forecasts, int64_t count);
 

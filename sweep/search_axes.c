@@ -113,7 +113,8 @@ static bool read_values(AxisReader *r, const char *form) {
     cJSON_ArrayForEach(item, r->node) {
         Text value = {0};
         if (search_enough(r->file)) return false;
-        if (search_read_value(r->file, r->row, r->key, item, &value)) text_list_add(&r->axis->values, text_string(&value));
+        if (search_read_value(r->file, r->row, r->key, item, &value))
+            text_list_add(&r->axis->values, text_string(&value));
         text_close(&value);
     }
     r->axis->count = r->axis->values.count;
@@ -185,8 +186,8 @@ static bool read_drawn(AxisReader *r, const char *form) {
     for (int i = 0; i < 3; i++)
         if (strcmp(kinds[i].form, form) == 0) r->axis->kind = kinds[i].kind;
     if (!(r->file->given & GIVEN_RANDOM))
-        return search_complain(r->file, r->node, r->key, "\"%s\" is drawn from at random; add \"random\": {\"samples\": "
-                               "N} to the file, or list \"values\", or give a \"grid\"", form);
+        return search_complain(r->file, r->node, r->key, "\"%s\" is drawn from at random; add \"random\": "
+                               "{\"samples\": N} to the file, or list \"values\", or give a \"grid\"", form);
     if (!read_range(r, form, r->axis->kind == AXIS_LOG_UNIFORM, false)) return false;
     bool whole = r->axis->from == floor(r->axis->from) && r->axis->to == floor(r->axis->to);
     if (r->axis->kind != AXIS_INT_UNIFORM || whole) return true;

@@ -105,7 +105,8 @@ typedef struct {
 } SearchFile;
 enum { GIVEN_METRIC = 2, GIVEN_RANDOM = 4, GIVEN_BUDGET = 8, GIVEN_EARLY_STOP = 16, GIVEN_ON_FAILURE = 32 };
 
-// `path`, `points` and `rebased` are set, all else is zero. All mistakes are collected. To be closed after a failure, too.
+// `path`, `points` and `rebased` are set, all else is zero. All mistakes are collected. To be closed after a failure,
+// too.
 bool search_file_read(SearchFile *file, Errors *errors);
 void search_file_close(SearchFile *file);
 

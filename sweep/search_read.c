@@ -225,15 +225,16 @@ static void read_arm(SearchFile *file, const cJSON *object) {
 }
 
 static void read_arms(SearchFile *file, const cJSON *list) {
+    static const char expected[] = "with \"name\" and \"set\" or \"axes\"";
     const cJSON *object;
     int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
     file->scopes = calloc((size_t)count + 1, sizeof *file->scopes);
     if (!file->scopes) DIE(EXIT_INTERNAL, "out of memory: %d arms", count);
-    if (count == 0) search_complain(file, list, "arms", "expected a list of objects with \"name\" and \"set\" or \"axes\"");
+    if (count == 0) search_complain(file, list, "arms", "expected a list of objects %s", expected);
     else cJSON_ArrayForEach(object, list) {
         if (search_enough(file)) return;
         if (cJSON_IsObject(object)) read_arm(file, object);
-        else search_complain(file, object, "arms", "expected an object with \"name\" and \"set\" or \"axes\"");
+        else search_complain(file, object, "arms", "expected an object %s", expected);
     }
 }
 

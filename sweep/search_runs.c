@@ -33,6 +33,18 @@ static void *take(int64_t count, size_t size) {
     return memory;
 }
 
+// A mistake of the file as a whole; always false.
+__attribute__((format(printf, 2, 3))) static bool refuse(const Maker *maker, const char *format, ...) {
+    Text problem = {0};
+    va_list arguments;
+    va_start(arguments, format);
+    text_vprintf(&problem, format, arguments);
+    va_end(arguments);
+    errors_add(maker->errors, EXIT_USAGE, "%s: %s", maker->file->path, text_string(&problem));
+    text_close(&problem);
+    return false;
+}
+
 static bool is_random(const SearchFile *file) { return file->given & GIVEN_RANDOM; }
 static bool is_crossed(const SearchFile *file, const Axis *axis) { return !is_random(file) || axis->cross; }
 
@@ -45,13 +57,13 @@ static const Axis *find_axis(const AxisList *list, const char *key) {
 }
 
 // What an arm says of a key of an axis of all arms takes its place; of a pair there is no part to take away.
-static bool gives_way(const Maker *maker, const Axis *axis, const Arm *arm, Errors *errors) {
+static bool gives_way(const Maker *maker, const Axis *axis, const Arm *arm) {
     for (int64_t i = 0; arm->scope && i < axis->keys.count; i++) {
         const char *key = axis->keys.items[i];
         if (!list_value(&arm->scope->set, key) && !find_axis(&arm->scope->axes, key)) continue;
         if (axis->keys.count > 1)
-            errors_add(errors, EXIT_USAGE, "%s: arm \"%s\": %s is in \"paired\" of all arms, too; leave it out of one of "
-                       "them", maker->file->path, arm->name, key);
+            refuse(maker, "arm \"%s\": %s is in \"paired\" of all arms, too; leave it out of one of them", arm->name,
+                   key);
         return true;
     }
     return false;
@@ -71,7 +83,7 @@ static Arm make_arm(const Maker *maker, int64_t number, const char *base) {
     const AxisList none = {0}, *common = &file->common.axes, *own = arm.scope ? &arm.scope->axes : &none;
     arm.axes = take(common->count + own->count + 1, sizeof *arm.axes);
     for (int64_t i = 0; i < common->count; i++)
-        if (!gives_way(maker, &common->items[i], &arm, maker->errors)) arm.axes[arm.count++] = &common->items[i];
+        if (!gives_way(maker, &common->items[i], &arm)) arm.axes[arm.count++] = &common->items[i];
     for (int64_t i = 0; i < own->count; i++) arm.axes[arm.count++] = &own->items[i];
     for (int64_t i = 0; i < arm.count; i++)
         if (is_crossed(file, arm.axes[i])) arm.points = times(arm.points, arm.axes[i]->count);
@@ -120,8 +132,8 @@ static bool check_settings(const Maker *maker, const Config *config, const TextL
         config_key_value(config, text_string(&key), &value);
         good = strcmp(text_string(&value), wanted) == 0;
         if (!good)
-            errors_add(maker->errors, EXIT_USAGE, "%s: %s is an axis, and another key on the command line takes its "
-                       "place; change one of them", maker->file->path, text_string(&key));
+            refuse(maker, "%s is an axis, and another key on the command line takes its place; change one of them",
+                   text_string(&key));
         text_close(&key);
         text_close(&value);
     }
@@ -139,13 +151,11 @@ static bool check_evaluations(Maker *maker, const Config *config) {
     int64_t every = config->eval.every;
     bool halving = maker->file->given & GIVEN_EARLY_STOP;
     if (every == 0 && (halving || is_evaluated(maker->file->metric.name)))
-        return errors_add(maker->errors, EXIT_USAGE, "%s: the runs are compared by their evaluations, and eval.every is 0: "
-                          "there are none", maker->file->path);
+        return refuse(maker, "the runs are compared by their evaluations, and eval.every is 0: there are none");
     if (!halving) return true;
     int64_t factor = every / greatest_divisor(maker->every, every);
     if ((double)maker->every * (double)factor > 1e12)
-        return errors_add(maker->errors, EXIT_USAGE, "%s: early_stop: the runs' eval.every have no step in common; give "
-                          "them the same one", maker->file->path);
+        return refuse(maker, "early_stop: the runs' eval.every have no step in common; give them the same one");
     maker->every *= factor;
     return true;
 }
@@ -221,8 +231,8 @@ static bool check_bases(const Maker *maker, const Arm *arms, int64_t count) {
         bool known = false;
         for (int64_t k = 0; k < i; k++) known = known || strcmp(arms[k].base, arms[i].base) == 0;
         if (!*arms[i].base && !known)
-            errors_add(errors, EXIT_USAGE, "%s: base: say which configuration the runs begin with, as \"base\": "
-                       "\"../llama-124m.json\" in the file or base=FILE behind it", maker->file->path);
+            refuse(maker, "base: say which configuration the runs begin with, as \"base\": \"../llama-124m.json\" "
+                   "in the file or base=FILE behind it");
         if (!*arms[i].base || known) continue;
         config_load(&config, arms[i].base, NULL, 0, errors);
         config_close(&config);
@@ -246,8 +256,8 @@ static bool check_overrides(const Maker *maker) {
             errors_add(maker->errors, EXIT_USAGE, "override %s: it is an axis of %s; change its values there",
                        text_string(&key), maker->file->path);
         if (strcmp(text_string(&key), "run.dir") == 0)
-            errors_add(maker->errors, EXIT_USAGE, "override run.dir: each run has its own directory in that of the sweep, "
-                       "which --dir sets");
+            errors_add(maker->errors, EXIT_USAGE, "override run.dir: each run has its own directory in that of the "
+                       "sweep, which --dir sets");
         text_close(&key);
     }
     return maker->errors->count == before;
@@ -258,18 +268,16 @@ static bool check_points(const Maker *maker, const Arm *arms, int64_t count) {
     int64_t samples = is_random(maker->file) ? maker->file->random.samples : 1;
     for (int64_t i = 0; i < count; i++) search->points += times(arms[i].points, samples);
     if (search->points <= maker->file->points) return true;
-    return errors_add(maker->errors, EXIT_USAGE, "%s: the axes make more than %ld points; take shorter axes, or draw from "
-                      "them: \"random\": {\"samples\": 100}", maker->file->path, maker->file->points);
+    return refuse(maker, "the axes make more than %ld points; take shorter axes, or draw from them: \"random\": "
+                  "{\"samples\": 100}", maker->file->points);
 }
 
 static bool check_count(const Maker *maker) {
     int64_t count = maker->search->count, most = maker->file->budget.max_runs;
     if (count == 0)
-        return errors_add(maker->errors, EXIT_USAGE, "%s: \"exclude\" leaves no run of %ld points", maker->file->path,
-                          maker->search->points);
+        return refuse(maker, "\"exclude\" leaves no run of %ld points", maker->search->points);
     if (most == OPTION_AUTO || count <= most) return true;
-    return errors_add(maker->errors, EXIT_USAGE, "%s: budget.max_runs is %ld, and these are %ld runs; raise it, or leave "
-                      "some out", maker->file->path, most, count);
+    return refuse(maker, "budget.max_runs is %ld, and these are %ld runs; raise it, or leave some out", most, count);
 }
 
 static void settle_rungs(const Maker *maker) {
@@ -280,7 +288,8 @@ static void settle_rungs(const Maker *maker) {
     s->min_steps = (stop->min_steps + maker->every - 1) / maker->every * maker->every;
     if (s->min_steps == stop->min_steps) return;
     Text note = {0};
-    text_printf(&note, "early_stop.min_steps %ld became %ld, where the runs are evaluated", stop->min_steps, s->min_steps);
+    text_printf(&note, "early_stop.min_steps %ld became %ld, where the runs are evaluated", stop->min_steps,
+                s->min_steps);
     text_list_add(&s->notes, text_string(&note));
     text_close(&note);
 }

@@ -106,7 +106,8 @@ TEST(pairs_go_in_step) {
 }
 
 TEST(what_is_excluded_is_compared_as_the_configuration_has_it) {
-    Search s = open("{'base': 'base.json', 'axes': {'optim.name': ['adamw', 'muon', 'lion'], 'optim.lr': [0.001, 0.01, 0.1]},"
+    Search s = open("{'base': 'base.json', "
+                    "'axes': {'optim.name': ['adamw', 'muon', 'lion'], 'optim.lr': [0.001, 0.01, 0.1]}, "
                     "'exclude': [{'optim.name': 'adamw', 'optim.lr': {'gt': 0.001, 'lt': 0.1}},"
                     "{'optim.name': ['muon', 'lion'], 'optim.lr': 1e-1}, {'train.tokens': '2M'}]}");
     assert_int_equal(s.points, 9);
@@ -201,7 +202,8 @@ TEST(an_id_is_that_of_what_changes_results) {
         "{'base': 'base.json', 'set': {'optim.lr': 0.1}, 'arms': [{'name': 'a', 'set': {'run.seed': 3}}]}"};
     static const char *const other[] = {"{'base': 'base.json', 'set': {'run.seed': 3, 'optim.lr': 0.2}}",
                                         "{'base': 'base.json', 'set': {'run.seed': 4, 'optim.lr': 0.1}}",
-                                        "{'base': 'base.json', 'set': {'run.seed': 3, 'optim.lr': 0.1, 'eval.every': 9}}",
+                                        "{'base': 'base.json', 'set': {'run.seed': 3, 'optim.lr': 0.1, 'eval.every': "
+                                        "9}}",
                                         "{'base': 'base.json', 'set': {'run.seed': 3, 'optim.lr': 0.1, 'precision': "
                                         "'fp32'}}"};
     Search first = open(same[0]);
@@ -306,7 +308,7 @@ TEST(mistakes_are_told_with_their_place_and_the_nearest_name) {
     } rows[] = {
         {"{'bsae': 'base.json'}", "sweep.json:1:10: bsae: there is no such key here; did you mean \"base\"?"},
         {"{'base': 'base.json', 'optim.lr': 3}", "it goes into \"set\""},
-        {"{'base': 'base.json',\n'axes': {'optim.rl': [3]}}", "sweep.json:2:22: optim.rl: there is no such key; did you mean"},
+        {"{'base': 'base.json',\n'axes': {'optim.rl': [3]}}", "sweep.json:2:22: optim.rl: there is no such key; did"},
         {"{'base': 'base.json', 'axes': {'optim.lr': [0.1, 'fast']}}", ":1:50: optim.lr: \"fast\" is a string"},
         {"{'base': 'base.json', 'axes': {'optim.lr': {'log_gird': [1, 2, 3]}}}", "did you mean \"log_grid\"?"},
         {"{'base': 'base.json', 'axes': {'optim.lr': {'log_grid': [0, 2, 3]}}}", "both ends must be above 0"},
