@@ -13,20 +13,26 @@
 #include "commands/console.h"
 #include "commands/estimate.h"
 
+// Of a large matrix product, a second, by is_host() and precision: measured once, and passed on to the next child, so
+// that all times are of one measure.
+typedef struct {
+    double flops[2][DTYPE_COUNT];
+} Rates;
+
 // What a child sends for a run, with so many bytes of the problem behind it.
 typedef struct {
     Forecast forecast; // without its problem
+    Rates rates;
     size_t problem;
 } Answer;
 
-// ---- in the child ----
+static Rates rates;
 
-// Of a large matrix product, measured once for each precision.
-static double rates[2][DTYPE_COUNT];
+// ---- in the child ----
 
 static void estimate(const Run *run, Forecast *out) {
     Estimate estimate;
-    double *rate = &rates[run->kernels->is_host()][run->compute];
+    double *rate = &rates.flops[run->kernels->is_host()][run->compute];
     estimate_run_at(run, *rate, &estimate);
     if (estimate.product_flops > 0) *rate = estimate.product_flops;
     out->seconds = estimate.training_seconds + estimate.evaluation_seconds;
@@ -81,6 +87,7 @@ static _Noreturn void plan_all(const Search *search, const ForecastPlace *place,
         Text problem = answer.forecast.problem;
         answer.forecast.problem = (Text){0};
         answer.problem = problem.size;
+        answer.rates = rates;
         send_all(to, &answer, sizeof answer);
         send_all(to, problem.data, problem.size);
         text_close(&problem);
@@ -183,6 +190,7 @@ static int64_t collect(const Child *child, Forecast *forecasts, int64_t first, i
         bool whole = receive(child->from, problem, answer.problem);
         if (whole) {
             forecasts[i] = answer.forecast;
+            rates = answer.rates;
             text_append(&forecasts[i].problem, problem, answer.problem);
         }
         free(problem);

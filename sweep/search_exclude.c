@@ -82,14 +82,13 @@ static void read_member(SearchFile *file, const cJSON *node, int64_t element) {
 
 void search_read_exclude(SearchFile *file, const cJSON *list) {
     const cJSON *object, *node;
-    int64_t element = 0;
     if (!cJSON_IsArray(list)) search_complain(file, list, "exclude", "expected a list of objects");
     else cJSON_ArrayForEach(object, list) {
         if (search_enough(file)) return;
         if (!cJSON_IsObject(object) || !object->child)
             search_complain(file, object, "exclude", "expected an object with the keys and values to leave out");
-        else cJSON_ArrayForEach(node, object) read_member(file, node, element);
-        element++;
+        else cJSON_ArrayForEach(node, object) read_member(file, node, file->exclusions);
+        file->exclusions++;
     }
 }
 
@@ -111,8 +110,8 @@ static bool matches(const Match *match, const char *value) {
     }
 }
 
-bool search_excludes(const SearchFile *file, const Config *config, const char *arm) {
-    bool all = true; // of this element
+bool search_excludes(const SearchFile *file, const Config *config, const char *arm, int64_t *hits) {
+    bool all = true, excluded = false; // of this element; by any of them
     for (int64_t i = 0; i < file->match_count; i++) {
         const Match *match = &file->matches[i];
         Text value = {0};
@@ -122,7 +121,8 @@ bool search_excludes(const SearchFile *file, const Config *config, const char *a
         all = all && matches(match, text_string(&value));
         text_close(&value);
         bool last = i + 1 == file->match_count || match[1].element != match->element;
-        if (all && last) return true;
+        if (all && last) hits[match->element]++;
+        excluded = excluded || (all && last);
     }
-    return false;
+    return excluded;
 }

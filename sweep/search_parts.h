@@ -102,6 +102,7 @@ typedef struct {
     Scope *scopes;    // of the arms
     Match *matches;
     int64_t match_count;
+    int64_t exclusions; // elements of `exclude`
 } SearchFile;
 enum { GIVEN_METRIC = 2, GIVEN_RANDOM = 4, GIVEN_BUDGET = 8, GIVEN_EARLY_STOP = 16, GIVEN_ON_FAILURE = 32 };
 
@@ -124,8 +125,9 @@ void search_read_paired(SearchFile *file, const cJSON *node, Scope *scope);
 void search_read_set(SearchFile *file, const cJSON *node, Scope *scope);
 void search_read_exclude(SearchFile *file, const cJSON *node);
 
-// Whether a run is left out. `config` is resolved; "" where the file has no arms.
-bool search_excludes(const SearchFile *file, const Config *config, const char *arm);
+// Whether a run is left out; counts one hit for each element that does it. `config` is resolved; "" where the file has
+// no arms.
+bool search_excludes(const SearchFile *file, const Config *config, const char *arm, int64_t *hits);
 
 bool axis_has(const Axis *axis, const char *key);
 const char *list_value(const TextList *settings, const char *key); // of "key=value"; NULL: not there

@@ -24,6 +24,7 @@ typedef struct {
     uint64_t *seen; // ids, by their place; 0: free
     uint64_t mask;
     int64_t capacity; // of search->runs
+    int64_t *hits;    // of each element of `exclude`
     int64_t every;    // least common multiple of eval.every
 } Maker;
 
@@ -195,7 +196,7 @@ static bool make_run(Maker *maker, const Arm *arm, int64_t number, TextList *set
     Config config = {0};
     bool good = config_load_layers(&config, arm->base, layers, 5, maker->errors) &&
                 check_settings(maker, &config, settings);
-    if (good && search_excludes(maker->file, &config, arm->name)) {
+    if (good && search_excludes(maker->file, &config, arm->name, maker->hits)) {
         maker->search->excluded++;
     } else if (good) {
         good = check_evaluations(maker, &config);
@@ -280,6 +281,16 @@ static bool check_count(const Maker *maker) {
     return refuse(maker, "budget.max_runs is %ld, and these are %ld runs; raise it, or leave some out", most, count);
 }
 
+// An element that leaves out nothing is a mistake, more often than not.
+static void note_idle_exclusions(const Maker *maker) {
+    for (int64_t i = 0; i < maker->file->exclusions; i++) {
+        Text note = {0};
+        text_printf(&note, "element %ld of \"exclude\" leaves out no run", i + 1);
+        if (maker->hits[i] == 0) text_list_add(&maker->search->notes, text_string(&note));
+        text_close(&note);
+    }
+}
+
 static void settle_rungs(const Maker *maker) {
     const EarlyStopOptions *stop = &maker->file->early_stop;
     Search *s = maker->search;
@@ -300,6 +311,7 @@ bool search_make_runs(Search *search, const SearchFile *file, const char *base, 
     int before = errors->count;
     Maker maker = {.search = search, .file = file, .overrides = overrides, .errors = errors, .every = 1};
     Arm *arms = take(count, sizeof *arms);
+    maker.hits = take(file->exclusions + 1, sizeof *maker.hits);
     for (int64_t i = 0; i < count; i++) arms[i] = make_arm(&maker, i, base);
     bool good = check_overrides(&maker);
     good = check_bases(&maker, arms, count) && good;
@@ -310,9 +322,11 @@ bool search_make_runs(Search *search, const SearchFile *file, const char *base, 
         for (int64_t i = 0; i < count; i++) good = make_runs(&maker, &arms[i], i) && good;
         good = good && check_count(&maker);
         if (good) settle_rungs(&maker);
+        if (good) note_idle_exclusions(&maker);
         free(maker.seen);
     }
     for (int64_t i = 0; i < count; i++) free(arms[i].axes);
     free(arms);
+    free(maker.hits);
     return errors->count == before;
 }

@@ -112,6 +112,8 @@ TEST(what_is_excluded_is_compared_as_the_configuration_has_it) {
                     "{'optim.name': ['muon', 'lion'], 'optim.lr': 1e-1}, {'train.tokens': '2M'}]}");
     assert_int_equal(s.points, 9);
     assert_int_equal(s.excluded, 3);
+    assert_int_equal(s.notes.count, 1);
+    assert_string_equal(s.notes.items[0], "element 3 of \"exclude\" leaves out no run");
     assert_int_equal(s.count, 6);
     assert_string_equal(settings(&s.runs[0]), "optim.name=adamw optim.lr=0.001");
     assert_string_equal(settings(&s.runs[1]), "optim.name=adamw optim.lr=0.1");
