@@ -68,6 +68,8 @@ TEST(axes_are_crossed_in_their_order_and_the_last_one_is_the_fastest) {
     assert_string_equal(s.name, "sweep");
     assert_string_equal(s.dir, "sweeps/sweep");
     assert_string_equal(s.metric, "val_loss");
+    assert_int_equal(s.retries, 1);
+    assert_int_equal(s.gpus_per_run, 1);
     has(&s.runs[3], "\"lr\": 0.01,");
     has(&s.runs[3], "\"dir\": \"\"");
     search_close(&s);
@@ -192,6 +194,11 @@ TEST(another_base_takes_the_place_of_the_files) {
     Search s = open_with(text, (char *const[OVERRIDES]){override});
     has(&s.runs[0], "\"depth\": 3");
     search_close(&s);
+    s = open_with("{'base': 'nowhere.json', 'arms': [{'name': 'a'}, {'name': 'b', 'base': 'base.json'}]}",
+                  (char *const[OVERRIDES]){override});
+    has(&s.runs[0], "\"depth\": 3");
+    has(&s.runs[1], "\"depth\": 2");
+    search_close(&s);
 }
 
 TEST(an_id_is_that_of_what_changes_results) {
@@ -262,7 +269,7 @@ TEST(a_sample_is_the_same_whatever_else_is_drawn) {
 TEST(draws_are_spread_over_their_ranges) {
     enum { SAMPLES = 400 };
     Search s = open("{'base': 'base.json', 'random': {'samples': 400}, 'axes': {" OTHERS ", " DRAWN "}}");
-    int depths[7] = {0}, lions = 0;
+    int depths[7] = {0}, lions = 0, alike = 0;
     double below = 0, middle = 0;
     for (int64_t i = 0; i < SAMPLES; i++) {
         const char *value = drawn(&s, i, "model.depth=");
@@ -271,7 +278,9 @@ TEST(draws_are_spread_over_their_ranges) {
         value = drawn(&s, i, "optim.lr=");
         assert_true(atof(value) >= 1e-4 && atof(value) <= 1e-1);
         below += atof(value) < 3.1623e-3; // the geometric mean
+        bool low = atof(value) < 3.1623e-3;
         value = drawn(&s, i, "optim.clip=");
+        alike += low == (atof(value) < 1.25);
         assert_true(atof(value) >= 0.5 && atof(value) <= 2);
         middle += atof(value) / SAMPLES;
         lions += strcmp(drawn(&s, i, "optim.name="), "lion") == 0;
@@ -279,6 +288,7 @@ TEST(draws_are_spread_over_their_ranges) {
     for (int i = 1; i <= 6; i++) assert_true(depths[i] > SAMPLES / 12);
     CHECK_CLOSE(below / SAMPLES, 0.5, 0.1);
     CHECK_CLOSE(middle, 1.25, 0.1);
+    CHECK_CLOSE((double)alike / SAMPLES, 0.5, 0.1); // axes know nothing of each other
     CHECK_CLOSE((double)lions / SAMPLES, 0.5, 0.1);
     search_close(&s);
 }
