@@ -23,7 +23,7 @@ static double pace_of(const Work *work) {
     double took = 0, expected = 0;
     for (int64_t i = 0; i < work->search->count; i++) {
         const SweepRecord *record = work->runs[i].record;
-        if (record->status != SWEEP_FINISHED || work->forecasts[i].seconds <= 0) continue;
+        if (record->status != SWEEP_FINISHED || !(work->forecasts[i].seconds > 0)) continue;
         took += record->wall;
         expected += work->forecasts[i].seconds;
     }
@@ -41,7 +41,7 @@ static double seconds_left(const Work *work) {
         const Forecast *forecast = &work->forecasts[i];
         bool at_work = run->claim.descriptor >= 0;
         if (!at_work && !work_is_open(work, i)) continue;
-        if (forecast->seconds <= 0 || forecast->steps <= 0) return NAN;
+        if (!(forecast->seconds > 0) || forecast->steps <= 0) return NAN;
         int64_t step = at_work ? run->follow.step : run->record->step;
         double here = pace * forecast->seconds * (1 - fmin(1, (double)step / (double)forecast->steps));
         seconds += here;

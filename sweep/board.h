@@ -1,4 +1,4 @@
-// What a person sees of a sweep at work, on stderr: on a terminal one table, drawn again in place, elsewhere plain lines.
+// What a person sees of a sweep at work, on stderr: one table on a terminal, drawn again in place; else plain lines.
 #pragma once
 
 #include "sweep/verdict.h"

@@ -94,9 +94,12 @@ bool pool_open(Pool *pool, const PoolSetup *setup, Errors *errors) {
     for (int64_t i = 0; i < pool->gpus.count; i++) pool->gpu_owners[i] = NOBODY;
     for (int64_t i = 0; i < pool->jobs; i++) pool->job_owners[i] = NOBODY;
     pool->runs = take(pool->gpus.count + pool->jobs, sizeof *pool->runs);
+    return true;
+}
+
+void pool_take_signals(Pool *pool) {
     process_choose_signals(&pool->signals);
     sigprocmask(SIG_BLOCK, &pool->signals, &pool->before);
-    return true;
 }
 
 void pool_close(Pool *pool) {

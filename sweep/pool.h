@@ -55,6 +55,8 @@ typedef struct {
 bool pool_has_room(const Pool *pool, bool host, double bytes);
 const PoolRun *pool_start(Pool *pool, const PoolTask *task, Errors *errors); // NULL: no process can be had now
 
+// From here on signals wait for pool_wait; before, they end this process.
+void pool_take_signals(Pool *pool);
 // Until a signal comes, at most so long: its number; 0: none. A process that ended is SIGCHLD.
 int pool_wait(const Pool *pool, double seconds);
 // One that ended is taken out: true, how (waitpid(2)), and how long it was there.

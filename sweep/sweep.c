@@ -60,10 +60,23 @@ static bool read_arguments(int argc, char **argv, Request *request) {
 
 // ---- before anything is begun ----
 
-static ForecastPlace place_of(const Pool *pool, char devices[256]) {
+// Whether the configuration says how many threads a run has.
+static bool has_threads(const Search *search) {
+    Errors errors = {0};
+    int64_t threads = 0;
+    if (search->count == 0) return false;
+    const Text *config = &search->runs[0].config;
+    Json *json = json_parse("configuration", text_string(config), config->size, EXIT_INTERNAL, &errors);
+    if (!json) DIE(EXIT_INTERNAL, "%s", text_string(&errors.text));
+    json_is_integer(json_member(json_root(json), "threads"), &threads);
+    json_close(json);
+    return threads > 0;
+}
+
+static ForecastPlace place_of(const Pool *pool, const Search *search, char devices[256]) {
     const char *first = pool_first_devices(pool, devices);
     return (ForecastPlace){.ranks = first ? pool->gpus_per_run : 1, .devices = first,
-                           .threads = pool_threads(pool, first == NULL)};
+                           .threads = has_threads(search) ? 0 : pool_threads(pool, first == NULL)};
 }
 
 // All of them lack the same data: nobody wants as many failures.
@@ -72,8 +85,8 @@ static bool lacks_data(const Forecast *forecasts, int64_t count, Errors *errors)
         if (forecasts[i].good || forecasts[i].exit_code != EXIT_NO_INPUT ||
             strcmp(text_string(&forecasts[i].problem), text_string(&forecasts[0].problem)) != 0)
             return false;
-    if (count > 0) errors_add(errors, EXIT_NO_INPUT, "%s\nNone of the %ld runs was begun.",
-                              text_string(&forecasts[0].problem), count);
+    if (count > 0)
+        errors_add(errors, EXIT_NO_INPUT, "%snone of the %ld runs was begun", text_string(&forecasts[0].problem), count);
     return count > 0;
 }
 
@@ -107,7 +120,8 @@ static int work(const Search *search, const Forecast *forecasts, const Request *
     Work work;
     Errors errors = {0};
     int exit_code = EXIT_CANNOT_WRITE;
-    if (work_open(&work, &(WorkSetup){search, forecasts, request->shard, request->shards}, pool, &errors))
+    WorkSetup setup = {search, forecasts, has_threads(search), request->shard, request->shards};
+    if (work_open(&work, &setup, pool, &errors))
         exit_code = work_run(&work);
     else exit_code = errors.exit_code;
     console_errors(&errors);
@@ -131,7 +145,7 @@ int command_sweep(int argc, char **argv) {
     request.pool.runs = search.count;
     good = good && pool_open(&pool, &request.pool, &errors);
     errors_exit_if_any(&errors);
-    ForecastPlace place = place_of(&pool, devices);
+    ForecastPlace place = place_of(&pool, &search, devices);
     good = good && forecast_runs(&search, &place, &forecasts, &errors);
     errors_exit_if_any(&errors);
     int exit_code = 0;

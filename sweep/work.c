@@ -121,7 +121,7 @@ static void list_arguments(const Work *work, int64_t run, TextList *out) {
     const char *const words[] = {"train_gpt", "train", config, text_string(&text), "--resume"};
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) text_list_add(out, words[i]);
     text_close(&text);
-    if (work->threads == 0) add_number(out, "threads", pool_threads(&work->pool, work->runs[run].host));
+    if (!work->has_threads) add_number(out, "threads", pool_threads(&work->pool, work->runs[run].host));
     if (work->runs[run].until > 0) add_number(out, "train.stop_at", work->runs[run].until);
 }
 
@@ -300,6 +300,7 @@ static void tell_how_to_go_on(void) {
 
 int work_run(Work *work) {
     bool killed = false;
+    pool_take_signals(&work->pool);
     look(work);
     while (true) {
         if (is_late(work) && !work->stopping) stop(work, "; budget.max_hours is over");

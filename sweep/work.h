@@ -34,7 +34,7 @@ typedef struct {
     WorkRun *runs;
     HalvingMove *moves;
     HalvingRun *halving; // NULL: nothing is pruned
-    int64_t threads;     // of each run as the configuration says; 0: as the pool says
+    bool has_threads;    // the configuration says how many; else the pool does
     double begun;        // clock_seconds()
     bool stopping;       // no more runs are begun
     bool interrupted;    // by SIGINT
@@ -47,6 +47,7 @@ typedef struct {
 typedef struct {
     const Search *search;
     const Forecast *forecasts;
+    bool has_threads;      // the configuration says how many
     int64_t shard, shards; // of the file's order, every shards-th run from `shard` on
 } WorkSetup;
 

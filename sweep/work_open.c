@@ -42,23 +42,15 @@ static bool write_configs(const Search *search, Errors *errors) {
     return true;
 }
 
-// "eval.every" of a resolved configuration; 0 where it has none.
-static int64_t integer_of(const cJSON *config, const char *section, const char *key) {
-    int64_t value;
-    const cJSON *place = section ? json_member(config, section) : config;
-    return json_is_integer(json_member(place, key), &value) ? value : 0;
-}
-
-static void read_config(Work *work, int64_t run) {
+// eval.every of a resolved configuration; 0: never.
+static int64_t evaluated_every(const Text *config) {
     Errors errors = {0};
-    const Text *config = &work->search->runs[run].config;
+    int64_t every = 0;
     Json *json = json_parse("configuration", text_string(config), config->size, EXIT_INTERNAL, &errors);
     if (!json) DIE(EXIT_INTERNAL, "%s", text_string(&errors.text));
-    if (run == 0) work->threads = integer_of(json_root(json), NULL, "threads");
-    if (work->halving)
-        work->halving[run] = (HalvingRun){.steps = work->forecasts[run].steps,
-                                          .every = integer_of(json_root(json), "eval", "every")};
+    json_is_integer(json_member(json_member(json_root(json), "eval"), "every"), &every);
     json_close(json);
+    return every;
 }
 
 // What a run was when this process began.
@@ -72,6 +64,7 @@ static void take_over(Work *work) {
 bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
     const Search *search = setup->search;
     *work = (Work){.search = search, .forecasts = setup->forecasts, .pool = *pool, .begun = clock_seconds(),
+                   .has_threads = setup->has_threads,
                    .journal.descriptor = -1, .history = {.name = "", .metric = ""}};
     work->order = forecast_order(setup->forecasts, search->count);
     work->runs = take(search->count, sizeof *work->runs);
@@ -80,7 +73,9 @@ bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
     for (int64_t i = 0; i < search->count; i++) {
         work->runs[i] = (WorkRun){.number = i, .ours = i % setup->shards == setup->shard,
                                   .host = setup->forecasts[i].host, .claim.descriptor = -1};
-        read_config(work, i);
+        if (work->halving)
+            work->halving[i] = (HalvingRun){.steps = setup->forecasts[i].steps,
+                                            .every = evaluated_every(&search->runs[i].config)};
     }
     bool good = make_folders(search->dir, errors) && write_configs(search, errors) &&
                 journal_open(&work->journal, search->dir, errors) &&

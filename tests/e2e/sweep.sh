@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# Sweeps: every run once, each with its own status while the others go on; stopped, continued, shared, split, pruned.
+. "$(dirname "$0")/lib.sh"
+make_text 500 >text.txt
+"$program" prepare text.txt --tokenizer byte --out shards >prepare.log 2>&1 || { cat prepare.log; fail prepare; }
+
+# write_sweep FILE MEMBERS: a sweep over tiny.json.
+write_sweep() { printf '{"base": "%s", %s}\n' "$tiny" "$2" >"$1"; }
+short=("${data[@]}" model.depth=1 model.width=16 model.heads=1 checkpoint.every=5)
+sweep() { "$program" sweep "$@"; }
+count() { # DIR EVENT [MORE]: lines of its record
+    grep "\"event\":\"$2\"" "$1/state.jsonl" >lines.log || true
+    grep -cE -- "${3:-.}" lines.log || true
+}
+has() { # DIR TIMES EVENT [MORE]
+    local there; there=$(count "$1" "$3" "${4:-.}")
+    [ "$there" -eq "$2" ] || { cat "$1/state.jsonl"; fail "$1: $there lines of $3 ${4:-}, expected $2"; }
+}
+same_sweep() { # A B: the runs of both
+    local run
+    diff <(ls "$1/runs") <(ls "$2/runs") || fail "$1 and $2 have other runs"
+    for run in "$1"/runs/*; do same_run "$run" "$2/runs/${run##*/}"; done
+}
+no_processes() { # DIR: none of its runs is at work
+    local i
+    for i in $(seq 100); do pgrep -f "run.dir=$1/runs/" >pids.log || return 0; sleep 0.05; done
+    fail "processes of $1 are left: $(cat pids.log)"
+}
+
+echo "== a grid: each run once, and a table"
+write_sweep grid.json '"axes": {"optim.lr": [0.001, 0.003, 0.01], "run.seed": [1, 2]}'
+expect 0 '6 finished; grid/summary.csv' sweep grid.json "${short[@]}" --dir grid --jobs 2
+grep -qE '2 seeds +optim.lr=0.01' out.log || { cat out.log; fail "no group over seeds"; }
+has grid 6 started
+has grid 6 ended '"status":"finished"'
+[ "$(wc -l <grid/summary.csv)" -eq 7 ] || fail "summary.csv has not a line a run"
+grep -q '"best_run": "[0-9a-f]' grid/summary.json || fail "summary.json names no best run"
+expect 0 '6 finished' sweep grid.json "${short[@]}" --dir grid
+has grid 6 started # they were not begun again
+expect 0 '6 runs, 6 done' sweep grid.json "${short[@]}" --dir grid --dry-run
+cp -r grid torn
+printf '{"v":1,"time":1,"event":"ended","run":"' >>torn/state.jsonl # by a crash
+write_sweep more.json '"axes": {"optim.lr": [0.001, 0.003, 0.01, 0.02], "run.seed": [1, 2]}'
+expect 0 '8 finished' sweep more.json "${short[@]}" --dir torn --jobs 2
+has torn 8 started
+echo 'x' >>torn/state.jsonl
+expect 65 'state.jsonl:[0-9]*: no line of' sweep more.json "${short[@]}" --dir torn
+
+echo "== stopped by a signal, and on to the same end"
+long=("${short[@]}" train.steps=1500 eval.every=500 checkpoint.every=100 threads=1)
+write_sweep long.json '"axes": {"run.seed": [1, 2, 3, 4]}'
+sweep long.json "${long[@]}" --dir whole --jobs 2 >whole.log 2>&1 || { cat whole.log; fail "the sweep: $?"; }
+"$program" sweep long.json "${long[@]}" --dir stopped --jobs 2 >start.log 2>&1 </dev/null & started=$!
+wait_for_lines stopped/state.jsonl 4
+kill -TERM "$started"
+ends_with 75
+grep -q 'go on with: .*--dir stopped' start.log || { cat start.log; fail "it does not say how to go on"; }
+[ "$(count stopped ended '"status":"interrupted"')" -gt 0 ] || { cat stopped/state.jsonl; fail "nothing was stopped"; }
+no_processes stopped
+expect 0 '4 finished' sweep long.json "${long[@]}" --dir stopped --jobs 2
+same_sweep whole stopped
+
+echo "== two processes on one folder share the work"
+"$program" sweep long.json "${long[@]}" --dir shared --jobs 1 >start.log 2>&1 </dev/null & started=$!
+wait_for_lines shared/state.jsonl 2
+expect 0 '4 finished' sweep long.json "${long[@]}" --dir shared --jobs 1
+ends_with 0
+has shared 4 started
+same_sweep whole shared
+
+echo "== shards"
+expect 0 '2 finished, 2 planned' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 1/2
+expect 0 '4 finished' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 0/2
+has split 4 started
+same_sweep whole split
+expect 2 '--shard 2/2: expected' sweep long.json --shard 2/2
+
+echo "== each ends as its own status, and the others go on"
+mixed='"set": {"data.train": "shards/train_*.bin", "data.val": "shards/val_*.bin", "checkpoint.every": 0},
+    "arms": [{"name": "good"},
+    {"name": "diverges", "set": {"train.max_bad_steps": 1}},
+    {"name": "large", "set": {"model.width": 65536, "model.depth": 48, "model.heads": 512}},
+    {"name": "elsewhere", "set": {"data.train": "elsewhere/*.bin"}},
+    {"name": "wide", "set": {"model.width": 128}}]'
+write_sweep mixed.json "$mixed, \"on_failure\": {\"retries\": 2}"
+mixed() { (ulimit -f 1000 && exec env --default-signal=XFSZ THALWEG_PLANT=7:0:3:nan "$program" sweep mixed.json \
+    --dir mixed --jobs 2); }
+expect 2 '1 finished, 1 diverged, 1 out of memory, 1 no data, 1 cannot write' mixed
+for row in 'finished  *[0-9.]* *20/20' 'stopped: loss or gradient' 'not enough memory: this needs' \
+    'elsewhere/\*.bin: no file matches' 'failed: File too large'; do
+    grep -qE "$row" out.log || { cat out.log; fail "no \"$row\" in the table"; }
+done
+has mixed 7 started # the full disk was tried three times
+mkdir elsewhere && cp shards/train_*.bin elsewhere
+expect 2 '3 finished, 1 diverged, 1 out of memory' sweep mixed.json --dir mixed --jobs 2
+has mixed 1 started "$(sed -n 's/.*"id":"\([0-9a-f]*\)","arm":"diverges".*/\1/p' mixed/state.jsonl | head -n 1)"
+
+echo "== data that all of them lack: nothing is begun"
+expect 66 'train_gpt prepare' sweep grid.json data.train='none/*.bin' --dir none
+[ ! -e none ] || fail "it made $(ls none)"
+
+echo "== successive halving: the best go on, the rest is pruned"
+write_sweep halving.json '"axes": {"optim.lr": [1e-6, 1e-5, 1e-4, 0.001, 0.003, 0.01]},
+    "early_stop": {"kind": "asha", "min_steps": 4, "eta": 2}'
+halve() { expect 0 "$1" sweep halving.json "${short[@]}" eval.every=5 --dir "$2" --jobs 2; }
+halve 'finished, [345] pruned' halved
+has halved 1 plan
+[ "$(count halved ended '"status":"paused".*"step":5,')" -eq 6 ] || { cat halved/state.jsonl; fail "not all reached 5"; }
+[ "$(count halved ended '"status":"finished"')" -gt 0 ] || fail "none finished"
+best=$(sed -n 's/.*"best_run": "\(.*\)".*/\1/p' halved/summary.json)
+grep -q '"lr": 0.01,' "halved/configs/$best.json" || { cat halved/summary.csv; fail "the best was pruned"; }
+write_sweep best.json '"axes": {"optim.lr": [0.01]}'
+expect 0 '1 finished' sweep best.json "${short[@]}" eval.every=5 --dir best
+same_run "best/runs/$best" "halved/runs/$best" # pauses change nothing
+
+mkdir disk
+mount -t tmpfs -o size=16m tmpfs disk 2>/dev/null || { echo "no small disk can be mounted here: the rest is left out"; exit 0; }
+trap '[ -z "$started" ] || kill -KILL "$started" 2>/dev/null || true; umount -l "$work/disk"' EXIT
+echo "== a full disk: it says so, and goes on when there is room"
+expect 0 '6 finished' sweep grid.json "${short[@]}" --dir roomy
+mkdir disk/sweep
+dd if=/dev/zero of=disk/ballast bs=4k count=4000 >dd.log 2>&1
+status=0
+sweep grid.json "${short[@]}" --dir disk/sweep --jobs 1 >out.log 2>&1 || status=$?
+[ $status -eq 73 ] || { cat out.log; fail "exit $status on a full disk"; }
+grep -q 'free some space' out.log || { cat out.log; fail "it does not say what to do"; }
+rm disk/ballast
+expect 0 '6 finished' sweep grid.json "${short[@]}" --dir disk/sweep --jobs 1
+same_sweep roomy disk/sweep
