@@ -100,6 +100,9 @@ bool run_write_provenance(const Run *run, Errors *errors) {
     json_integer(&w, "started", (int64_t)time(NULL));
     json_string(&w, "data_fingerprint", run->fingerprint);
     json_integer(&w, "parameters", gpt_parameter_count(&run->shape));
+    json_number(&w, "flops_per_token", gpt_flops_per_token(&run->shape, run->config.train.sequence_length));
+    json_integer(&w, "step_tokens", run_step_tokens(run));
+    json_bool(&w, "anytime", optim_is_anytime(&run->optim));
     json_end(&w, '}');
     text_add(&text, "\n");
     path_join(path, run->dir, name);

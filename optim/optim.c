@@ -368,6 +368,14 @@ bool optim_has(const Optim *optim, Iterate iterate) {
     return iterate != ITERATE_READOUT || optim->readout.kind != READOUT_NONE;
 }
 
+bool optim_is_anytime(const Optim *optim) {
+    for (int i = 0; i < RECIPE_ROUTES; i++) {
+        ScheduleKind kind = optim->routes[i].schedule.kind;
+        if (kind != SCHEDULE_CONSTANT && kind != SCHEDULE_INVERSE_SQRT) return false;
+    }
+    return true;
+}
+
 // Between a tensor laid out as z, and a flat one: what is owned, piece by piece.
 static void pack(const Optim *optim, Tensor packed, Tensor flat) {
     for (const Piece *p = optim->pieces; p < optim->pieces + optim->piece_count; p++)

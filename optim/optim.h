@@ -127,6 +127,9 @@ bool optim_is_finite(Optim *optim);
 // bit for bit.
 typedef enum { ITERATE_Y, ITERATE_X, ITERATE_Z, ITERATE_READOUT, ITERATE_SHOWN } Iterate;
 bool optim_has(const Optim *optim, Iterate iterate);
+// Whether no learning rate depends on where the run is to end: then what it is at any step is what a run that ends
+// there is.
+bool optim_is_anytime(const Optim *optim);
 void optim_load_weights(Optim *optim, Iterate iterate, int64_t steps);
 // z becomes `values`, laid out as the weights: weights and readout follow, and nothing was accepted yet. Gradients may
 // hold the values.
