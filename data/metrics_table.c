@@ -64,8 +64,8 @@ static void add_note(MetricsTable *t, const char *key, const char *value) {
 
 // ---- a line ----
 
-// A number of JSON's grammar; NULL for anything else. Up to 2^53, and with a power of ten that is exact, one division or
-// product rounds as strtod does.
+// A number of JSON's grammar; NULL for anything else. Up to 2^53 and with an exact power of ten, one division or product
+// rounds as strtod does.
 static const char *read_number(const char *s, double *value) {
     static const double powers[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
@@ -133,7 +133,9 @@ static bool read_strict(MetricsTable *t, const char *name, const char *line, siz
         int64_t column = find_column(t, node->string, strlen(node->string), 0);
         good = column >= 0;
         if (good) t->columns[column].values[t->rows] = node->valuedouble;
-        else errors_add(errors, EXIT_DATA, "%s: more than %d different keys, or %d numbers", name, METRICS_KEYS, METRICS_VALUES);
+        else
+            errors_add(errors, EXIT_DATA, "%s: more than %d different keys, or %d numbers", name, METRICS_KEYS,
+                       METRICS_VALUES);
     }
     json_close(json);
     return good;

@@ -83,10 +83,10 @@ TEST(a_torn_last_line_is_passed_over_and_a_whole_one_is_not) {
 }
 
 TEST(damage_is_told_with_its_line) {
-    static const char *const lines[] = {"",           "[1]",          "{\"step\":1",    "{\"step\":}",     "{\"step\":01}",
-                                        "{\"a\":.5}", "{\"a\":1e}",   "{\"a\":1,}",     "{\"a\":1}}",      "\x01",
-                                        "{\"a\":NaN}", "{\"a\":1e999}", "{\"a\":1,\"a\":2}", "{\"\xff\":1}", "{\"a\":-}",
-                                        "{\"a\":1}{\"a\":2}"};
+    static const char *const lines[] = {
+        "", "[1]", "{\"step\":1", "{\"step\":}", "{\"step\":01}", "{\"a\":.5}", "{\"a\":1e}", "{\"a\":1,}",
+        "{\"a\":1}}", "\x01", "{\"a\":NaN}", "{\"a\":1e999}", "{\"a\":1,\"a\":2}", "{\"\xff\":1}", "{\"a\":-}",
+        "{\"a\":1}{\"a\":2}"};
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         MetricsTable t;
         Errors errors = {0};
@@ -114,10 +114,11 @@ TEST(a_zero_byte_is_damage) {
 TEST(events_and_texts_are_notes) {
     MetricsTable t;
     Errors errors = {0};
-    assert_true(read_text(&t, "{\"step\":12,\"loss\":4.0}\n"
-                              "{\"step\":12,\"tokens\":7,\"event\":\"not_finite\",\"loss\":4.2,\"tensors\":[\"h.3: 12\"]}\n"
-                              "{\"step\":13,\"loss\":3.5,\"gpu_throttle\":\"thermal\",\"ok\":true,\"k\\u0065y\":1}\n",
-                          &errors));
+    static const char text[] =
+        "{\"step\":12,\"loss\":4.0}\n"
+        "{\"step\":12,\"tokens\":7,\"event\":\"not_finite\",\"loss\":4.2,\"tensors\":[\"h.3: 12\"]}\n"
+        "{\"step\":13,\"loss\":3.5,\"gpu_throttle\":\"thermal\",\"ok\":true,\"k\\u0065y\":1}\n";
+    assert_true(read_text(&t, text, &errors));
     assert_int_equal(t.rows, 3);
     assert_int_equal(t.note_count, 2);
     assert_string_equal(t.notes[0].key, "event");
