@@ -64,8 +64,8 @@ static void add_note(MetricsTable *t, const char *key, const char *value) {
 
 // ---- a line ----
 
-// A number of JSON's grammar; NULL for anything else. Up to 2^53 and with an exact power of ten, one division or product
-// rounds as strtod does.
+// A number of JSON's grammar; NULL for anything else. Up to 2^53 and with an exact power of ten, one division or
+// product rounds as strtod does.
 static const char *read_number(const char *s, double *value) {
     static const double powers[] = {1,    1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
