@@ -497,6 +497,8 @@ const Command commands[] = {
      "newton-schulz [--polynomial NAME] [--coefficients LIST] [--safety X] [--steps N] [--dtype fp32|fp64|bf16] "
      "[--matrix gaussian|spectrum:LIST|CHECKPOINT] [--tensor NAME] [--rows N] [--columns N] [--seed S] [--json]",
      "orthogonalisation beside the exact polar factor: error, alignment, singular values, cost"},
+    {"report", command_report, "RUN_OR_SWEEP_DIR... [--out report.html]",
+     "runs and sweeps as figures and tables in one HTML file: docs/reports.md"},
     {"doctor", command_doctor, "", "what this machine has, what is missing, the fix"},
     {"help", command_help, "[SECTION]", "this text, or every key of a section"},
     {0},

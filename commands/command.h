@@ -21,6 +21,7 @@ int command_config(int argc, char **argv);
 int command_bench(int argc, char **argv);
 int command_analyze(int argc, char **argv);
 int command_sweep(int argc, char **argv); // sweep/sweep.c
+int command_report(int argc, char **argv); // report/report_command.c
 int command_doctor(int argc, char **argv);
 int command_help(int argc, char **argv);
 

@@ -80,7 +80,7 @@ void markup(Text *out, const char *format, ...) {
 
 const char *markup_number(char out[TEXT_NUMBER], double value, int digits) {
     if (isnan(value)) return strcpy(out, "");
-    snprintf(out, TEXT_NUMBER, "%.*g", digits, value);
+    snprintf(out, TEXT_NUMBER, "%.*g", digits, value == 0 ? 0 : value); // no -0
     char *e = strchr(out, 'e');
     if (!e) return out;
     char *digit = e + 1 + (e[1] == '-' || e[1] == '+'), *from = digit;

@@ -12,7 +12,8 @@ typedef struct {
 
 enum { MULTIPLES = 7 };
 static const Multiple multiples[UNITS][MULTIPLES] = {
-    [UNIT_COUNT] = {{1e12, "trillions", 1e13}, {1e9, "billions", 1e10}, {1e6, "millions", 1e7}, {1e3, "thousands", 1e4}},
+    [UNIT_COUNT] = {{1e12, "trillions", 1e13}, {1e9, "billions", 1e10}, {1e6, "millions", 1e7},
+                    {1e3, "thousands", 1e4}},
     [UNIT_SECONDS] = {{86400, "days", 4 * 86400}, {3600, "hours", 3 * 3600}, {60, "minutes", 180}, {1, "seconds", 0}},
     [UNIT_FLOPS] = {{1e24, "10^24", 1e24}, {1e21, "10^21", 1e21}, {1e18, "10^18", 1e18}, {1e15, "10^15", 1e15},
                     {1e12, "10^12", 1e12}, {1e9, "10^9", 1e9}, {1e6, "10^6", 1e6}},
@@ -64,7 +65,7 @@ static int linear_ticks(const Scale *s, int most, double ticks[SCALE_TICKS]) {
     double low = s->low / s->divisor, high = s->high / s->divisor, step = round_step((high - low) / most);
     int count = 0;
     for (double k = ceil(low / step - 1e-6); k * step <= high + 1e-6 * step && count < SCALE_TICKS; k++)
-        ticks[count++] = k * step * s->divisor;
+        ticks[count++] = k == 0 ? 0 : k * step * s->divisor;
     return count;
 }
 
@@ -74,21 +75,22 @@ static int decade_ticks(const Scale *s, const double *digits, int count, int eve
     for (double decade = first; decade <= last; decade++)
         for (int i = 0; i < count; i++) {
             double tick = digits[i] * pow(10, decade) * s->divisor;
-            bool wanted = fmod(decade - first, every) == 0 && tick >= s->low * (1 - 1e-9) && tick <= s->high * (1 + 1e-9);
+            bool inside = tick >= s->low * (1 - 1e-9) && tick <= s->high * (1 + 1e-9);
+            bool wanted = inside && fmod(decade - first, every) == 0;
             if (wanted && found < SCALE_TICKS) ticks[found++] = tick;
         }
     return found;
 }
 
 int scale_ticks(const Scale *s, int most, double ticks[SCALE_TICKS]) {
-    static const double digits[] = {1, 3, 2, 5};
+    static const double digits[] = {1, 3};
     static const double ordered[] = {1, 2, 3, 5};
     if (most > SCALE_TICKS) most = SCALE_TICKS;
     if (!s->log) return linear_ticks(s, most, ticks);
     double decades = log10(s->high / s->low);
     int every = (int)ceil(decades / most);
-    int count = decades * 4 <= most ? decade_ticks(s, ordered, 4, 1, ticks)
-                : decades * 2 <= most ? decade_ticks(s, digits, 2, 1, ticks)
+    int count = decades * 4 <= most + 1 ? decade_ticks(s, ordered, 4, 1, ticks)
+                : decades * 2 <= most + 2 ? decade_ticks(s, digits, 2, 1, ticks)
                                       : decade_ticks(s, digits, 1, every > 1 ? every : 1, ticks);
     return count >= 2 ? count : linear_ticks(s, most, ticks); // less than a decade
 }

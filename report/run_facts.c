@@ -1,0 +1,244 @@
+#include "report/run_facts.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/file.h"
+#include "runtime/json.h"
+
+enum { JSON_LIMIT = 4 << 20, KEYS_TOLD = 2000, EVENTS_TOLD = 12 };
+
+const TraceRow trace_rows[TRACES] = {
+    [TRACE_METRIC] = {"val_loss", "Validation loss", "nats per token", UNIT_PLAIN, false, false},
+    [TRACE_LOSS] = {"loss", "Training loss", "nats per token", UNIT_PLAIN, false, true},
+    [TRACE_RATE_OF_LEARNING] = {"lr", "Learning rate", "of the matrices", UNIT_PLAIN, false, false},
+    [TRACE_NORM] = {"grad_norm", "Gradient norm", "before clipping", UNIT_PLAIN, true, true},
+    [TRACE_SPEED] = {"tokens_per_second", "Speed", "tokens per second", UNIT_COUNT, false, false},
+    [TRACE_MFU] = {"mfu", "Use of the peak", "share of the maker's peak", UNIT_SHARE, false, false},
+    [TRACE_POWER] = {"gpu_power", "GPU power", "watts, sum over GPUs", UNIT_PLAIN, false, false},
+    [TRACE_UTILIZATION] = {"gpu_utilization", "GPU utilization", "mean over GPUs", UNIT_SHARE, false, false},
+    [TRACE_TEMPERATURE] = {"gpu_temperature", "GPU temperature", "degrees C, highest", UNIT_PLAIN, false, false},
+    [TRACE_CLOCK] = {"gpu_clock", "GPU clock", "MHz, lowest", UNIT_PLAIN, false, false},
+    [TRACE_MEMORY] = {"gpu_memory", "GPU memory", "used, highest", UNIT_BYTES, false, false},
+    [TRACE_BITS] = {"val_bits_per_byte", "Bits per byte", "of validation text", UNIT_PLAIN, false, false},
+    [TRACE_HELLASWAG] = {"hellaswag_lmeval_acc_norm", "HellaSwag", "accuracy, normalised", UNIT_SHARE, false, false},
+};
+
+static char *copy(const char *string) {
+    char *result = strdup(string);
+    if (!result) DIE(EXIT_INTERNAL, "out of memory: a text of %zu bytes", strlen(string));
+    return result;
+}
+
+bool run_dir_is(const char *path) {
+    static const char *const names[] = {"run.json", "metrics.jsonl"};
+    char file[4096];
+    for (int i = 0; i < 2; i++) {
+        path_join(file, path, names[i]);
+        if (path_exists(file)) return true;
+    }
+    return false;
+}
+
+// ---- configuration and provenance ----
+
+static void add_setting(RunFacts *facts, const Text *key, const cJSON *node) {
+    Text value = {0};
+    JsonWriter writer = {.out = &value};
+    if (cJSON_IsString(node)) text_add(&value, node->valuestring);
+    else json_node(&writer, NULL, node);
+    text_list_add(&facts->keys, text_string(key));
+    text_list_add(&facts->values, text_string(&value));
+    text_close(&value);
+}
+
+// Depth is limited by the parser. What begins with _ is about the file.
+static void flatten(RunFacts *facts, const cJSON *object, const char *prefix) {
+    for (const cJSON *node = object->child; node; node = node->next) {
+        Text key = {0};
+        if (node->string[0] == '_' || facts->keys.count == KEYS_TOLD) continue;
+        text_printf(&key, "%s%s%s", prefix, *prefix ? "." : "", node->string);
+        if (cJSON_IsObject(node)) flatten(facts, node, text_string(&key));
+        else add_setting(facts, &key, node);
+        text_close(&key);
+    }
+}
+
+// NULL where there is no such file; one that cannot be read is told.
+static Json *open_member(RunFacts *facts, const char *name) {
+    char path[4096];
+    path_join(path, facts->dir, name);
+    return path_exists(path) ? json_open(path, JSON_LIMIT, EXIT_DATA, &facts->trouble) : NULL;
+}
+
+static double number_of(const cJSON *object, const char *key) {
+    const cJSON *node = json_member(object, key);
+    return cJSON_IsNumber(node) ? node->valuedouble : NAN;
+}
+
+static char *string_of(const cJSON *object, const char *key) {
+    const cJSON *node = json_member(object, key);
+    return copy(cJSON_IsString(node) ? node->valuestring : "");
+}
+
+static void read_provenance(RunFacts *facts) {
+    Json *json = open_member(facts, "run.json");
+    const cJSON *root = json ? json_root(json) : NULL, *word;
+    facts->program = string_of(root, "program");
+    facts->host = string_of(root, "host");
+    facts->device = string_of(root, "device");
+    facts->parameters = number_of(root, "parameters");
+    facts->flops_per_token = number_of(root, "flops_per_token");
+    facts->step_tokens = number_of(root, "step_tokens");
+    facts->anytime = cJSON_IsTrue(json_member(root, "anytime"));
+    cJSON_ArrayForEach(word, json_member(root, "command"))
+        if (cJSON_IsString(word)) text_list_add(&facts->command, word->valuestring);
+    json_close(json);
+}
+
+const char *run_facts_setting(const RunFacts *facts, const char *key) {
+    for (int64_t i = 0; i < facts->keys.count; i++)
+        if (strcmp(facts->keys.items[i], key) == 0) return facts->values.items[i];
+    return "";
+}
+
+static double setting_number(const RunFacts *facts, const char *key) {
+    double value;
+    const char *text = run_facts_setting(facts, key), *end = text_read_number(text, &value);
+    return end && !*end ? value : NAN;
+}
+
+static void read_configuration(RunFacts *facts) {
+    Json *json = open_member(facts, "config.json");
+    if (json && cJSON_IsObject(json_root(json))) flatten(facts, json_root(json), "");
+    json_close(json);
+    facts->planned_steps = setting_number(facts, "train.steps");
+    double tokens = setting_number(facts, "train.tokens"), batch = setting_number(facts, "train.batch_tokens");
+    if (isnan(facts->step_tokens)) facts->step_tokens = batch;
+    if (isnan(facts->planned_steps)) facts->planned_steps = ceil(tokens / facts->step_tokens);
+}
+
+void run_facts_model(const RunFacts *facts, Text *out) {
+    const char *preset = run_facts_setting(facts, "model.preset");
+    if (*preset) text_add(out, preset);
+    else if (facts->keys.count)
+        text_printf(out, "%s layers of %s", run_facts_setting(facts, "model.depth"),
+                    run_facts_setting(facts, "model.width"));
+}
+
+// ---- metrics ----
+
+static double last_finite(const double *column, int64_t rows) {
+    double last = NAN;
+    for (int64_t i = rows - 1; column && i >= 0 && isnan(last); i--)
+        if (isfinite(column[i])) last = column[i];
+    return last;
+}
+
+// Joules count from the beginning of each process.
+static double sum_energy(const double *column, int64_t rows) {
+    double before = 0, last = NAN;
+    for (int64_t i = 0; column && i < rows; i++) {
+        if (!isfinite(column[i])) continue;
+        if (column[i] < last) before += last;
+        last = column[i];
+    }
+    return before + last;
+}
+
+static void find_best(RunFacts *facts, const MetricsTable *table, const FactsRequest *request) {
+    const double *column = metrics_table_column(table, request->metric), *step = metrics_table_column(table, "step");
+    facts->last = last_finite(column, table->rows);
+    facts->best = facts->best_step = NAN;
+    for (int64_t i = 0; column && i < table->rows; i++) {
+        bool better = request->maximise ? column[i] > facts->best : column[i] < facts->best;
+        if (!isfinite(column[i]) || (!better && !isnan(facts->best))) continue;
+        facts->best = column[i];
+        facts->best_step = step ? step[i] : NAN;
+    }
+}
+
+static void list_events(RunFacts *facts, const MetricsTable *table) {
+    const double *step = metrics_table_column(table, "step");
+    for (const MetricsNote *note = table->notes; note < table->notes + table->note_count; note++) {
+        Text text = {0};
+        if (strcmp(note->key, "event") != 0) continue;
+        if (facts->event_count++ >= EVENTS_TOLD) continue;
+        text_printf(&text, "%s", note->value);
+        for (size_t i = 0; i < text.size; i++)
+            if (text.data[i] == '_') text.data[i] = ' ';
+        if (step && !isnan(step[note->row])) text_printf(&text, " at step %.0f", step[note->row]);
+        text_list_add(&facts->events, text_string(&text));
+        text_close(&text);
+    }
+}
+
+static void make_traces(RunFacts *facts, const MetricsTable *table, const FactsRequest *request) {
+    const double *step = metrics_table_column(table, "step"), *tokens = metrics_table_column(table, "tokens");
+    size_t bytes = ((size_t)table->rows + 1) * sizeof(double);
+    double *flops = malloc(bytes), *smooth = malloc(bytes);
+    if (!flops || !smooth) DIE(EXIT_INTERNAL, "out of memory: %ld rows", table->rows);
+    for (int64_t i = 0; i < table->rows; i++) flops[i] = tokens ? tokens[i] * facts->flops_per_token : NAN;
+    const double *const x[ALONGS] = {step, tokens, metrics_table_column(table, "seconds"), flops};
+    for (int t = 0; t < TRACES; t++) {
+        const char *key = t == TRACE_METRIC ? request->metric : trace_rows[t].key;
+        const double *y = metrics_table_column(table, key);
+        int64_t most = t == TRACE_METRIC ? request->metric_points : request->points;
+        if (!y) continue;
+        if (trace_rows[t].smooth) curve_smooth(smooth, y, table->rows, table->rows / 100);
+        curve_thin(&facts->traces[t], x, y, trace_rows[t].smooth ? smooth : y, table->rows, most);
+    }
+    facts->reach = table->rows / 100;
+    free(flops);
+    free(smooth);
+}
+
+static void read_metrics(RunFacts *facts, const FactsRequest *request) {
+    MetricsTable table;
+    metrics_table_read(&table, facts->dir, &facts->trouble);
+    facts->rows = table.rows;
+    double steps = last_finite(metrics_table_column(&table, "step"), table.rows);
+    facts->steps = steps >= 0 && steps < 1e15 ? (int64_t)steps : 0;
+    facts->tokens = last_finite(metrics_table_column(&table, "tokens"), table.rows);
+    facts->seconds = last_finite(metrics_table_column(&table, "seconds"), table.rows);
+    facts->speed = last_finite(metrics_table_column(&table, "tokens_per_second"), table.rows);
+    facts->skipped = last_finite(metrics_table_column(&table, "skipped"), table.rows);
+    facts->last_loss = last_finite(metrics_table_column(&table, "loss"), table.rows);
+    facts->energy = sum_energy(metrics_table_column(&table, "gpu_energy"), table.rows);
+    find_best(facts, &table, request);
+    list_events(facts, &table);
+    make_traces(facts, &table, request);
+    metrics_table_close(&table);
+}
+
+// ---- the whole ----
+
+static char *name_of(const char *dir) {
+    size_t size = strlen(dir);
+    while (size > 1 && dir[size - 1] == '/') size--;
+    size_t begin = size;
+    while (begin > 0 && dir[begin - 1] != '/') begin--;
+    char *name = strndup(dir + begin, size - begin);
+    if (!name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", size);
+    return name;
+}
+
+void run_facts_read(RunFacts *facts, const char *dir, const FactsRequest *request) {
+    *facts = (RunFacts){.dir = copy(dir), .name = name_of(dir)};
+    read_provenance(facts);
+    read_configuration(facts);
+    read_metrics(facts, request);
+}
+
+void run_facts_close(RunFacts *facts) {
+    for (int t = 0; t < TRACES; t++) curve_close(&facts->traces[t]);
+    char *strings[] = {facts->dir, facts->name, facts->program, facts->host, facts->device};
+    for (size_t i = 0; i < sizeof strings / sizeof strings[0]; i++) free(strings[i]);
+    text_list_close(&facts->keys);
+    text_list_close(&facts->values);
+    text_list_close(&facts->command);
+    text_list_close(&facts->events);
+    errors_close(&facts->trouble);
+    *facts = (RunFacts){0};
+}
