@@ -15,8 +15,8 @@ const TextList *process_command(void);
 // The exit code to leave with: a result that could not be written to standard output is no result (73, and a message).
 int process_end(int exit_code);
 
-// Behind fork(2), in the child. A parent that dies takes it along. It has a group of its own: what a terminal or a shell
-// sends to a group comes once, from the parent. Writing to the terminal is no reason to stop.
+// Behind fork(2), in the child. A parent that dies takes it along. It has a group of its own: what a terminal or a
+// shell sends to a group comes once, from the parent. Writing to the terminal is no reason to stop.
 void process_begin_child(pid_t parent, const sigset_t *mask);
 
 // The signals that a process with children passes on to them, and SIGCHLD, for sigtimedwait(2); not SIGHUP where
