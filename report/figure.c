@@ -171,7 +171,8 @@ static void write_x_axis(const Plot *plot) {
         markup(out, "<path class=\"grid\" d=\"M%.1f %dV%d\"/>", x, TOP, HEIGHT - BOTTOM);
         if (x - half < last) continue; // there is no room
         last = x + half + 2;
-        markup(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", x, HEIGHT - BOTTOM + 15, label);
+        markup(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", fmin(x, WIDTH - half),
+               HEIGHT - BOTTOM + 15, label);
     }
     snprintf(place, sizeof place, "x=\"%.0f\" y=\"%d\" text-anchor=\"middle\"", (LEFT + plot->right) / 2, HEIGHT - 7);
     write_axis_label(plot, &plot->figure->x, &plot->x, place);

@@ -58,10 +58,12 @@ void page_table(Page *page, bool sortable) {
     page->in_row = false;
 }
 
-void page_head(Page *page, const char *text) { markup(&page->out, "<th scope=\"col\">%s</th>", text); }
+void page_head(Page *page, const char *text) {
+    markup(&page->out, "<th scope=\"col\"><bdi title=\"%s\">%s</bdi></th>", text, text);
+}
 
 void page_number_head(Page *page, const char *text) {
-    markup(&page->out, "<th scope=\"col\" class=\"n\">%s</th>", text);
+    markup(&page->out, "<th scope=\"col\" class=\"n\"><bdi title=\"%s\">%s</bdi></th>", text, text);
 }
 
 void page_row(Page *page) {

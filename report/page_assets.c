@@ -7,12 +7,12 @@
 #define LIGHT \
     "color-scheme:light;--paper:#fff;--panel:#f6f7f9;--ink:#1c2128;--soft:#57606a;--line:#d5dae0;" \
     "--accent:#0b62c4;--bad:#b3261e;--good:#1a7f37;--wait:#8a5a00;" \
-    "--c0:#0b62c4;--c1:#c2410c;--c2:#0a7d5a;--c3:#a8327d;--c4:#8a6a00;--c5:#3d9bd1;--c6:#5b3fa8;--c7:#4a5058;" \
+    "--c0:#0b62c4;--c1:#d1550a;--c2:#0c6440;--c3:#c03a9b;--c4:#6b2c00;--c5:#3595cc;--c6:#4b1d78;--c7:#7d848c;" \
     "--q0:#440154;--q1:#46327e;--q2:#365c8d;--q3:#277f8e;--q4:#1fa187;--q5:#6ccd5a;--q6:#c5d84a;"
 #define DARK \
     "color-scheme:dark;--paper:#14171c;--panel:#1d2229;--ink:#e6e9ee;--soft:#a2abb6;--line:#363d47;" \
     "--accent:#6cb2ff;--bad:#ff8a80;--good:#5fd38a;--wait:#f0c04a;" \
-    "--c0:#5aa9ff;--c1:#ff8f4d;--c2:#35c99a;--c3:#ee8fd0;--c4:#e6c23a;--c5:#a6dcff;--c6:#b39bff;--c7:#c3c9d1;" \
+    "--c0:#5aa9ff;--c1:#ff8f4d;--c2:#2fb587;--c3:#f2a6da;--c4:#f0d54a;--c5:#b8e4ff;--c6:#9a7bff;--c7:#aab0b8;" \
     "--q0:#fde725;--q1:#a0da39;--q2:#4ac16d;--q3:#1fa187;--q4:#277f8e;--q5:#365c8d;--q6:#4a3d86;"
 
 const char page_style[] =
@@ -84,6 +84,7 @@ const char page_style[] =
     "overflow-wrap:normal}\n"
     "td bdi,td code{display:inline-block;max-width:44ch;overflow-wrap:break-word}td code{max-width:84ch}\n"
     "thead th{position:sticky;top:0;background:var(--panel);color:var(--soft);font-weight:600;white-space:nowrap}\n"
+    "th bdi{display:inline-block;max-width:30ch;overflow:hidden;text-overflow:ellipsis;vertical-align:bottom}\n"
     "th button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer}\n"
     "th[aria-sort=ascending] button::after{content:\" \\25B2\"}"
     "th[aria-sort=descending] button::after{content:\" \\25BC\"}\n"

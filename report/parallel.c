@@ -7,7 +7,8 @@
 #include "report/scale.h"
 #include "runtime/error.h"
 
-enum { TOP = 34, PLOT = 230, HEIGHT = 290, STEP = 132, SIDE = 70, CLASSES = 7, LABELS = 12, CHARACTERS = 15 };
+enum { TOP = 34, PLOT = 230, HEIGHT = 290, STEP = 132, LEFT = 108, RIGHT = 50 };
+enum { CLASSES = 7, LABELS = 12, CHARACTERS = 15 };
 _Static_assert((int)LABELS < (int)SCALE_TICKS, "own ticks fit");
 
 typedef struct {
@@ -27,7 +28,7 @@ static Scale scale_along(const ParallelAxis *axis, int64_t count) {
     return scale_of(low, high, axis->log, UNIT_PLAIN);
 }
 
-static double axis_x(int64_t axis) { return SIDE + STEP * (double)axis; }
+static double axis_x(int64_t axis) { return LEFT + STEP * (double)axis; }
 
 static double place(const Scale *scale, double value) {
     return TOP + PLOT * (1 - fmin(fmax(scale_place(scale, value), 0), 1));
@@ -135,7 +136,7 @@ void parallel_write(const Parallel *p, Page *page) {
     if (!d.scales) DIE(EXIT_INTERNAL, "out of memory: %ld axes", p->axis_count);
     for (int64_t a = 0; a < p->axis_count; a++) d.scales[a] = scale_along(&p->axes[a], p->count);
     find_colours(&d);
-    int width = (int)axis_x(p->axis_count - 1) + SIDE;
+    int width = (int)axis_x(p->axis_count - 1) + RIGHT;
     markup(&page->out, "<div class=\"box\" tabindex=\"0\"><svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
            "height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"parallel coordinates of all runs\">\n", width,
            HEIGHT, width, HEIGHT);

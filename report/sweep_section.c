@@ -85,6 +85,8 @@ static void write_best_row(Page *page, const SweepView *view, int64_t arm) {
 
 static void write_best(Page *page, const SweepView *view) {
     text_add(&page->out, "<h3>The best of each arm</h3>\n");
+    if (!sweep_best(&view->history)) text_add(&page->out, "<p class=\"soft\">No run has a result yet.</p>\n");
+    if (!sweep_best(&view->history)) return;
     page_table(page, true);
     page_head(page, "arm");
     page_number_head(page, "mean result");
