@@ -27,7 +27,7 @@ has train.log '^step 600/600  loss [0-9.]+  lr [0-9.e-]+  norm [0-9.]+  [0-9.]+[
 has train.log '^steps   600 of 64 tokens, [0-9.]+[KM]? tokens/s in the mean$'
 has train.log '^spent   .*: training [0-9]+%, evaluation [0-9]+%, checkpoints [0-9]+%, samples [0-9]+%, all else'
 has train.log '^loss    [0-9.]+ in validation at step 600'
-has train.log '^kept    plain/checkpoints/step_0000600$'
+has train.log '^kept    plain/checkpoints/step_00000600$'
 has train.log '^finished: 600 steps .*train_gpt sample plain.*train_gpt report plain$'
 [ "$(grep -c '^step [0-9]*/' train.log)" -lt 30 ] || fail "more than a line a second"
 
