@@ -499,7 +499,7 @@ const Command commands[] = {
      "orthogonalisation beside the exact polar factor: error, alignment, singular values, cost"},
     {"report", command_report, "RUN_OR_SWEEP_DIR... [--out report.html]",
      "runs and sweeps as figures and tables in one HTML file: docs/reports.md"},
-    {"doctor", command_doctor, "", "what this machine has, what is missing, the fix"},
+    {"doctor", command_doctor, "", "what this machine has, how fast it is, what is missing, the fix"},
     {"help", command_help, "[SECTION]", "this text, or every key of a section"},
     {0},
 };

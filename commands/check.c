@@ -41,7 +41,7 @@ static bool plan(Run *run, const char *file, char *const *overrides, int count, 
 
 // `words`: of the command line, from the configuration on.
 static void print_plan(const Run *run, char *const *words, int count) {
-    Text command = {0}, text = {0};
+    Text command = {0}, bench = {0}, text = {0};
     Estimate estimate;
     for (int i = 0; i < count; i++) {
         text_add(&command, " ");
@@ -50,13 +50,17 @@ static void print_plan(const Run *run, char *const *words, int count) {
     run_report(run, &text);
     estimate_run(run, &estimate);
     text_add(&text, "time    ");
-    estimate_print(&estimate, text_string(&command), &text);
+    text_add(&bench, text_string(&command));
+    if (run->planned_ranks > 1 && run->kernels->is_host() && !config_named(&run->config, "threads"))
+        text_printf(&bench, " threads=%ld", run_threads(run)); // as each rank has
+    estimate_print(&estimate, text_string(&bench), &text);
     if (run->planned_ranks > 1) text_printf(&command, " --ranks %d", run->planned_ranks);
     text_printf(&text, "\nrun     %s%s\nThe configuration is good; start it with: train_gpt train%s\n", run->dir,
                 run_directory_used(run) ? ": there is a run in it, which --resume would continue" : "",
                 text_string(&command));
     text_print(stdout, "%s", text_string(&text));
     text_close(&command);
+    text_close(&bench);
     text_close(&text);
 }
 

@@ -40,6 +40,10 @@ for columns in 120 60 24; do
     has_no raw "$escape\[[0-9;]*m"
     has lines '^step 600/600'
     has lines '^kept '
+    if [ $columns -eq 120 ]; then # a sample is to come, and none was made yet; then all is known
+        has lines '^step [12]?[0-9]{1,2}/600 .*ETA [^ ]+\+'
+        has_no lines '^step [3-6][0-9][1-9]/600 .*ETA [^ ]+\+'
+    fi
     [ "$(sed '$d' raw | tail -c 1 | od -An -tx1 | tr -d ' ')" = 0a ] || fail "the last line does not end"
     same_run plain at_$columns
 done
