@@ -6,10 +6,8 @@
 #include <unistd.h>
 
 bool terminal_there(void) {
-    static int known = -1;
     const char *kind = getenv("TERM");
-    if (known < 0) known = isatty(STDERR_FILENO) && kind && *kind && strcmp(kind, "dumb") != 0;
-    return known;
+    return kind && *kind && strcmp(kind, "dumb") != 0 && isatty(STDERR_FILENO);
 }
 
 static struct winsize size_of(void) {
