@@ -11,6 +11,7 @@
 #include "commands/command.h"
 #include "commands/console.h"
 #include "commands/estimate.h"
+#include "commands/telemetry.h"
 #include "runtime/file.h"
 #include "runtime/philox.h"
 
@@ -135,6 +136,7 @@ typedef struct {
     Tally tallies[CHECKED_TALLIES];
     int tally_count;
     OptimizerBench optimizer;
+    LoggingBench logging;
 } Result;
 
 static double gemm_seconds(const Run *run, const Result *r) {
@@ -175,6 +177,7 @@ static void measure_operations(Run *run, Result *r, const Batch *batch) {
 }
 
 static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
+    run->telemetry = telemetry_begin(run);
     gpt_fill(&run->gpt, run->gpt.grads, 1);
     optim_begin(&run->optim, run->gpt.grads);
     for (int t = 1; t <= WARMUP; t++) step_seconds(run, batch, t); // chooses products, records, warms up
@@ -191,6 +194,7 @@ static bool measure(Run *run, Result *r, const Batch *batch, Errors *errors) {
     if (!good) return false;
     r->limits = (BenchLimits){run_gemm_rate(run->kernels, run->compute), bench_copy_rate(run->kernels)};
     measure_operations(run, r, batch);
+    bench_logging(run, bench_median(r->step, REPEATS), r->limits.flops, &r->logging);
     return true;
 }
 
@@ -236,7 +240,9 @@ static void print_lines(const Run *run, const Result *r) {
            text_bytes(b, (double)run_planned_bytes(run)));
     BenchTimes times = times_of(run, r);
     printf("a micro-batch    %.2f ms\n", 1e3 * times.micro_batch);
-    printf("the optimizer    %.2f ms, %.1f %% of the step\n\n", 1e3 * times.optimizer, 100 * times.optimizer / step);
+    printf("the optimizer    %.2f ms, %.1f %% of the step\n", 1e3 * times.optimizer, 100 * times.optimizer / step);
+    bench_print_logging(&r->logging, step);
+    putchar('\n');
     optimizer_bench_print_head();
     optimizer_bench_print(&r->optimizer);
     printf("\n%-18s %6s %6s %6s %6s %12s\n", "bare products", "rows", "in", "out", "calls", "GFLOP/s");
@@ -273,6 +279,7 @@ static void print_json(const Run *run, const Result *r) {
     json_begin(&w, "optimizers", '[');
     optimizer_bench_json(&r->optimizer, step, &w);
     json_end(&w, ']');
+    bench_logging_json(&r->logging, step, &w);
     bench_ranks_json(run, &times, &w);
     json_end(&w, '}');
     puts(text_string(&text));

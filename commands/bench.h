@@ -1,7 +1,7 @@
 // The parts of `bench`: whole steps (bench.c), their operations one by one (bench_kernels.c), the optimizer's step
-// apart from its micro-batches (bench_optimizer.c), what several ranks would send (bench_ranks.c), and tokens of
-// generation (bench_generate.c); beside what the same memory traffic and the same matrix products take when nothing
-// else is done.
+// apart from its micro-batches (bench_optimizer.c), what several ranks would send (bench_ranks.c), a step's line in the
+// logs (bench_logging.c), and tokens of generation (bench_generate.c); beside what the same memory traffic and the same
+// matrix products take when nothing else is done.
 #pragma once
 
 #include "commands/run.h"
@@ -78,6 +78,17 @@ typedef struct {
 // What several ranks would send, counted, and how they would scale, modelled. Of a planned run.
 void bench_print_ranks(const Run *run, const BenchTimes *times);
 void bench_ranks_json(const Run *run, const BenchTimes *times, JsonWriter *writer);
+
+// What logging costs, of a run that is open and whose numbers are no longer needed. Seconds, NaN where it cannot be
+// measured (which is told) or where no GPU is looked at.
+typedef struct {
+    double line;        // that a step's line takes of training
+    double look, every; // that a look at the GPUs takes a thread beside it; the time between two
+    bool tensorboard;
+} LoggingBench;
+void bench_logging(Run *run, double step_seconds, double product_flops, LoggingBench *out);
+void bench_print_logging(const LoggingBench *bench, double step_seconds);
+void bench_logging_json(const LoggingBench *bench, double step_seconds, JsonWriter *writer);
 
 // The optimizer alone: one line for each recipe that is asked for.
 bool bench_recipes(const BenchRequest *request, Errors *errors);

@@ -21,7 +21,12 @@ bytes=$("$program" sample run --tokens=3 | wc -c) # escapes of \xNN may stand fo
 [ "$bytes" -ge 4 ] || fail "three tokens gave $bytes bytes"
 grep -q '^the river' a.txt || fail "the prompt is not printed"
 expect 0 'step / GEMMs' "$program" bench "$tiny" model.vocab=300
-expect 0 '"step_over_gemms"' "$program" bench "$tiny" model.vocab=300 --json
+mkdir -p emptied
+expect 0 '"step_over_gemms"' env TMPDIR=emptied "$program" bench "$tiny" model.vocab=300 --json
+grep -q '"logging_share_of_100ms": [0-9]' out.log || { cat out.log >&2; fail "bench does not tell what logging costs"; }
+rmdir emptied || fail "bench leaves files behind"
+expect 0 'emptied: no folder can be made there, and what logging costs is not' \
+    env TMPDIR=emptied "$program" bench "$tiny" model.vocab=300
 for key in share_of_step elements_over_stream newton_schulz_over_library; do
     expect 0 "\"$key\": [0-9]" "$program" bench "$tiny" model.vocab=300 optim.name=amuse --json
 done

@@ -147,11 +147,18 @@ same_run first hangs
 
 echo "== doctor tells what the driver tells"
 CUDASIM_DEVICES=4 nvml full "$program" doctor >doctor.log
-for line in 'GPU 0000:02:00.0, 32 C, 200 W, at most 700 W$' 'GPU 0000:04:00.0, 400 W, at most 700 W, counts no energy$' \
+for line in 'GPU 0000:02:00.0, 32 C, 200 W, at most 700 W$' \
+    'GPU 0000:04:00.0, 400 W, at most 700 W, counts no energy$' \
     'driver 580.00.1; a look at all GPUs takes [0-9.e-]+ ms'; do
     grep -qE "^ok +NVML +$line" doctor.log || { cat doctor.log >&2; fail "doctor does not say $line"; }
 done
 FAKE_NVML=hot nvml old "$program" doctor >doctor.log
 grep -qE '^warn +NVML .*its clocks are held down' doctor.log || { cat doctor.log >&2; fail "doctor sees no heat"; }
 nvml missing "$program" doctor >doctor.log
-grep -qE '^missing +NVML .*cannot be loaded; install' doctor.log || { cat doctor.log >&2; fail "doctor misses nothing"; }
+grep -qE '^missing +NVML .*cannot be loaded; install' doctor.log || { cat doctor.log >&2; fail "nothing is missing"; }
+
+echo "== bench tells what logging costs, and what a look at the GPU does"
+THALWEG_DATA=$PWD nvml full "$program" bench "$tiny" "${cuda[@]}" model.vocab=300 --json >costs.json 2>bench.log
+for key in logging_seconds logging_share_of_100ms gpu_look_seconds; do
+    grep -qE "\"$key\": [0-9]" costs.json || { cat costs.json bench.log >&2; fail "bench does not tell $key"; }
+done
