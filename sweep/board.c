@@ -206,8 +206,10 @@ void board_end(Work *work) {
     standings_print(&work->history, &text);
     text_add(&text, "\n");
     standings_counts(&work->history, &text);
-    text_printf(&text, "; %s/summary.csv", work->search->dir);
-    text_print(stdout, "%s\n", text_string(&text));
+    text_add(&text, "; ");
+    text_add_shell(&text, work->search->dir);
+    text_add(&text, "/summary.csv, report.html\n");
+    text_print(stdout, "%s", text_string(&text));
     fflush(stdout);
     text_close(&text);
 }

@@ -72,6 +72,7 @@ void claim_release(Claim *claim) {
     if (claim->descriptor < 0) return;
     int ignored = ftruncate(claim->descriptor, 0);
     (void)ignored;
+    flock(claim->descriptor, LOCK_UN); // a child that was just forked may still have the descriptor
     close(claim->descriptor);
     claim->descriptor = -1;
 }

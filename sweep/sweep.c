@@ -86,7 +86,8 @@ static bool lacks_data(const Forecast *forecasts, int64_t count, Errors *errors)
             strcmp(text_string(&forecasts[i].problem), text_string(&forecasts[0].problem)) != 0)
             return false;
     if (count > 0)
-        errors_add(errors, EXIT_NO_INPUT, "%snone of the %ld runs was begun", text_string(&forecasts[0].problem), count);
+        errors_add(errors, EXIT_NO_INPUT, "%snone of the %ld runs was begun", text_string(&forecasts[0].problem),
+                   count);
     return count > 0;
 }
 

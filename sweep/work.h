@@ -38,8 +38,10 @@ typedef struct {
     double begun;        // clock_seconds()
     bool stopping;       // no more runs are begun
     bool interrupted;    // by SIGINT
-    double summed_up;    // clock_seconds() of the last summary
-    bool stale;          // something came since
+    double summed_up, reported; // clock_seconds() of the last summary, of the last report
+    bool stale, report_due;     // something came since
+    pid_t reporter;      // who makes one; 0: nobody
+    bool report_failed;
     Text told;           // the last message of what hinders
     int trouble;         // its exit code; 0: there was none
 } Work;

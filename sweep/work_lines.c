@@ -1,12 +1,16 @@
 #include "sweep/work_lines.h"
 
 #include <math.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "commands/console.h"
+#include "report/report.h"
+#include "runtime/file.h"
+#include "runtime/process.h"
 #include "sweep/board.h"
 
-static const double between_summaries = 2; // seconds
+static const double between_summaries = 2, between_reports = 30; // seconds
 
 static const char *id_of(const Work *work, int64_t run) { return work->search->runs[run].id; }
 
@@ -97,10 +101,58 @@ void work_line_pruned(Work *work, int64_t run, Errors *errors) {
 
 // ---- what is made of them ----
 
-void work_sum_up(Work *work, bool now) {
+enum { REPORT_WAITS = 50 }; // tenths of a second, for another process that makes one
+
+static int make_report(const char *dir, bool now) {
+    char path[4096];
+    Claim claim;
+    Errors errors = {0};
+    TextList dirs = {0};
+    ClaimResult result;
+    for (int i = 0; (result = claim_take(&claim, dir, "report", clock_unix(), &errors)) == CLAIM_BUSY; i++) {
+        if (!now || i == REPORT_WAITS) return 0;
+        usleep(100000);
+    }
+    if (result != CLAIM_TAKEN) return errors.exit_code;
+    text_list_add(&dirs, dir);
+    path_join(path, dir, "report.html");
+    report_write(&dirs, path, &errors);
+    claim_release(&claim);
+    return errors.count ? errors.exit_code : 0;
+}
+
+static void heed_report(Work *work, int status) {
+    work->reporter = 0;
+    if (status == 0 || work->report_failed) return;
+    work->report_failed = true;
+    board_wipe();
+    console_note("%s/report.html is not up to date: `train_gpt report %s` tells why", work->search->dir,
+                 work->search->dir);
+}
+
+// In a process of its own: it takes a while, and the sweep goes on whatever becomes of it.
+static void report(Work *work, bool now) {
+    int status = 0;
+    pid_t parent = getpid();
+    if (work->reporter > 0 && waitpid(work->reporter, &status, now ? 0 : WNOHANG) != 0) heed_report(work, status);
+    if (work->reporter > 0 || !work->report_due) return;
+    if (!now && clock_seconds() - work->reported < between_reports) return;
+    work->report_due = false;
+    work->reported = clock_seconds();
+    fflush(NULL);
+    work->reporter = fork();
+    if (work->reporter == 0) {
+        process_begin_child(parent, &work->pool.before);
+        _exit(make_report(work->search->dir, now));
+    }
+    if (now && work->reporter > 0 && waitpid(work->reporter, &status, 0) > 0) heed_report(work, status);
+}
+
+static void sum_up(Work *work, bool now) {
     Errors errors = {0};
     if (!work->stale || (!now && clock_seconds() - work->summed_up < between_summaries)) return;
     work->stale = false;
+    work->report_due = true;
     work->summed_up = clock_seconds();
     journal_flush(&work->journal, &errors);
     errors_close(&errors); // told when it began
@@ -109,4 +161,9 @@ void work_sum_up(Work *work, bool now) {
     journal_unlock(&work->journal);
     if (errors.count) board_wipe();
     console_errors(&errors);
+}
+
+void work_sum_up(Work *work, bool now) {
+    sum_up(work, now);
+    report(work, now);
 }

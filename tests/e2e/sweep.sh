@@ -33,6 +33,7 @@ expect 0 '6 finished; grid/summary.csv' sweep grid.json "${short[@]}" --dir grid
 grep -qE '2 seeds +optim.lr=0.01' out.log || { cat out.log; fail "no group over seeds"; }
 has grid 6 started
 has grid 6 ended '"status":"finished"'
+grep -q '</html>' grid/report.html || fail "no report"
 [ "$(wc -l <grid/summary.csv)" -eq 7 ] || fail "summary.csv has not a line a run"
 grep -q '"best_run": "[0-9a-f]' grid/summary.json || fail "summary.json names no best run"
 expect 0 '6 finished' sweep grid.json "${short[@]}" --dir grid
@@ -105,7 +106,7 @@ write_sweep halving.json '"axes": {"optim.lr": [1e-6, 1e-5, 1e-4, 0.001, 0.003, 
 halve() { expect 0 "$1" sweep halving.json "${short[@]}" eval.every=5 --dir "$2" --jobs 2; }
 halve 'finished, [345] pruned' halved
 has halved 1 plan
-[ "$(count halved ended '"status":"paused".*"step":5,')" -eq 6 ] || { cat halved/state.jsonl; fail "not all reached 5"; }
+[ "$(count halved ended '"status":"paused".*"step":5,')" -eq 6 ] || { cat halved/state.jsonl; fail "not all paused"; }
 [ "$(count halved ended '"status":"finished"')" -gt 0 ] || fail "none finished"
 best=$(sed -n 's/.*"best_run": "\(.*\)".*/\1/p' halved/summary.json)
 grep -q '"lr": 0.01,' "halved/configs/$best.json" || { cat halved/summary.csv; fail "the best was pruned"; }
@@ -114,7 +115,10 @@ expect 0 '1 finished' sweep best.json "${short[@]}" eval.every=5 --dir best
 same_run "best/runs/$best" "halved/runs/$best" # pauses change nothing
 
 mkdir disk
-mount -t tmpfs -o size=16m tmpfs disk 2>/dev/null || { echo "no small disk can be mounted here: the rest is left out"; exit 0; }
+mount -t tmpfs -o size=16m tmpfs disk 2>/dev/null || {
+    echo "no small disk can be mounted here: the rest is left out"
+    exit 0
+}
 trap '[ -z "$started" ] || kill -KILL "$started" 2>/dev/null || true; umount -l "$work/disk"' EXIT
 echo "== a full disk: it says so, and goes on when there is room"
 expect 0 '6 finished' sweep grid.json "${short[@]}" --dir roomy
