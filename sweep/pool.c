@@ -59,7 +59,7 @@ static bool find_gpus(Pool *pool, const PoolSetup *setup, Errors *errors) {
     } else if (visible && *visible) {
         split(&pool->gpus, visible, there < GPUS_LIMIT ? there : GPUS_LIMIT);
     } else {
-        char name[16];
+        char name[TEXT_NUMBER];
         for (int64_t i = 0; i < there && i < GPUS_LIMIT; i++) {
             snprintf(name, sizeof name, "%ld", i);
             text_list_add(&pool->gpus, name);
