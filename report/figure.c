@@ -133,6 +133,8 @@ static void plan(Plot *plot) {
     bool points = f->count > 0 && f->series[f->count - 1].mark >= MARK_DOTS;
     if (points || f->x.log) x = with_room(x, f->x.log, 0.04);
     y = with_room(y, f->y.log, 0.06);
+    double missing = f->calm && y.low > 0 ? 0.1 * y.high - (y.high - y.low) : 0;
+    if (missing > 0) y = (Range){y.low - missing / 2, y.high + missing / 2};
     plot->x = scale_of(x.low, x.high, f->x.log, f->x.unit);
     plot->y = scale_of(y.low, y.high, f->y.log, f->y.unit);
     plot->right = WIDTH - (names_ends(f) ? NAME_ROOM : RIGHT);

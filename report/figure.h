@@ -37,6 +37,7 @@ typedef struct {
     Along along;       // which x of the points
     bool from_zero;    // the x axis begins at 0
     bool cut;          // y beyond what nearly all points need is cut off, and told
+    bool calm;         // the y axis spans a tenth of its values at least: noise stays small
     bool worst_low;    // crosses stand below
     bool end_labels;   // names stand at the end of lines
     Series *series;

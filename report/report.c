@@ -9,7 +9,7 @@
 
 // Points of a curve, so that many runs on one page stay readable and small.
 static int64_t points_for(int64_t runs) {
-    enum { ALL = 6000, MOST = 300, LEAST = 60 };
+    enum { ALL = 6000, MOST = 300, LEAST = 30 };
     int64_t points = ALL / (runs ? runs : 1);
     return points > MOST ? MOST : points < LEAST ? LEAST : points;
 }
