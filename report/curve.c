@@ -55,9 +55,9 @@ void curve_smooth(double *out, const double *y, int64_t rows, int64_t reach) {
     for (int64_t i = 0; i < rows; i++) {
         out[i] = NAN;
         if (!isfinite(y[i])) continue;
-        int64_t side = place < count - 1 - place ? place : count - 1 - place;
-        if (side > reach) side = reach;
-        out[i] = (sums[place + side + 1] - sums[place - side]) / (double)(2 * side + 1);
+        int64_t left = place < reach ? place : reach, right = count - 1 - place;
+        if (right > left) right = left;
+        out[i] = (sums[place + right + 1] - sums[place - left]) / (double)(left + right + 1);
         place++;
     }
     free(sums);

@@ -24,5 +24,6 @@ void curve_close(Curve *curve);
 void curve_thin(Curve *out, const double *const x[ALONGS], const double *y, const double *smooth, int64_t rows,
                 int64_t most);
 
-// The mean over up to `reach` finite values to both sides, as many to the left as to the right; NaN where y is none.
+// The mean over up to `reach` finite values to both sides, NaN where y is none. At the beginning, where curves are
+// steep, as many to the right as there are to the left; at the end those to the left alone.
 void curve_smooth(double *out, const double *y, int64_t rows, int64_t reach);

@@ -7,7 +7,7 @@
 #include "runtime/error.h"
 
 // In the units of the drawing, of which a page shows all at any width.
-enum { WIDTH = 480, HEIGHT = 296, LEFT = 50, RIGHT = 14, TOP = 24, BOTTOM = 42, NAME_ROOM = 98, NAME_CHARACTERS = 11 };
+enum { WIDTH = 480, HEIGHT = 296, LEFT = 50, RIGHT = 14, TOP = 24, BOTTOM = 42, NAME_ROOM = 104, NAME_CHARACTERS = 12 };
 enum { END_LABELS = 8, LABEL_HEIGHT = 14 }; // at most so many names stand at the ends of lines
 enum { TOLD_POINTS = 60 };                  // a line of at most so many shows its points, and says what they are
 enum { LINE_POINTS = 400 };                 // of longer ones some are left out
@@ -72,7 +72,7 @@ static double find_cut(const double *sorted, int64_t count) {
     if (count < 24) return NAN;
     double low = sorted[0], high = sorted[count - 1], most = sorted[count - 1 - count / 20];
     double wanted = most + 0.08 * (most - low);
-    return high - low > 1.5 * (wanted - low) ? wanted : NAN;
+    return high - low > 2 * (wanted - low) ? wanted : NAN;
 }
 
 typedef struct {

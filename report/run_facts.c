@@ -7,7 +7,7 @@
 #include "runtime/file.h"
 #include "runtime/json.h"
 
-enum { JSON_LIMIT = 4 << 20, KEYS_TOLD = 2000, EVENTS_TOLD = 12 };
+enum { JSON_LIMIT = 4 << 20, KEYS_TOLD = 2000, EVENTS_TOLD = 12, LEAST_POINTS = 60 };
 
 const TraceRow trace_rows[TRACES] = {
     [TRACE_METRIC] = {"val_loss", "Validation loss", "nats per token", UNIT_PLAIN, false, false},
@@ -186,6 +186,8 @@ static void make_traces(RunFacts *facts, const MetricsTable *table, const FactsR
         const double *y = metrics_table_column(table, key);
         int64_t most = t == TRACE_METRIC ? request->metric_points : request->points;
         if (!y) continue;
+        if (trace_rows[t].smooth && most > table->rows / 4) // buckets of one or two lines would show no spread
+            most = table->rows / 4 > LEAST_POINTS ? table->rows / 4 : LEAST_POINTS;
         if (trace_rows[t].smooth) curve_smooth(smooth, y, table->rows, table->rows / 100);
         curve_thin(&facts->traces[t], x, y, trace_rows[t].smooth ? smooth : y, table->rows, most);
     }

@@ -33,6 +33,9 @@ echo; echo "== held-out text: the last model"
 echo; echo "== a sample"
 ./train_gpt sample "$run" --tokens 400 --temperature 0.8
 
+echo; echo "== a report: figures of this run in one HTML file, for a browser"
+./train_gpt report "$run"
+
 cat <<END
 
 == the run is in $run. Every checkpoint of it is a finished model, the average of the steps so far. Next:

@@ -50,7 +50,8 @@ well_formed() { # FILE
 harmless() { # FILE
     local script hash others
     well_formed "$1"
-    others=$(sed -E 's#http://www.w3.org/(1999/xhtml|2000/svg)"##g' "$1" | grep -cE 'https?://|url\([^#]|@import' || true)
+    others=$(sed -E 's#http://www.w3.org/(1999/xhtml|2000/svg)"##g' "$1" |
+        grep -cE 'https?://|url\([^#]|@import' || true)
     [ "$others" -eq 0 ] || fail "$1 names something that is elsewhere"
     script=$(tr '\n' '\001' <"$1" | sed 's/.*<script>\(.*\)<\/script>.*/\1/' | tr '\001' '\n')
     hash=$(printf '%s' "$script" | sha256sum | cut -d' ' -f1 | sed 's/../\\x&/g')
