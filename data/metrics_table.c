@@ -164,7 +164,7 @@ static bool read_line(Reading *r, const char *line, size_t size, bool whole, Err
     bool good = room && read_strict(t, text_string(&name), line, size, &own);
     bool torn = !good && !whole && room;
     t->rows += good;
-    if (!torn) errors_move(errors, &own);
+    if (!good && !torn) errors_move(errors, &own);
     errors_close(&own);
     text_close(&name);
     return good || torn;
