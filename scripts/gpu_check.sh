@@ -87,6 +87,36 @@ equal_runs() { # NAME CONFIG ASSIGNMENT...
     done
 }
 
+# What the GPU says of itself is in the metrics, and it is no fiction. The run is as long as a few looks at it.
+gpu_numbers() {
+    local run=build/gpu-numbers
+    rm -rf $run
+    build/cuda/train_gpt train configs/gpt2-124m.json device=cuda run.dir=$run model.vocab=50257 train.tokens=auto \
+        train.steps=200 train.micro_batch=8 train.batch_tokens=8192 eval.every=0 checkpoint.every=0 sample.every=0 \
+        log.gpu_seconds=0.5 data.train='build/gpu-data/train_*.bin' || return
+    python3 - $run/metrics.jsonl <<'PYTHON'
+import json, sys
+last = {}
+for line in open(sys.argv[1]): last.update(json.loads(line))
+print({key: value for key, value in last.items() if key.startswith("gpu_") or key == "mfu"})
+limits = dict(gpu_power=(20, 2000), gpu_temperature=(10, 110), gpu_clock=(100, 4000), gpu_memory=(1e8, 1e12),
+              gpu_utilization=(0.05, 1), gpu_energy=(10, 1e7))
+sys.exit([key for key, (low, high) in limits.items() if not low <= last.get(key, -1) <= high] or 0)
+PYTHON
+}
+
+# What logging costs, as bench says; at most 0.5 % of a step of 100 ms.
+logging_costs() {
+    build/cuda/train_gpt bench --json device=cuda model.preset=gpt2-124m train.micro_batch=8 >build/gpu-logging.json ||
+        return
+    python3 - <<'PYTHON'
+import json, sys
+told = json.load(open("build/gpu-logging.json"))
+print({key: told[key] for key in ("logging_seconds", "logging_share_of_100ms", "gpu_look_seconds")})
+sys.exit(not told["logging_share_of_100ms"] < 0.005)
+PYTHON
+}
+
 correct() {
     build unit-tests
     begin "correctness"
@@ -101,6 +131,9 @@ correct() {
     check "tiny with amuse twice" equal_runs amuse configs/tiny.json optim.name=amuse
     check "124m twice" equal_runs 124m configs/gpt2-124m.json model.vocab=50257 train.tokens=auto train.steps=8 \
         train.micro_batch=8 train.batch_tokens=16384 eval.every=0 checkpoint.every=0 sample.every=0
+    check "metrics tell of the GPU" gpu_numbers
+    check "logging costs" logging_costs
+    say "| | $(tail -n 1 build/gpu-logs/"logging costs.log") | |"
     check "end to end" env TRAIN_GPT=build/cuda/train_gpt bash tests/e2e/cuda.sh
     check "without graphs" env THALWEG_GRAPHS=0 build/cuda/tests/test_training
 }

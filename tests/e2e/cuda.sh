@@ -112,6 +112,7 @@ numbers() {
 export CUDASIM_DEVICES=4
 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=first
 looked first "$(numbers 100.5 31 1490 1073741824 0.1)"
+grep -qE '^energy  [0-9.]+ Wh of the GPUs here, [0-9.e+]+ mJ a token$' train.log || { cat train.log; fail "no energy"; }
 CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=third
 looked third "$(numbers 300.5 33 1470 3221225472 0.3)"
 CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" --ranks 2 run.dir=both
