@@ -53,7 +53,7 @@ TEST(the_last_step_is_that_of_the_last_whole_record) {
         ends[i + 1] = out.size;
     }
     for (size_t size = 0; size <= out.size; size++) {
-        char *exact = memcpy(test_take(size + 1), out.data, size);
+        char *exact = memcpy(test_take(size ? size : 1), out.data, size);
         int whole = 0;
         while (whole < 4 && ends[whole + 1] <= size) whole++;
         assert_int_equal(events_last_step(exact, size), whole ? steps[whole - 1] : 0);
