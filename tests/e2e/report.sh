@@ -120,7 +120,7 @@ make_sweep() { # DIR LINES
             diverged = step == 4; base = 2 + int(i / 10) / 10 + (step - 2) ^ 2 / 20 + i % 2 / 100
             system("mkdir -p " run)
             printf "{\"parameters\":1000,\"flops_per_token\":6000,\"step_tokens\":64,\"anytime\":%s}\n",
-                   i < 20 ? "true" : "false" >(run "/run.json")
+                   i < 30 ? "true" : "false" >(run "/run.json")
             for (s = 1; s <= lines; s++) {
                 loss = diverged && s == lines ? "null" : base + 3 / s
                 printf "{\"step\":%d,\"tokens\":%d,\"loss\":%s,\"lr\":0.01,\"grad_norm\":%g,\"skipped\":0," \
@@ -148,8 +148,8 @@ smaller sweep/report.html 1000000
 shows sweep/report.html '&lt;script&gt;document.title=1&lt;/script&gt;' '&lt;img src=x' '\xe2\x80\xae&amp;amp; b' \
     '&lt;i&gt;not finite&lt;/i&gt;' 'Validation loss against learning rate' 'Best result by budget' \
     'runs/000000000008/metrics.jsonl, line 411' 'train_gpt train sweep/configs/000000000005.json' \
-    'class="status bad">diverged'
-rows=$(grep -c '^<tr><td><code>0000' sweep/report.html)
+    'class="status bad">diverged' 'class="band s3"'
+rows=$(grep -o '^<tr><td><code>0000[0-9a-f]*' sweep/report.html | sort -u | wc -l)
 [ "$rows" -eq 40 ] || fail "the table of all runs has $rows rows"
 crosses=$(grep -c 'class="edge' sweep/report.html)
 [ "$crosses" -eq 8 ] || fail "$crosses of 8 diverged runs are shown"
@@ -157,7 +157,7 @@ crosses=$(grep -c 'class="edge' sweep/report.html)
 
 # The frontier: anytime arms have a step at every evaluation, the others a point at their end alone.
 frontier=$(sed -n '/Best result by budget/,/<\/svg>/p' sweep/report.html | grep -c '<circle' || true)
-[ "$frontier" -eq 22 ] || fail "the frontier has $frontier points, 2 x 10 + 2 are expected"
+[ "$frontier" -eq 31 ] || fail "the frontier has $frontier points, 3 x 10 + 1 are expected"
 
 # Beside runs, on one page; and all of its runs by themselves.
 expect 0 . "$program" report sweep a --out mixed.html
