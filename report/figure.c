@@ -7,7 +7,7 @@
 #include "runtime/error.h"
 
 // In the units of the drawing, of which a page shows all at any width.
-enum { WIDTH = 480, HEIGHT = 296, LEFT = 50, RIGHT = 14, TOP = 24, BOTTOM = 42, NAME_ROOM = 104, NAME_CHARACTERS = 12 };
+enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 104, NAME_CHARACTERS = 12 };
 enum { END_LABELS = 8, LABEL_HEIGHT = 14 }; // at most so many names stand at the ends of lines
 enum { TOLD_POINTS = 60 };                  // a line of at most so many shows its points, and says what they are
 enum { LINE_POINTS = 400 };                 // of longer ones some are left out
@@ -193,7 +193,7 @@ static void write_y_axis(const Plot *plot) {
         markup(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT - 5, y + 4,
                scale_tick_label(&plot->y, ticks[i], label));
     }
-    write_axis_label(plot, &plot->figure->y, &plot->y, "x=\"4\" y=\"13\"");
+    write_axis_label(plot, &plot->figure->y, &plot->y, "x=\"4\" y=\"12\"");
     markup(out, "<path class=\"axis\" d=\"M%d %dV%dH%.1f\"/>\n", LEFT, TOP, HEIGHT - BOTTOM, plot->right);
 }
 

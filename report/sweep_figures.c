@@ -107,6 +107,23 @@ static void write_along(Page *page, const SweepView *view, const char *key) {
     text_close(&title);
 }
 
+// A best value at the end of what was tried may have a better one beyond it.
+static void tell_ends(Page *page, const SweepView *view, const char *key) {
+    for (int64_t arm = 0; arm < view->arms.count; arm++) {
+        double low = INFINITY, high = -INFINITY, best = NAN;
+        for (int64_t i = 0; i < view->history.count; i++) {
+            double value = sweep_view_number(view, i, key);
+            if (view->arm[i] != arm || isnan(value)) continue;
+            low = fmin(low, value);
+            high = fmax(high, value);
+            if (i == view->best[arm]) best = value;
+        }
+        if (low < high && (best == low || best == high))
+            markup(&page->out, "<p class=\"soft\"><bdi>%s</bdi>: its best %s, %g, is the %s that was tried.</p>\n",
+                   view->arms.items[arm], key, best, best == low ? "smallest" : "largest");
+    }
+}
+
 // ---- the frontier ----
 
 static void write_frontier_table(Page *page, const SweepView *view, const Frontier *frontiers) {
@@ -263,6 +280,7 @@ void sweep_figures(Page *page, const SweepView *view) {
     write_results(page, view);
     write_frontier_figure(page, view, frontiers);
     text_add(&page->out, "</div>\n");
+    tell_ends(page, view, lr_key);
     explain_frontier(page, view, frontiers);
     for (int64_t arm = 0; arm < view->arms.count; arm++) curve_close(&frontiers[arm].curve);
     free(frontiers);

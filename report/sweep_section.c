@@ -106,7 +106,7 @@ static const char *status_class(SweepStatus status) {
     return status == SWEEP_DIVERGED || sweep_status_is_failure(status) ? "bad" : "wait";
 }
 
-static void write_run_row(Page *page, const SweepView *view, int64_t index) {
+static void write_run_row(Page *page, const SweepView *view, int64_t index, bool energy) {
     const SweepRecord *r = &view->history.records[index];
     char n[TEXT_NUMBER];
     double tokens = view->facts[index].tokens;
@@ -128,16 +128,17 @@ static void write_run_row(Page *page, const SweepView *view, int64_t index) {
     page_number(page, tokens, count_text(n, tokens));
     page_number(page, r->tokens_per_second, count_text(n, r->tokens_per_second));
     page_number(page, r->seconds > 0 ? r->seconds : NAN, duration_text(n, r->seconds));
-    page_number(page, r->energy, energy_text(n, r->energy));
     page_number(page, (double)r->attempts, markup_number(n, (double)r->attempts, 15));
+    if (energy) page_number(page, r->energy, energy_text(n, r->energy));
     page_cell(page, r->reason);
 }
 
 // The best result first; what has none comes last, in the order of the plan.
 static void write_all(Page *page, const SweepView *view) {
     static const char *const words[] = {"run", "arm", "status"}, *const numbers[] = {"last", "best"};
-    static const char *const behind[] = {"step", "of", "tokens", "tokens/s", "time", "energy", "attempts"};
+    static const char *const behind[] = {"step", "of", "tokens", "tokens/s", "time", "attempts"};
     const SweepHistory *h = &view->history;
+    bool energy = isfinite(total_energy(view));
     markup(&page->out, "<h3>All runs</h3>\n<p class=\"soft\">last and best: %s.</p>\n", h->metric);
     page_table(page, true);
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) page_head(page, words[i]);
@@ -145,6 +146,7 @@ static void write_all(Page *page, const SweepView *view) {
     for (int64_t k = 0; k < h->key_count; k++)
         (sweep_view_is_number(view, h->keys[k]) ? page_number_head : page_head)(page, h->keys[k]);
     for (size_t i = 0; i < sizeof behind / sizeof behind[0]; i++) page_number_head(page, behind[i]);
+    if (energy) page_number_head(page, "energy");
     page_head(page, "reason");
     double last = NAN;
     for (int64_t done = 0; done < h->count;) { // those with one result together, from the best on
@@ -157,7 +159,7 @@ static void write_all(Page *page, const SweepView *view) {
         for (int64_t i = 0; i < h->count; i++) {
             double result = sweep_view_result(view, i);
             bool now = isnan(next) ? !isfinite(result) : result == next;
-            if (now) write_run_row(page, view, i);
+            if (now) write_run_row(page, view, i, energy);
             done += now;
         }
         last = next;

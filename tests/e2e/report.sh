@@ -117,7 +117,7 @@ make_sweep() { # DIR LINES
         print "]}" >(dir "/state.jsonl")
         for (i = 0; i < 40; i++) {
             id = sprintf("%012x", i + 1); run = dir "/runs/" id; step = int(i / 2) % 5
-            diverged = step == 4; base = 2 + int(i / 10) / 10 + (step - 2) ^ 2 / 20 + i % 2 / 100
+            diverged = step == 4; base = 2 + int(i / 10) / 10 + (step - (i < 30) * 2) ^ 2 / 20 + i % 2 / 100
             system("mkdir -p " run)
             printf "{\"parameters\":1000,\"flops_per_token\":6000,\"step_tokens\":64,\"anytime\":%s}\n",
                    i < 30 ? "true" : "false" >(run "/run.json")
@@ -148,7 +148,7 @@ smaller sweep/report.html 1000000
 shows sweep/report.html '&lt;script&gt;document.title=1&lt;/script&gt;' '&lt;img src=x' '\xe2\x80\xae&amp;amp; b' \
     '&lt;i&gt;not finite&lt;/i&gt;' 'Validation loss against learning rate' 'Best result by budget' \
     'runs/000000000008/metrics.jsonl, line 411' 'train_gpt train sweep/configs/000000000005.json' \
-    'class="status bad">diverged' 'class="band s3"'
+    'class="status bad">diverged' 'class="band s3"' 'its best optim.lr, 0.001, is the smallest that was tried'
 rows=$(grep -o '^<tr><td><code>0000[0-9a-f]*' sweep/report.html | sort -u | wc -l)
 [ "$rows" -eq 40 ] || fail "the table of all runs has $rows rows"
 crosses=$(grep -c 'class="edge' sweep/report.html)
