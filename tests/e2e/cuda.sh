@@ -163,3 +163,22 @@ THALWEG_DATA=$PWD nvml full "$program" bench "$tiny" "${cuda[@]}" model.vocab=30
 for key in logging_seconds logging_share_of_100ms gpu_look_seconds; do
     grep -qE "\"$key\": [0-9]" costs.json || { cat costs.json bench.log >&2; fail "bench does not tell $key"; }
 done
+
+echo "== a sweep: each run sees GPUs of its own"
+export CUDASIM_DEVICES=4 OMP_NUM_THREADS=1
+printf '{"base": "%s", "axes": {"run.seed": [1, 2]}, "budget": {"gpus_per_run": 2}}\n' "$tiny" >sweep.json
+sweep=("${data[@]}" "${cuda[@]}" train.steps=4 eval.every=2 eval.tokens=64 --dir sweep)
+expect 0 '2 finished' "$program" sweep sweep.json "${sweep[@]}"
+grep -q '"slot":"gpus 0,1"' sweep/state.jsonl && grep -q '"slot":"gpus 2,3"' sweep/state.jsonl ||
+    { cat sweep/state.jsonl; fail "the runs had other GPUs"; }
+grep -q '2 ranks' sweep/logs/*.log || { cat sweep/logs/*.log; fail "a run is not two ranks"; }
+"$program" sweep sweep.json "${sweep[@]}" train.steps=10000 --dir named --gpus 3,1,0,2 >start.log 2>&1 & started=$!
+wait_for_lines named/state.jsonl 3
+for process in $(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' named/state.jsonl); do
+    for _ in $(seq 100); do # until it is the program
+        tr '\0' '\n' <"/proc/$process/environ" | grep '^CUDA_VISIBLE_DEVICES=' && break || sleep 0.05
+    done
+done >visible.log
+kill -TERM "$started"
+ends_with 75
+diff <(sort visible.log) <(printf 'CUDA_VISIBLE_DEVICES=%s\n' 0,2 3,1) || fail "the runs see other GPUs"

@@ -29,7 +29,9 @@ no_processes() { # DIR: none of its runs is at work
 
 echo "== a grid: each run once, and a table"
 write_sweep grid.json '"axes": {"optim.lr": [0.001, 0.003, 0.01], "run.seed": [1, 2]}'
-expect 0 '6 finished; grid/summary.csv' sweep grid.json "${short[@]}" --dir grid --jobs 2
+launcher=(RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=nowhere MASTER_PORT=1 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2
+    OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 THALWEG_RANK=1 THALWEG_RANKS=2) # of the sweep, not of its runs
+expect 0 '6 finished; grid/summary.csv' env "${launcher[@]}" "$program" sweep grid.json "${short[@]}" --dir grid --jobs 2
 grep -qE '2 seeds +optim.lr=0.01' out.log || { cat out.log; fail "no group over seeds"; }
 has grid 6 started
 has grid 6 ended '"status":"finished"'
@@ -60,6 +62,15 @@ grep -q 'go on with: .*--dir stopped' start.log || { cat start.log; fail "it doe
 no_processes stopped
 expect 0 '4 finished' sweep long.json "${long[@]}" --dir stopped --jobs 2
 same_sweep whole stopped
+"$program" sweep long.json "${long[@]}" train.steps=100000 --dir twice --jobs 2 >start.log 2>&1 </dev/null & started=$!
+wait_for_lines twice/state.jsonl 3
+kill -INT "$started"
+while ! grep -q 'Ctrl-C again' start.log; do sleep 0.02; done
+kill -INT "$started"
+status=0 && wait "$started" || status=$?
+started=
+[[ $status = 130 || $status = 75 ]] || { cat start.log; fail "exit $status after two SIGINT"; } # 75: they were quick
+no_processes twice
 
 echo "== two processes on one folder share the work"
 "$program" sweep long.json "${long[@]}" --dir shared --jobs 1 >start.log 2>&1 </dev/null & started=$!
