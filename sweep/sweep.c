@@ -101,6 +101,9 @@ static bool fits_places(const Pool *pool, const Forecast *forecasts, const Reque
     if (request->pool.gpus && !on_gpus && on_cpu)
         return errors_add(errors, EXIT_USAGE, "--gpus %s: these runs are on the CPU (device=cpu); leave it out",
                           request->pool.gpus);
+    if (request->pool.jobs > 0 && on_gpus && !on_cpu)
+        return errors_add(errors, EXIT_USAGE, "--jobs %ld: these runs are on GPUs; say which by --gpus, or how many at "
+                          "a time by budget.max_parallel", request->pool.jobs);
     if (on_gpus && pool_places(pool, false) == 0)
         return errors_add(errors, EXIT_USAGE, "a run of this sweep takes %ld GPUs (budget.gpus_per_run), and there are "
                           "%ld", pool->gpus_per_run, pool->gpus.count);

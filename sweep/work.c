@@ -30,6 +30,13 @@ static void tell(Work *work, Errors *errors) {
     console_errors(errors);
 }
 
+static void stop(Work *work, const char *why) {
+    board_wipe();
+    console_note("stopping: the runs at work write a checkpoint%s", why);
+    work->stopping = true;
+    pool_signal(&work->pool, SIGTERM);
+}
+
 static const SearchRun *search_run(const Work *work, int64_t run) { return &work->search->runs[run]; }
 
 void work_run_dir(const Work *work, int64_t run, char out[4096]) {
@@ -66,7 +73,8 @@ static void look(Work *work) {
     }
     find_moves(work);
     work->stale = true;
-    if (errors.count) DIE(errors.exit_code, "%s", text_string(&errors.text)); // nothing can be relied on any more
+    if (errors.count && !work->stopping) stop(work, ": its record cannot be relied on"); // which is told now
+    tell(work, &errors);
 }
 
 // A failure of an earlier call is tried again, one of this call where it may pass.
@@ -215,13 +223,6 @@ static void end_those_that_ended(Work *work) {
     int status;
     double seconds;
     while (pool_reap(&work->pool, &ended, &status, &seconds)) end_one(work, &ended, status, seconds);
-}
-
-static void stop(Work *work, const char *why) {
-    board_wipe();
-    console_note("stopping: the runs at work write a checkpoint%s", why);
-    work->stopping = true;
-    pool_signal(&work->pool, SIGTERM);
 }
 
 static void heed(Work *work, int number) {

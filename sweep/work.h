@@ -12,7 +12,7 @@
 typedef struct {
     int64_t number;    // in Search.runs
     bool ours;         // of this shard
-    bool host;         // it runs on the CPU
+    bool host;         // it takes a place of the CPU
     Claim claim;       // held while it is at work here
     Follow follow;     // its metrics, from then on
     int64_t until;     // the rung that it goes for

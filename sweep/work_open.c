@@ -72,7 +72,8 @@ bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
     if (search->min_steps > 0) work->halving = take(search->count, sizeof *work->halving);
     for (int64_t i = 0; i < search->count; i++) {
         work->runs[i] = (WorkRun){.number = i, .ours = i % setup->shards == setup->shard,
-                                  .host = setup->forecasts[i].host, .claim.descriptor = -1};
+                                  .host = setup->forecasts[i].host || pool_places(pool, false) == 0,
+                                  .claim.descriptor = -1};
         if (work->halving)
             work->halving[i] = (HalvingRun){.steps = setup->forecasts[i].steps,
                                             .every = evaluated_every(&search->runs[i].config)};

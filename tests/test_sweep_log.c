@@ -12,11 +12,12 @@
 #define A "aaaaaaaaaaaa"
 #define B "bbbbbbbbbbbb"
 #define C "cccccccccccc"
-#define PLAN "{\"v\":1,\"time\":1,\"event\":\"plan\",\"name\":\"s\",\"metric\":\"val_loss\",\"goal\":\"min\",\"at\":\"last\"," \
-    "\"runs\":[{\"id\":\"" A "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":1,\"model.bias\":true}," \
-    "\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
+#define PLAN "{\"v\":1,\"time\":1,\"event\":\"plan\",\"name\":\"s\",\"metric\":\"val_loss\",\"goal\":\"min\"," \
+    "\"at\":\"last\",\"runs\":[{\"id\":\"" A "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
+    "\"run.seed\":1,\"model.bias\":true},\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
     "\"run.seed\":2,\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
-#define STARTED(id, until) "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\",\"slot\":\"cpu 1\",\"until\":" until "}\n"
+#define STARTED(id, until) \
+    "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\",\"slot\":\"cpu 1\",\"until\":" until "}\n"
 #define ENDED(id, status, rest) "{\"v\":1,\"event\":\"ended\",\"run\":\"" id "\",\"status\":\"" status "\"" rest "}\n"
 
 static const char *dir_with(const char *text) {
@@ -107,7 +108,8 @@ TEST(torn_lines_are_passed_over_and_others_are_damage) {
                                       "{\"v\":1,\"event\":\"other\"}\n", STARTED("aaaaaaaaaaa", "0"),
                                       STARTED("AAAAAAAAAAAA", "0"), STARTED(A, "-1"), ENDED(A, "pruned", ""),
                                       ENDED(A, "finished", ",\"step\":\"1\""), ENDED(A, "failed", ",\"exit\":256"),
-                                      "{\"v\":1,\"event\":\"plan\",\"runs\":[{\"id\":\"" A "\",\"settings\":{\"a\":[]}}]}\n",
+                                      "{\"v\":1,\"event\":\"plan\",\"runs\":[{\"id\":\"" A
+                                      "\",\"settings\":{\"a\":[]}}]}\n",
                                       "{\"v\":1,\"event\":\"plan\",\"goal\":\"best\",\"runs\":[]}\n"};
     SweepHistory h = history_of(PLAN STARTED(A, "0") "{\"v\":1,\"event\":\"ended\",\"run\":\"" A "\",\"st");
     assert_int_equal(h.records[0].status, SWEEP_RUNNING);

@@ -31,7 +31,8 @@ echo "== a grid: each run once, and a table"
 write_sweep grid.json '"axes": {"optim.lr": [0.001, 0.003, 0.01], "run.seed": [1, 2]}'
 launcher=(RANK=1 WORLD_SIZE=2 LOCAL_RANK=1 MASTER_ADDR=nowhere MASTER_PORT=1 SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=2
     OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2 THALWEG_RANK=1 THALWEG_RANKS=2) # of the sweep, not of its runs
-expect 0 '6 finished; grid/summary.csv' env "${launcher[@]}" "$program" sweep grid.json "${short[@]}" --dir grid --jobs 2
+expect 0 '6 finished; grid/summary.csv' env "${launcher[@]}" "$program" sweep grid.json "${short[@]}" --dir grid \
+    --jobs 2
 grep -qE '2 seeds +optim.lr=0.01' out.log || { cat out.log; fail "no group over seeds"; }
 has grid 6 started
 has grid 6 ended '"status":"finished"'
@@ -75,9 +76,11 @@ no_processes twice
 echo "== two processes on one folder share the work"
 "$program" sweep long.json "${long[@]}" --dir shared --jobs 1 >start.log 2>&1 </dev/null & started=$!
 wait_for_lines shared/state.jsonl 2
+kill -KILL "$(pgrep -P "$started")" # a run of it, which is tried again
 expect 0 '4 finished' sweep long.json "${long[@]}" --dir shared --jobs 1
 ends_with 0
-has shared 4 started
+has shared 1 ended '"status":"out_of_memory","signal":9,"reason":"ended by signal 9'
+has shared 5 started
 same_sweep whole shared
 
 echo "== shards"
