@@ -122,6 +122,11 @@ TEST(diverged_is_worst_and_failed_counts_nowhere) {
     t->records[1].status = SWEEP_REFUSED;
     moves(t, &thirds, "g10 g10 g30");
     free(t);
+    t = table_of(6);
+    for (int i = 0; i < 3; i++) t->records[i].status = SWEEP_DIVERGED;
+    for (int i = 3; i < 6; i++) pause_at(t, i, 10, i);
+    moves(t, &thirds, ". . . g30 g30 p"); // two of six
+    free(t);
 }
 
 TEST(a_metric_that_is_none_is_worst_and_of_equals_the_first_goes_on) {

@@ -1,5 +1,7 @@
 // The record of a sweep: written, torn, damaged, read back; and what is made of it.
 #include <math.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "data/sweep_log.h"
@@ -14,11 +16,12 @@
 #define C "cccccccccccc"
 #define PLAN "{\"v\":1,\"time\":1,\"event\":\"plan\",\"name\":\"s\",\"metric\":\"val_loss\",\"goal\":\"min\"," \
     "\"at\":\"last\",\"runs\":[{\"id\":\"" A "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
-    "\"run.seed\":1,\"model.bias\":true},\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
-    "\"run.seed\":2,\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
-#define STARTED(id, until) \
-    "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\",\"slot\":\"cpu 1\",\"until\":" until "}\n"
-#define ENDED(id, status, rest) "{\"v\":1,\"event\":\"ended\",\"run\":\"" id "\",\"status\":\"" status "\"" rest "}\n"
+    "\"run.seed\":1,\"model.bias\":true},\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\"," \
+    "\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":2,\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
+#define STARTED(id, until) "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\"," \
+    "\"slot\":\"cpu 1\",\"until\":" until "}\n"
+#define ENDED(id, status, rest) \
+    "{\"v\":1,\"event\":\"ended\",\"run\":\"" id "\",\"status\":\"" status "\"" rest "}\n"
 
 static const char *dir_with(const char *text) {
     static char path[4096];
@@ -233,4 +236,34 @@ TEST(lines_wait_where_they_cannot_be_written_and_none_comes_twice) {
             assert_int_equal(attempts_of(dir, B), 1);
         }
     }
+}
+
+// Files may grow by so many bytes; -1: as they like.
+static void limit_growth(const Journal *journal, int64_t bytes) {
+    uint64_t size;
+    struct rlimit limit;
+    assert_true(path_size(journal->path, &size));
+    getrlimit(RLIMIT_FSIZE, &limit);
+    limit.rlim_cur = bytes < 0 ? limit.rlim_max : size + (uint64_t)bytes;
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+TEST(half_of_what_waits_is_taken_back) {
+    Journal journal;
+    Errors errors = {0};
+    const char *dir = dir_with(PLAN);
+    signal(SIGXFSZ, SIG_IGN);
+    assert_true(journal_open(&journal, dir, &errors));
+    limit_growth(&journal, 0);
+    assert_false(append(&journal, A, &errors));
+    assert_int_equal(errors.exit_code, EXIT_CANNOT_WRITE);
+    errors_close(&errors);
+    limit_growth(&journal, (int64_t)journal.unwritten.size + 20); // all of this line, and a part of the next
+    assert_false(append(&journal, B, &errors));
+    assert_int_equal(errors.count, 0); // it was told before
+    limit_growth(&journal, -1);
+    assert_int_equal(attempts_of(dir, A), 0);
+    assert_true(append(&journal, C, &errors));
+    journal_close(&journal, &errors);
+    assert_true(attempts_of(dir, A) == 1 && attempts_of(dir, B) == 1 && attempts_of(dir, C) == 1);
 }

@@ -83,6 +83,20 @@ has shared 1 ended '"status":"out_of_memory","signal":9,"reason":"ended by signa
 has shared 5 started
 same_sweep whole shared
 
+echo "== a run directory that another process still has is waited for"
+run=$(ls grid/configs | head -n 1)
+run=${run%.json}
+mkdir -p waits/runs/"$run"
+exec 9>waits/runs/"$run"/lock
+flock 9
+"$program" sweep grid.json "${short[@]}" --dir waits --jobs 2 >start.log 2>&1 </dev/null 9>&- & started=$!
+wait_for_lines waits/state.jsonl 11 # of the five others
+sleep 0.5
+has waits 0 started "$run"
+exec 9>&-
+ends_with 0
+has waits 6 ended '"status":"finished"'
+
 echo "== shards"
 expect 0 '2 finished, 2 planned' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 1/2
 expect 0 '4 finished' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 0/2
