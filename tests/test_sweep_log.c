@@ -17,7 +17,8 @@
 #define PLAN "{\"v\":1,\"time\":1,\"event\":\"plan\",\"name\":\"s\",\"metric\":\"val_loss\",\"goal\":\"min\"," \
     "\"at\":\"last\",\"runs\":[{\"id\":\"" A "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
     "\"run.seed\":1,\"model.bias\":true},\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\"," \
-    "\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":2,\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
+    "\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":2," \
+    "\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
 #define STARTED(id, until) "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\"," \
     "\"slot\":\"cpu 1\",\"until\":" until "}\n"
 #define ENDED(id, status, rest) \
