@@ -17,7 +17,7 @@ typedef struct {
     char metric[64]; // "val_loss"
     bool maximise, at_best;
     int64_t gpus_per_run, max_parallel, retries; // max_parallel 0: no limit
-    double max_seconds;                          // of the whole sweep; 0: no limit
+    double max_seconds;                          // of one call, whose runs stop then; 0: no limit
     int64_t min_steps, eta;                      // of successive halving; min_steps 0: nothing is pruned
     TextList arms;
     SearchRun *runs; // in the order of the file
