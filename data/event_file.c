@@ -100,32 +100,36 @@ void events_add_restart(Text *out, double time, int64_t step) {
 
 // ---- reading ----
 
-// Payloads with their fields in another order than ours have none.
-static int64_t step_of(const uint8_t *event, size_t size) {
+static void read_event(EventRecord *record, const uint8_t *event, size_t size) {
     size_t i = 1 + sizeof(double);
     uint64_t step = 0;
-    if (size <= i || event[0] != EVENT_TIME || event[i++] != EVENT_STEP) return 0;
+    record->time = 0;
+    record->step = 0;
+    if (size < i || event[0] != EVENT_TIME) return;
+    memcpy(&record->time, event + 1, sizeof record->time);
+    if (size == i || event[i++] != EVENT_STEP) return;
     for (int shift = 0; i < size && shift < 63; shift += 7, i++) {
         step |= (uint64_t)(event[i] & 127) << shift;
-        if (event[i] < 128) return (int64_t)step;
+        if (event[i] < 128) {
+            record->step = (int64_t)step;
+            return;
+        }
     }
-    return 0;
 }
 
-int64_t events_last_step(const void *bytes, size_t size) {
-    const uint8_t *at = bytes;
-    int64_t step = 0;
-    while (size >= HEAD + TAIL) {
-        uint64_t length;
-        uint32_t of_length, of_event;
-        memcpy(&length, at, sizeof length);
-        memcpy(&of_length, at + sizeof length, sizeof of_length);
-        if (of_length != masked(at, sizeof length) || length > size - HEAD - TAIL) break;
-        memcpy(&of_event, at + HEAD + length, sizeof of_event);
-        if (of_event != masked(at + HEAD, length)) break;
-        step = step_of(at + HEAD, length);
-        at += HEAD + length + TAIL;
-        size -= HEAD + length + TAIL;
-    }
-    return step;
+bool events_next(const void *bytes, size_t size, EventRecord *record) {
+    const uint8_t *at = record->bytes ? (const uint8_t *)record->bytes + record->size : bytes;
+    size_t left = size - (size_t)(at - (const uint8_t *)bytes);
+    uint64_t length;
+    uint32_t of_length, of_event;
+    if (left < HEAD + TAIL) return false;
+    memcpy(&length, at, sizeof length);
+    memcpy(&of_length, at + sizeof length, sizeof of_length);
+    if (of_length != masked(at, sizeof length) || length > left - HEAD - TAIL) return false;
+    memcpy(&of_event, at + HEAD + length, sizeof of_event);
+    if (of_event != masked(at + HEAD, length)) return false;
+    record->bytes = at;
+    record->size = HEAD + length + TAIL;
+    read_event(record, at + HEAD, length);
+    return true;
 }

@@ -15,7 +15,13 @@ void events_add_scalars(Text *out, double time, int64_t step, const EventScalar 
 // Readers drop what they have of `step` and later ones.
 void events_add_restart(Text *out, double time, int64_t step);
 
-// Of the last whole record before the end or the first damage; 0 where there is none.
-int64_t events_last_step(const void *bytes, size_t size);
+// A record as it stands in a file, with its length and checksums.
+typedef struct {
+    const void *bytes; // NULL: before the first one
+    size_t size;
+    double time;
+    int64_t step; // 0 as well where the payload has its fields in another order than ours
+} EventRecord;
+bool events_next(const void *bytes, size_t size, EventRecord *record); // false at the end or the first damage
 
 uint32_t crc32c(const void *bytes, size_t size);

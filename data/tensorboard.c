@@ -14,6 +14,7 @@
 
 // Keys and their tags; a key that ends in * stands for all that begin so, of which the rest follows the tag. The first
 // row that fits counts.
+#define SECONDS "progress/seconds" // of the lines of steps alone
 static const struct {
     const char *key, *tag;
 } tags[] = {
@@ -34,7 +35,7 @@ static const struct {
     {"gpu_energy", "gpu/energy_j"},
     {"gpu_*", "gpu/"},
     {"tokens", "progress/tokens"},
-    {"seconds", "progress/seconds"},
+    {"seconds", SECONDS},
     {"*", "train/"},
 };
 
@@ -152,34 +153,62 @@ void tensorboard_go_back(TensorBoard *board, const Metrics *metrics, int64_t ste
 
 #define NAME_BEGINS "events.out.tfevents."
 
-// The last event file in the order of names, which is the order of reading: its last step and the time in its name,
-// or 0.
-static void look_at_last(const char *run_dir, int64_t *step, int64_t *time) {
+// Whether the metrics have the line that the record was made of, and so all before it: no run spends the same seconds
+// twice.
+static bool is_told(const Metrics *metrics, const EventRecord *record) {
+    enum { MOST = 1 << 14 }; // bytes; steps have a few lines
+    Text lines = {0}, made = {0};
+    bool told = false;
+    metrics_read(metrics, metrics_find(metrics, record->step), MOST, &lines);
+    const char *line = text_string(&lines);
+    for (const char *end; !told && (end = strchr(line, '\n')); line = end + 1) {
+        text_clear(&made);
+        tensorboard_add_line(&made, record->time, line, (size_t)(end - line));
+        told = made.size == record->size && memcmp(made.data, record->bytes, made.size) == 0;
+    }
+    text_close(&lines);
+    text_close(&made);
+    return told;
+}
+
+// The step up to which it shows what the metrics tell until `step`; 0: it does not.
+static int64_t known_until(const File *file, const Metrics *metrics, int64_t step) {
+    EventRecord record = {0}, last = {0};
+    while (events_next(file->bytes, file->size, &record))
+        if (record.step <= step && memmem(record.bytes, record.size, SECONDS, strlen(SECONDS))) last = record;
+    return last.bytes && is_told(metrics, &last) ? last.step : 0;
+}
+
+// The last event file in the order of names, which is the order of reading: what is known of it, and the time in its
+// name, or 0.
+static void look_at_last(const char *run_dir, const Metrics *metrics, int64_t *step, int64_t *time) {
     TextList names = {0};
     Errors ignored = {0};
     const char *last = NULL;
     char path[4096];
     File file;
+    int64_t known = 0;
     directory_list(&names, run_dir, &ignored);
     for (int64_t i = 0; i < names.count; i++)
         if (strncmp(names.items[i], NAME_BEGINS, strlen(NAME_BEGINS)) == 0) last = names.items[i];
-    *step = *time = 0;
+    *time = 0;
     if (last) {
         sscanf(last + strlen(NAME_BEGINS), "%10ld", time);
         path_join(path, run_dir, last);
         if (file_map(&file, path, EXIT_DATA, &ignored)) {
-            *step = events_last_step(file.bytes, file.size);
+            known = known_until(&file, metrics, *step);
             file_close(&file);
         }
     }
+    *step = known;
     text_list_close(&names);
     errors_close(&ignored);
 }
 
 void tensorboard_open(TensorBoard *board, const char *run_dir, const Metrics *metrics, int64_t step, Errors *errors) {
     char host[65] = "", name[128];
-    int64_t last_step, last_time, begins = (int64_t)now();
-    look_at_last(run_dir, &last_step, &last_time);
+    int64_t last_time, begins = (int64_t)now();
+    look_at_last(run_dir, metrics, &step, &last_time);
     if (begins <= last_time) begins = last_time + 1; // two in a second, or clocks that differ
     gethostname(host, sizeof host - 1);
     for (char *c = host; *c; c++)
@@ -189,5 +218,5 @@ void tensorboard_open(TensorBoard *board, const char *run_dir, const Metrics *me
     board->file.descriptor = file_open_append(board->file.path, errors);
     board->followed = metrics_end(metrics);
     board->restart = -1;
-    tensorboard_go_back(board, metrics, last_step < step ? last_step : step, errors);
+    tensorboard_go_back(board, metrics, step, errors);
 }

@@ -11,9 +11,9 @@ typedef struct {
     bool told;        // that it cannot be written
 } TensorBoard;
 
-// A new file, behind all others in the order of their names, that begins again with the first step that the last one
-// does not have, at most with `step`; the metrics' lines from there on are written again. A failure is told and stops
-// nothing: the file is closed then.
+// A new file, behind all others in the order of their names, of a run that goes on at `step`. It begins again where the
+// last one still tells what the metrics do; else, as where none was written for a while, with the beginning. The
+// metrics' lines from there on are written again. A failure is told and stops nothing: the file is closed then.
 void tensorboard_open(TensorBoard *board, const char *run_dir, const Metrics *metrics, int64_t step, Errors *errors);
 // Metrics went back to `step`.
 void tensorboard_go_back(TensorBoard *board, const Metrics *metrics, int64_t step, Errors *errors);

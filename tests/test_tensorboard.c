@@ -41,7 +41,14 @@ TEST(records_are_golden_bytes) {
     text_close(&out);
 }
 
-TEST(the_last_step_is_that_of_the_last_whole_record) {
+// Of the last whole record.
+static int64_t last_step(const void *bytes, size_t size) {
+    EventRecord record = {0};
+    while (events_next(bytes, size, &record)) {}
+    return record.step;
+}
+
+TEST(records_are_read_up_to_the_last_whole_one) {
     static const int64_t steps[] = {300, 127, 128, (int64_t)1 << 40};
     static const EventScalar scalar = {"loss", 1};
     Text out = {0};
@@ -56,12 +63,12 @@ TEST(the_last_step_is_that_of_the_last_whole_record) {
         char *exact = memcpy(test_take(size ? size : 1), out.data, size);
         int whole = 0;
         while (whole < 4 && ends[whole + 1] <= size) whole++;
-        assert_int_equal(events_last_step(exact, size), whole ? steps[whole - 1] : 0);
+        assert_int_equal(last_step(exact, size), whole ? steps[whole - 1] : 0);
         free(exact);
     }
     for (size_t i = ends[2]; i < ends[3]; i++) { // any damage ends it
         out.data[i] ^= 64;
-        assert_int_equal(events_last_step(out.data, out.size), steps[1]);
+        assert_int_equal(last_step(out.data, out.size), steps[1]);
         out.data[i] ^= 64;
     }
     text_close(&out);
@@ -141,7 +148,7 @@ TEST(what_is_no_line_of_ours_becomes_nothing) {
     text_add(&many, "}");
     Text out = {0};
     tensorboard_add_line(&out, 1, text_string(&many), many.size);
-    assert_int_equal(events_last_step(out.data, out.size), 1);
+    assert_int_equal(last_step(out.data, out.size), 1);
     text_close(&many);
     text_close(&out);
 }
@@ -162,8 +169,9 @@ static Log open_log(const char *run, int64_t keep, int64_t step, Errors *errors)
 }
 
 static void add(Log *log, int64_t step, Errors *errors) {
+    static int64_t seconds = 1000000; // no line comes twice
     Text line = {0};
-    text_printf(&line, "{\"step\":%ld,\"lr\":%ld}", step, step);
+    text_printf(&line, "{\"step\":%ld,\"loss\":1,\"lr\":%ld,\"seconds\":%ld}", step, step, seconds++);
     metrics_write(&log->metrics, text_string(&line), errors);
     tensorboard_follow(&log->board, &log->metrics, text_string(&line), errors);
     text_close(&line);
@@ -256,6 +264,36 @@ TEST(files_that_are_gone_or_lack_steps_are_made_up_for) {
     text_close(&all);
     file_close(&file);
     close_log(&log);
+    assert_int_equal(errors.count, 0);
+}
+
+// A process went back and wrote none: the last file tells of steps that were made again.
+TEST(what_was_done_again_without_a_file_is_written_again) {
+    const char *run = test_folder("tensorboard_again");
+    Errors errors = {0};
+    Log log = open_log(run, 0, 0, &errors);
+    for (int64_t step = 1; step <= 3; step++) add(&log, step, &errors);
+    int64_t keep = log.metrics.file.size;
+    for (int64_t step = 4; step <= 6; step++) add(&log, step, &errors);
+    close_log(&log);
+    assert_true(metrics_open(&log.metrics, run, keep, 3, &errors));
+    for (int64_t step = 4; step <= 8; step++) add(&log, step, &errors);
+    keep = log.metrics.file.size;
+    metrics_close(&log.metrics);
+    for (int again = 0; again < 2; again++) {
+        static const int64_t records[] = {2 + 8, 2 + 2}; // all lines; the last one, and the one that is added
+        log = open_log(run, keep, 8, &errors);
+        if (again) add(&log, 9, &errors);
+        assert_shown(run, 2 + again, again ? "1 2 3 4 5 6 7 8 9 " : "1 2 3 4 5 6 7 8 ");
+        File file;
+        EventRecord record = {0};
+        int64_t count = 0;
+        assert_true(file_map(&file, log.board.file.path, EXIT_DATA, &errors));
+        while (events_next(file.bytes, file.size, &record)) count++;
+        assert_int_equal(count, records[again]);
+        file_close(&file);
+        close_log(&log);
+    }
     assert_int_equal(errors.count, 0);
 }
 
