@@ -251,10 +251,8 @@ static void look_at_speed(void) {
 
 static void look_at_tokenizer(void) {
     char path[4096];
-    const char *data = getenv("THALWEG_DATA"), *home = getenv("HOME");
-    if (data) snprintf(path, sizeof path, "%s/gpt2", data);
-    else snprintf(path, sizeof path, "%s/.cache/thalweg/gpt2", home ? home : "");
     char found[4200];
+    path_of_data(path, "gpt2");
     snprintf(found, sizeof found, "GPT-2 merges in %s", path);
     bool here = path_is_directory(path);
     tell(here ? GOOD : MISSING, "tokenizer", found,
