@@ -28,7 +28,7 @@ static HiddenTerminal open_terminal(void) {
     HiddenTerminal t = {posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC), -1, !getenv("TERM")};
     const char *name = t.controller >= 0 && grantpt(t.controller) == 0 && unlockpt(t.controller) == 0
                            ? ptsname(t.controller) : NULL;
-    int terminal = name ? open(name, O_RDWR | O_NOCTTY | O_CLOEXEC) : -1;
+    int terminal = open(name ? name : "/dev/null", O_RDWR | O_NOCTTY | O_CLOEXEC); // steps that none made are not shown
     fflush(stderr);
     t.before = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
     if (terminal >= 0 && t.before >= 0) dup2(terminal, STDERR_FILENO);
@@ -103,6 +103,11 @@ void bench_logging(Run *run, double step_seconds, double product_flops, LoggingB
     Telling telling = {.product_flops = product_flops};
     *out = (LoggingBench){NAN, NAN, run->config.log.gpu_seconds, run->config.log.tensorboard};
     if (open_files(run, folder, &errors)) measure(run, &step, &telling, out);
+    if (run->metrics.unwritten.size > 0 || run->tensorboard.told) { // and was told where nobody sees it
+        errors_add(&errors, EXIT_CANNOT_WRITE, "%s: what logging costs is not measured, as it cannot be written there; "
+                   "set TMPDIR to another place", folder);
+        out->line = NAN;
+    }
     remove_files(run, folder);
     console_errors(&errors);
 }
