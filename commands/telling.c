@@ -24,16 +24,14 @@ Telling tell_begin(Run *run) {
 
 // ---- steps ----
 
-static void smooth(Telling *t, double rate) {
+// Of times, as those add up to the time that is left: slow steps count in a mean of rates for next to nothing.
+static void smooth(Telling *t, double seconds, double tokens) {
     enum { MEMORY = 20 }; // steps
     const double share = 1.0 / MEMORY;
-    if (t->steps == 1) { // it also chose and recorded
-        t->tokens_per_second = rate;
-        return;
-    }
-    t->smoothing = (1 - share) * t->smoothing + share;
-    t->tokens_per_second =
-        t->steps == 2 ? rate : t->tokens_per_second + share / t->smoothing * (rate - t->tokens_per_second);
+    bool first = t->steps == 1; // it also chose and recorded
+    if (!first) t->smoothing = (1 - share) * t->smoothing + share;
+    t->step_seconds += (first || t->steps == 2 ? 1 : share / t->smoothing) * (seconds - t->step_seconds);
+    t->tokens_per_second = tokens / t->step_seconds;
 }
 
 void tell_spent(Telling *t, Spent what, double seconds) {
@@ -57,7 +55,7 @@ static void look_ahead(const Run *run, const Telling *t, double saving, LiveLine
     } others[] = {{evaluations_left(run), SPENT_EVALUATING}, {left(run, c->sample.every), SPENT_SAMPLING}};
     int64_t steps = run->steps - run->state.step, saves = left(run, c->checkpoint.every);
     if (t->steps < 2) return; // nothing is known
-    line->seconds_left = (double)(steps * run_step_tokens(run)) / t->tokens_per_second;
+    line->seconds_left = (double)steps * t->step_seconds;
     for (int i = 0; i < 2; i++) {
         const Spending *spent = &t->spent[others[i].what];
         line->at_least = line->at_least || (others[i].left > 0 && spent->times == 0);
@@ -93,7 +91,7 @@ static void write_metrics(Run *run, const StepResult *result, const Telling *tel
 void tell_step(Run *run, const StepResult *result, Telling *t, double saving, bool due) {
     t->steps++;
     tell_spent(t, SPENT_TRAINING, result->seconds);
-    smooth(t, (double)run_step_tokens(run) / result->seconds);
+    smooth(t, result->seconds, (double)run_step_tokens(run));
     if (due) write_metrics(run, result, t);
     LiveLine line = {.step = run->state.step, .steps = run->steps, .loss = result->loss, .lr = result->lr,
                      .grad_norm = result->grad_norm, .tokens_per_second = t->tokens_per_second,
@@ -166,7 +164,8 @@ static void add_loss(const Run *run, Text *out) {
 
 static void add_summary(const Run *run, const Telling *t, int64_t saved, Text *out) {
     char path[4096];
-    double tokens = (double)(t->steps * run_step_tokens(run));
+    double here = (double)run->launch.local_size / run->launch.size; // of the ranks, and of the tokens
+    double tokens = here * (double)(t->steps * run_step_tokens(run));
     add_steps(run, t, out);
     add_time(run, t, out);
     add_loss(run, out);

@@ -14,8 +14,9 @@ typedef struct {
 
 typedef struct {
     double product_flops;     // a second, of a large product on one rank's device
-    double tokens_per_second; // smoothed; the first step does not count
+    double step_seconds;      // smoothed; the first step does not count
     double smoothing;         // total weight of what was smoothed so far
+    double tokens_per_second; // at that
     int64_t steps;            // that this process made
     Spending spent[SPENT_KINDS];
 } Telling;

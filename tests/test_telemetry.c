@@ -263,6 +263,17 @@ TEST(a_step_has_its_share_of_the_makers_peak) {
     metrics_close(&run.metrics);
 }
 
+// What is left is told by it.
+TEST(a_slow_step_counts_as_long_as_it_took) {
+    static const double seconds[] = {9, 0.01, 0.01, 5.01}; // the first one not at all
+    Run run = a_run(0);
+    Telling telling = {.product_flops = 1};
+    run.sequences_per_step = 2, run.config.train.sequence_length = 8; // tokens
+    run.comm.size = 1;
+    for (int i = 0; i < 4; i++) tell_step(&run, &(StepResult){.seconds = seconds[i]}, &telling, 0, false);
+    assert_true(telling.tokens_per_second > 16 / 2.0 && telling.tokens_per_second < 16 / 1.5);
+}
+
 TEST(nobody_looks_where_there_is_nothing_to_see) {
     Text line = {0};
     Run cpu = a_run(5), never_asked = a_run(0), other = a_run(5);
