@@ -88,16 +88,10 @@ static bool read_one(Measurement *m, const cJSON *node, const char **wrong) {
     return true;
 }
 
-static void read_all(Measurements *out, const Json *json, const char *path, Errors *errors) {
-    const cJSON *root = json_root(json), *format, *list, *node;
-    bool ours = cJSON_IsObject(root) && (format = json_member(root, "format")) && cJSON_IsString(format) &&
-                strcmp(format->valuestring, FORMAT) == 0;
-    list = ours ? json_member(root, "measurements") : NULL;
-    if (!cJSON_IsArray(list)) {
-        errors_add(errors, EXIT_DATA, "%s: passed over, it is no list of measurements of this program; `train_gpt "
-                   "bench` writes a new one", path);
-        return;
-    }
+// The first one that is passed over is told, and how many more there are.
+static void read_list(Measurements *out, const Json *json, const cJSON *list, const char *path, Errors *errors) {
+    const cJSON *node;
+    int passed_over = 0;
     cJSON_ArrayForEach(node, list) {
         const char *wrong;
         Text at = {0};
@@ -106,11 +100,26 @@ static void read_all(Measurements *out, const Json *json, const char *path, Erro
             out->count++;
             continue;
         }
+        if (passed_over++ > 0) continue;
         json_position(json, node, &at);
         errors_add(errors, EXIT_DATA, "%s: this measurement is passed over: \"%s\" is missing or not what it should be",
                    text_string(&at), wrong);
         text_close(&at);
     }
+    if (passed_over > 1) errors_add(errors, EXIT_DATA, "%s: and %d more of them", path, passed_over - 1);
+}
+
+static void read_all(Measurements *out, const Json *json, const char *path, Errors *errors) {
+    const cJSON *root = json_root(json), *format, *list;
+    bool ours = cJSON_IsObject(root) && (format = json_member(root, "format")) && cJSON_IsString(format) &&
+                strcmp(format->valuestring, FORMAT) == 0;
+    list = ours ? json_member(root, "measurements") : NULL;
+    if (!cJSON_IsArray(list)) {
+        errors_add(errors, EXIT_DATA, "%s: passed over, it is no list of measurements of this program; `train_gpt "
+                   "bench` writes a new one", path);
+        return;
+    }
+    read_list(out, json, list, path, errors);
 }
 
 bool measurements_read(Measurements *out, Errors *errors) {

@@ -50,6 +50,16 @@ static void write_file(const char *text) {
     assert_true(directory_make(folder, &errors) && file_replace(path, text, strlen(text), &errors));
 }
 
+TEST(what_is_passed_over_is_told_in_two_lines) {
+    Errors errors = {0};
+    begin();
+    write_file("{\"format\": \"thalweg-bench-1\", \"measurements\": [{}, 1, {\"device\": 2}, null]}");
+    assert_false(measurements_read(&all, &errors));
+    assert_int_equal(errors.count, 2);
+    assert_non_null(strstr(text_string(&errors.text), "and 3 more"));
+    errors_close(&errors);
+}
+
 TEST(they_are_read_back_as_they_were) {
     begin();
     assert_int_equal(count(true), 0); // there is no file
