@@ -265,6 +265,7 @@ $(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(support) $(BUILD)/libthalweg.a
 	$(if $(quiet),@echo "  ld $@")
 	$(quiet)$(link) -o $@ $^ $(libraries) -lcmocka
 
+$(BUILD)/tests/test_telemetry: | $(fakes)
 $(fakes): $(BUILD)/tests/nvml_%/libnvidia-ml.so.1: tests/fake_nvml.c
 	@mkdir -p $(@D)
 	$(if $(quiet),@echo "  so $@")
