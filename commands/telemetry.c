@@ -293,7 +293,7 @@ static bool look_again(Telemetry *t, Look *look) {
     while (!t->over && t->taken == before &&
            pthread_cond_timedwait(&t->changed, &t->mutex, &patience) != ETIMEDOUT) {}
     *look = t->look;
-    bool known = t->taken > 0;
+    bool known = t->taken > before;
     pthread_mutex_unlock(&t->mutex);
     return known;
 }

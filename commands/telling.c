@@ -171,7 +171,8 @@ static void add_summary(const Run *run, const Telling *t, int64_t saved, Text *o
     add_loss(run, out);
     double energy = telemetry_energy(run->telemetry);
     if (energy > 0)
-        text_printf(out, "energy  %.1f Wh of the GPUs here, %.3g mJ a token\n", energy / 3600, 1e3 * energy / tokens);
+        text_printf(out, "energy  %.*f Wh of the GPUs here, %.3g mJ a token\n", energy < 36000 ? 3 : 0, energy / 3600,
+                    1e3 * energy / tokens);
     if (saved > 0 && checkpoint_at(run->dir, saved, path)) text_printf(out, "kept    %s\n", path);
 }
 
