@@ -6,10 +6,15 @@
 
 // ---- at a glance ----
 
+// The record is of ended processes, the metrics tell of the one at work.
+static double seconds_of(const SweepView *view, int64_t record) {
+    return fmax(view->history.records[record].seconds, view->facts[record].seconds);
+}
+
 static double sum(const SweepView *view, bool tokens) {
     double total = 0;
     for (int64_t i = 0; i < view->history.count; i++) {
-        double value = tokens ? view->facts[i].tokens : view->history.records[i].seconds;
+        double value = tokens ? view->facts[i].tokens : seconds_of(view, i);
         if (isfinite(value)) total += value;
     }
     return total;
@@ -109,25 +114,28 @@ static const char *status_class(SweepStatus status) {
 static void write_run_row(Page *page, const SweepView *view, int64_t index, bool energy) {
     const SweepRecord *r = &view->history.records[index];
     char n[TEXT_NUMBER];
-    double tokens = view->facts[index].tokens;
+    const RunFacts *facts = &view->facts[index];
+    bool ended = r->status != SWEEP_RUNNING;
+    double last = ended ? r->metric : facts->last, best = ended ? r->best : facts->best;
+    double speed = ended ? r->tokens_per_second : facts->speed, seconds = seconds_of(view, index);
     page_row(page);
     page_code(page, r->id);
     page_cell(page, view->arms.items[view->arm[index]]);
     markup(&page->out, "<td class=\"status %s\">%s</td>", status_class(r->status), sweep_status_name(r->status));
-    page_number(page, r->metric, markup_number(n, r->metric, 5));
-    page_number(page, r->best, markup_number(n, r->best, 5));
+    page_number(page, last, markup_number(n, last, 5));
+    page_number(page, best, markup_number(n, best, 5));
     for (int64_t k = 0; k < view->history.key_count; k++) {
         const char *value = sweep_view_setting(view, index, view->history.keys[k]);
         double number = sweep_view_number(view, index, view->history.keys[k]);
         if (isfinite(number)) page_number(page, number, value);
         else page_cell(page, value);
     }
-    int64_t reached = r->step > view->facts[index].steps ? r->step : view->facts[index].steps;
+    int64_t reached = r->step > facts->steps ? r->step : facts->steps;
     page_number(page, (double)reached, markup_number(n, (double)reached, 15));
     page_number(page, r->steps ? (double)r->steps : NAN, markup_number(n, (double)r->steps, 15));
-    page_number(page, tokens, count_text(n, tokens));
-    page_number(page, r->tokens_per_second, count_text(n, r->tokens_per_second));
-    page_number(page, r->seconds > 0 ? r->seconds : NAN, duration_text(n, r->seconds));
+    page_number(page, facts->tokens, count_text(n, facts->tokens));
+    page_number(page, speed, count_text(n, speed));
+    page_number(page, seconds > 0 ? seconds : NAN, duration_text(n, seconds));
     page_number(page, (double)r->attempts, markup_number(n, (double)r->attempts, 15));
     if (energy) page_number(page, r->energy, energy_text(n, r->energy));
     page_cell(page, r->reason);
