@@ -7,9 +7,10 @@
 #include "runtime/error.h"
 
 // In the units of the drawing, of which a page shows all at any width.
-enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 104, NAME_CHARACTERS = 12 };
+enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 108, NAME_CHARACTERS = 13 };
+enum { DIGIT = 8, Y_TICKS = 6 };           // the width of a digit, at most; ticks of the y axis
 enum { END_LABELS = 8, LABEL_HEIGHT = 14 }; // at most so many names stand at the ends of lines
-enum { TOLD_POINTS = 60 };                  // a line of at most so many shows its points, and says what they are
+enum { TOLD_POINTS = 60, ALL_TOLD = 2000 }; // a line of at most so many, of so many in all, shows and tells its points
 enum { LINE_POINTS = 400 };                 // of longer ones some are left out
 
 Series *figure_add(Figure *figure, Series series) {
@@ -45,9 +46,10 @@ typedef struct {
     const Figure *figure;
     Page *page;
     Scale x, y;
-    double right;  // of the plot, in the drawing
+    double left, right; // of the plot, in the drawing
     double cut_at; // y beyond it is cut off; NaN: nothing is
     int64_t clip;  // id of the plot's outline
+    bool tells;    // lines show their points
 } Plot;
 
 static bool is_drawn(const Figure *f, const Series *s, const CurvePoint *p) {
@@ -67,12 +69,19 @@ static int compare_numbers(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-// What nearly all of the sorted values need, where that is much less than all of them.
-static double find_cut(const double *sorted, int64_t count) {
-    if (count < 24) return NAN;
-    double low = sorted[0], high = sorted[count - 1], most = sorted[count - 1 - count / 20];
+// What the sorted values need without the highest, one in `share`, where that is much less than all of them need.
+static double find_cut(const double *sorted, int64_t count, int64_t share) {
+    if (share == 0 || count < share) return NAN;
+    double low = sorted[0], high = sorted[count - 1], most = sorted[count - 1 - count / share];
     double wanted = most + 0.08 * (most - low);
-    return high - low > 2 * (wanted - low) ? wanted : NAN;
+    return wanted > low && high - low > 3 * (wanted - low) ? wanted : NAN;
+}
+
+// Whether a figure has marks for single points, whose lines say nothing more.
+static bool has_dots(const Figure *f) {
+    for (const Series *s = f->series; s < f->series + f->count; s++)
+        if (s->mark == MARK_DOTS && curve_of(s)->count > 0) return true;
+    return false;
 }
 
 typedef struct {
@@ -88,6 +97,7 @@ static void widen(Range *range, double value) {
 static void measure(Plot *plot, Range *x, Range *y) {
     const Figure *f = plot->figure;
     int64_t count = 0, capacity = 0;
+    bool dots = has_dots(f);
     for (const Series *s = f->series; s < f->series + f->count; s++) capacity += curve_of(s)->count;
     double *values = malloc((size_t)(capacity + 1) * sizeof *values);
     if (!values) DIE(EXIT_INTERNAL, "out of memory: %ld points", capacity);
@@ -97,14 +107,14 @@ static void measure(Plot *plot, Range *x, Range *y) {
             if (!is_drawn(f, s, p)) continue;
             widen(x, p->x[f->along]);
             if (s->mark == MARK_EDGES) continue;
-            values[count++] = p->y;
+            if (!dots || s->mark == MARK_DOTS) values[count++] = p->y;
             widen(y, p->y);
             if (s->mark != MARK_BAND || f->cut) continue;
             if (scale_shows(&(Scale){.log = f->y.log}, p->low)) widen(y, p->low);
             if (scale_shows(&(Scale){.log = f->y.log}, p->high)) widen(y, p->high);
         }
     qsort(values, (size_t)count, sizeof *values, compare_numbers);
-    plot->cut_at = f->cut ? find_cut(values, count) : NAN;
+    plot->cut_at = find_cut(values, count, f->cut);
     if (!isnan(plot->cut_at)) y->high = plot->cut_at;
     free(values);
 }
@@ -125,6 +135,26 @@ static bool names_ends(const Figure *f) {
     return f->end_labels && named > 1 && named <= END_LABELS;
 }
 
+// So that the longest number beside the axis has room.
+static double left_for(const Scale *y) {
+    double ticks[SCALE_TICKS];
+    char label[TEXT_NUMBER];
+    size_t longest = 0;
+    int count = scale_ticks(y, Y_TICKS, ticks);
+    for (int i = 0; i < count; i++) {
+        size_t size = strlen(scale_tick_label(y, ticks[i], label));
+        longest = size > longest ? size : longest;
+    }
+    return fmax(LEFT, (double)(DIGIT * (longest + 1)));
+}
+
+static int64_t count_line_points(const Figure *f) {
+    int64_t count = 0;
+    for (const Series *s = f->series; s < f->series + f->count; s++)
+        count += s->mark == MARK_LINE || s->mark == MARK_STAIRS ? curve_of(s)->count : 0;
+    return count;
+}
+
 static void plan(Plot *plot) {
     const Figure *f = plot->figure;
     Range x, y;
@@ -137,8 +167,10 @@ static void plan(Plot *plot) {
     if (missing > 0) y = (Range){y.low - missing / 2, y.high + missing / 2};
     plot->x = scale_of(x.low, x.high, f->x.log, f->x.unit);
     plot->y = scale_of(y.low, y.high, f->y.log, f->y.unit);
+    plot->left = left_for(&plot->y);
     plot->right = WIDTH - (names_ends(f) ? NAME_ROOM : RIGHT);
     plot->clip = page_id(plot->page);
+    plot->tells = count_line_points(f) <= ALL_TOLD;
 }
 
 // ---- places ----
@@ -146,7 +178,7 @@ static void plan(Plot *plot) {
 static double limited(double place) { return fmin(fmax(place, -9999), 9999); }
 
 static double place_x(const Plot *plot, double value) {
-    return limited(LEFT + scale_place(&plot->x, value) * (plot->right - LEFT));
+    return limited(plot->left + scale_place(&plot->x, value) * (plot->right - plot->left));
 }
 
 static double place_y(const Plot *plot, double value) {
@@ -176,7 +208,8 @@ static void write_x_axis(const Plot *plot) {
         markup(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", fmin(x, WIDTH - half),
                HEIGHT - BOTTOM + 15, label);
     }
-    snprintf(place, sizeof place, "x=\"%.0f\" y=\"%d\" text-anchor=\"middle\"", (LEFT + plot->right) / 2, HEIGHT - 7);
+    double middle = (plot->left + plot->right) / 2;
+    snprintf(place, sizeof place, "x=\"%.0f\" y=\"%d\" text-anchor=\"middle\"", middle, HEIGHT - 7);
     write_axis_label(plot, &plot->figure->x, &plot->x, place);
 }
 
@@ -184,17 +217,17 @@ static void write_y_axis(const Plot *plot) {
     Text *out = &plot->page->out;
     double ticks[SCALE_TICKS], last = 1e9;
     char label[TEXT_NUMBER];
-    int count = scale_ticks(&plot->y, 6, ticks);
+    int count = scale_ticks(&plot->y, Y_TICKS, ticks);
     for (int i = 0; i < count; i++) {
         double y = place_y(plot, ticks[i]);
-        markup(out, "<path class=\"grid\" d=\"M%d %.1fH%.1f\"/>", LEFT, y, plot->right);
+        markup(out, "<path class=\"grid\" d=\"M%.0f %.1fH%.1f\"/>", plot->left, y, plot->right);
         if (y > last) continue;
         last = y - LABEL_HEIGHT;
-        markup(out, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", LEFT - 5, y + 4,
+        markup(out, "<text x=\"%.0f\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", plot->left - 5, y + 4,
                scale_tick_label(&plot->y, ticks[i], label));
     }
     write_axis_label(plot, &plot->figure->y, &plot->y, "x=\"4\" y=\"12\"");
-    markup(out, "<path class=\"axis\" d=\"M%d %dV%dH%.1f\"/>\n", LEFT, TOP, HEIGHT - BOTTOM, plot->right);
+    markup(out, "<path class=\"axis\" d=\"M%.0f %dV%dH%.1f\"/>\n", plot->left, TOP, HEIGHT - BOTTOM, plot->right);
 }
 
 // ---- marks ----
@@ -237,7 +270,7 @@ static void write_line(const Plot *plot, const Series *s) {
     markup(out, "<path class=\"line %s\" d=\"", class);
     write_path(plot, s, s->mark == MARK_STAIRS);
     markup(out, "\"><title>%s</title></path>\n", s->name);
-    if (curve_of(s)->count > TOLD_POINTS) return;
+    if (!plot->tells || curve_of(s)->count > TOLD_POINTS) return;
     for (int64_t i = 0; i < curve_of(s)->count; i++) {
         const CurvePoint *p = &curve_of(s)->points[i];
         if (!is_drawn(plot->figure, s, p)) continue;
@@ -275,6 +308,7 @@ static void write_points(const Plot *plot, const Series *s) {
         const CurvePoint *p = &curve_of(s)->points[i];
         if (!is_drawn(plot->figure, s, p)) continue;
         double x = place_x(plot, p->x[plot->figure->along]), y = s->mark == MARK_EDGES ? 0 : place_y(plot, p->y);
+        if (y < TOP) y = TOP + 3; // what is cut off stands at the edge
         double edge = plot->figure->worst_low ? HEIGHT - BOTTOM - 8 - s->colour % 5 * 9 : TOP + 8 + s->colour % 5 * 9;
         if (s->mark == MARK_EDGES)
             markup(out, "<path class=\"edge %s\" d=\"M%.1f %.1fl8 8m0-8l-8 8\">", class, x - 4, edge - 4);
@@ -338,8 +372,8 @@ static void write_caption(const Plot *plot) {
     markup(out, "<figure><figcaption>%s", f->title);
     if (f->note) markup(out, "<small>%s</small>", f->note);
     if (!isnan(plot->cut_at))
-        markup(out, "<small>cut off above %s, where one point in twenty lies</small>",
-               markup_number(number, plot->cut_at / plot->y.divisor, 3));
+        markup(out, "<small>cut off above %s, where at most one point in %ld lies</small>",
+               markup_number(number, plot->cut_at / plot->y.divisor, 3), f->cut);
     text_add(out, "</figcaption>\n");
 }
 
@@ -352,8 +386,8 @@ void figure_write(Figure *f, Page *page) {
     else {
         markup(out, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" role=\"img\" "
                "aria-label=\"%s\">\n", WIDTH, HEIGHT, f->title);
-        markup(out, "<clipPath id=\"c%ld\"><path d=\"M%d %dH%.1fV%dH%dZ\"/></clipPath>\n", plot.clip,
-               LEFT - 4, TOP, plot.right + 4, HEIGHT - BOTTOM + 1, LEFT - 4);
+        markup(out, "<clipPath id=\"c%ld\"><path d=\"M%.0f %dH%.1fV%dH%.0fZ\"/></clipPath>\n", plot.clip,
+               plot.left - 4, TOP, plot.right + 4, HEIGHT - BOTTOM + 1, plot.left - 4);
         write_x_axis(&plot);
         write_y_axis(&plot);
         markup(out, "<g clip-path=\"url(#c%ld)\">\n", plot.clip);

@@ -36,7 +36,7 @@ typedef struct {
     Axis x, y;
     Along along;       // which x of the points
     bool from_zero;    // the x axis begins at 0
-    bool cut;          // y beyond what nearly all points need is cut off, and told
+    int64_t cut;       // of this many points one at most, far above the rest, is cut off, and told; 0: none is
     bool calm;         // the y axis spans a tenth of its values at least: noise stays small
     bool worst_low;    // crosses stand below
     bool end_labels;   // names stand at the end of lines

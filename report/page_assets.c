@@ -97,7 +97,10 @@ const char page_style[] =
     "@media (max-width:520px){svg text{font-size:14px}svg .end{font-size:12.5px}"
     "h1{font-size:1.25rem}header,main,footer{padding:0 12px}"
     "th,td{padding:4px 7px}}\n"
-    "@media print{.pane{display:block}.theme,.tabs>label{display:none}.box{overflow:visible;max-height:none}}\n";
+    "@media print{:root,:root:has(#dark:checked){" LIGHT "}.pane{display:block}.theme,.tabs>label{display:none}"
+    ".box{overflow:visible;max-height:none}.box svg{max-width:100%;height:auto}figure,tr{break-inside:avoid}"
+    ".figures{grid-template-columns:1fr 1fr}h2,h3{break-after:avoid}thead th{position:static}"
+    "table{width:100%;font-size:.58rem}th,td{padding:2px 4px}thead th,.n{white-space:normal}}\n";
 
 // A click on a head sorts by its column, another one the other way round; rows without a value stay last.
 const char page_script[] =

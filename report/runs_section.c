@@ -152,7 +152,7 @@ static void write_trace(Page *page, const RunSet *set, Trace trace, Along along)
     Figure figure = {.title = own_metric ? set->metric : row->title, .x = along_axes[along], .along = along,
                      .y = {own_metric ? "" : row->label, row->unit, row->log}, .from_zero = true,
                      .calm = trace >= TRACE_SPEED && trace <= TRACE_MEMORY,
-                     .cut = trace == TRACE_LOSS || (metric && !set->maximise), .end_labels = set->count > 1};
+                     .cut = trace == TRACE_LOSS ? 20 : metric && !set->maximise ? 8 : 0, .end_labels = set->count > 1};
     snprintf(note, sizeof note, "mean over about %ld lines around each; %s", 2 * set->runs[0].reach + 1,
              raw ? "behind it, the least and the greatest" : "raw values are not shown");
     if (row->smooth && set->runs[0].reach > 0) figure.note = note;

@@ -101,25 +101,27 @@ static void write_along(Page *page, const SweepView *view, const char *key) {
                      .note = "lines: the best mean over seeds at each value; bands: one standard deviation over seeds; "
                              "rings: the best of each arm; crosses: diverged",
                      .x = {key, UNIT_PLAIN, is_log(view, key)}, .y = {view->history.metric, UNIT_PLAIN, false},
-                     .cut = !view->history.maximise, .worst_low = view->history.maximise, .end_labels = true};
+                     .cut = view->history.maximise ? 0 : 4, .worst_low = view->history.maximise, .end_labels = true};
     for (int64_t arm = 0; arm < view->arms.count; arm++) add_arm(&figure, view, arm, key);
     figure_write(&figure, page);
     text_close(&title);
 }
 
-// A best value at the end of what was tried may have a better one beyond it.
+// A best value at the end of those that have a result may have a better one beyond it. To have diverged or to have been
+// pruned is a result; what failed or is still to come says nothing.
 static void tell_ends(Page *page, const SweepView *view, const char *key) {
     for (int64_t arm = 0; arm < view->arms.count; arm++) {
         double low = INFINITY, high = -INFINITY, best = NAN;
         for (int64_t i = 0; i < view->history.count; i++) {
             double value = sweep_view_number(view, i, key);
-            if (view->arm[i] != arm || isnan(value)) continue;
+            bool known = sweep_status_is_result(view->history.records[i].status);
+            if (view->arm[i] != arm || isnan(value) || !known) continue;
             low = fmin(low, value);
             high = fmax(high, value);
             if (i == view->best[arm]) best = value;
         }
         if (low < high && (best == low || best == high))
-            markup(&page->out, "<p class=\"soft\"><bdi>%s</bdi>: its best %s, %g, is the %s that was tried.</p>\n",
+            markup(&page->out, "<p class=\"soft\"><bdi>%s</bdi>: its best %s, %g, is the %s that has a result.</p>\n",
                    view->arms.items[arm], key, best, best == low ? "smallest" : "largest");
     }
 }
@@ -152,11 +154,60 @@ static void write_frontier_table(Page *page, const SweepView *view, const Fronti
 static void write_frontier_figure(Page *page, const SweepView *view, const Frontier *frontiers) {
     Figure figure = {.title = "Best result by budget", .note = "the anytime frontier, explained below",
                      .x = {"tokens of one run", UNIT_COUNT, true}, .y = {view->history.metric, UNIT_PLAIN, false},
-                     .along = ALONG_TOKENS, .end_labels = true};
+                     .along = ALONG_TOKENS, .cut = view->history.maximise ? 0 : 8, .end_labels = true};
     for (int64_t arm = 0; arm < view->arms.count; arm++)
         figure_add(&figure, (Series){.mark = MARK_STAIRS, .colour = (int)arm, .name = view->arms.items[arm],
                                      .curve = &frontiers[arm].curve});
     figure_write(&figure, page);
+}
+
+// The arm whose frontier is the best at a count of tokens; the first of those that are equal. -1: none is there yet.
+static int64_t leader_at(const SweepView *view, const Frontier *frontiers, double tokens) {
+    int64_t leader = -1;
+    double best = NAN;
+    for (int64_t arm = 0; arm < view->arms.count; arm++)
+        for (int64_t k = 0; k < frontiers[arm].curve.count; k++) {
+            const CurvePoint *p = &frontiers[arm].curve.points[k];
+            if (p->x[ALONG_TOKENS] > tokens || !sweep_better(view->history.maximise, p->y, best)) continue;
+            best = p->y;
+            leader = arm;
+        }
+    return leader;
+}
+
+// The next count of tokens at which any frontier has a point; INFINITY: there is none.
+static double next_tokens(const SweepView *view, const Frontier *frontiers, double tokens) {
+    double next = INFINITY;
+    for (int64_t arm = 0; arm < view->arms.count; arm++)
+        for (int64_t k = 0; k < frontiers[arm].curve.count; k++) {
+            double x = frontiers[arm].curve.points[k].x[ALONG_TOKENS];
+            if (x > tokens) next = fmin(next, x);
+        }
+    return next;
+}
+
+// "The best: SF-Muon from 410K tokens, Muon from 8.19M."
+static void tell_leaders(Page *page, const SweepView *view, const Frontier *frontiers) {
+    enum { TOLD = 8 };
+    int64_t leader = -1, told = 0;
+    char n[TEXT_NUMBER];
+    Text text = {0};
+    for (double at = next_tokens(view, frontiers, 0); isfinite(at); at = next_tokens(view, frontiers, at)) {
+        int64_t now = leader_at(view, frontiers, at);
+        if (now == leader) continue;
+        leader = now;
+        if (told++ >= TOLD) continue;
+        markup(&text, told > 1 ? ", <bdi>%s</bdi> from %s" : " <bdi>%s</bdi> from %s tokens on", view->arms.items[now],
+               count_text(n, at));
+    }
+    if (told > TOLD) markup(&text, "; it changes %ld more times, in the end to <bdi>%s</bdi>", told - TOLD,
+                            view->arms.items[leader]);
+    if (told > 0 && view->arms.count > 1) {
+        text_add(&page->out, "<p class=\"soft\">The best by budget:");
+        text_add(&page->out, text_string(&text));
+        text_add(&page->out, ".</p>\n");
+    }
+    text_close(&text);
 }
 
 static void explain_frontier(Page *page, const SweepView *view, const Frontier *frontiers) {
@@ -182,7 +233,8 @@ static void write_best_curves(Page *page, const SweepView *view) {
     set.runs = runs;
     set.count = view->arms.count;
     text_add(&page->out, "<h3>The best run of each arm</h3>\n");
-    runs_curves(page, &set);
+    if (sweep_best(&view->history)) runs_curves(page, &set);
+    else text_add(&page->out, "<p class=\"soft\">No run has a result yet.</p>\n");
     text_list_close(&set.names);
     free(runs); // what they hold is the view's
 }
@@ -281,6 +333,7 @@ void sweep_figures(Page *page, const SweepView *view) {
     write_frontier_figure(page, view, frontiers);
     text_add(&page->out, "</div>\n");
     tell_ends(page, view, lr_key);
+    tell_leaders(page, view, frontiers);
     explain_frontier(page, view, frontiers);
     for (int64_t arm = 0; arm < view->arms.count; arm++) curve_close(&frontiers[arm].curve);
     free(frontiers);

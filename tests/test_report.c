@@ -221,7 +221,7 @@ TEST(what_has_no_place_is_left_out_and_a_figure_without_points_says_so) {
 
 TEST(a_few_wild_points_do_not_flatten_a_figure) {
     Page page = {0};
-    Figure figure = {.title = "t", .x = {"x", UNIT_PLAIN, false}, .y = {"y", UNIT_PLAIN, false}, .cut = true};
+    Figure figure = {.title = "t", .x = {"x", UNIT_PLAIN, false}, .y = {"y", UNIT_PLAIN, false}, .cut = 20};
     Series *series = figure_add(&figure, (Series){.mark = MARK_LINE, .name = "n"});
     for (int i = 0; i < 100; i++)
         add_points(&series->own, (double[]){i, i < 3 ? 1000 : 2 + 0.01 * i}, 1);
@@ -229,6 +229,45 @@ TEST(a_few_wild_points_do_not_flatten_a_figure) {
     assert_non_null(strstr(text_string(&page.out), "cut off above 3"));
     assert_null(strstr(text_string(&page.out), ">1000<"));
     text_close(&page.out);
+}
+
+TEST(results_that_are_cut_off_stand_at_the_edge) {
+    Page page = {0};
+    Figure figure = {.title = "t", .x = {"x", UNIT_PLAIN, false}, .y = {"y", UNIT_PLAIN, false}, .cut = 4};
+    Curve dots = {0};
+    for (int i = 0; i < 12; i++) add_points(&dots, (double[]){i, i < 3 ? 9 : 3 + 0.01 * i}, 1);
+    figure_add(&figure, (Series){.mark = MARK_LINE, .name = "n", .curve = &dots}); // does not count twice
+    figure_add(&figure, (Series){.mark = MARK_DOTS, .name = "n", .curve = &dots});
+    figure_write(&figure, &page);
+    assert_non_null(strstr(text_string(&page.out), "cut off above 3.12, where at most one point in 4 lies"));
+    assert_int_equal(count_of(text_string(&page.out), "cy=\"31.0\""), 3);
+    assert_int_equal(count_of(text_string(&page.out), "n: 9 at 1 x"), 2);
+    curve_close(&dots);
+    text_close(&page.out);
+}
+
+TEST(numbers_beside_the_axis_have_room) {
+    Page page = {0};
+    Figure figure = {.title = "t", .x = {"x", UNIT_PLAIN, false}, .y = {"y", UNIT_PLAIN, false}};
+    Series *series = figure_add(&figure, (Series){.mark = MARK_LINE, .name = "n"});
+    add_points(&series->own, (double[]){0, 3.0496, 1, 3.0504}, 2);
+    figure_write(&figure, &page);
+    assert_non_null(strstr(text_string(&page.out), "<text x=\"51\"")); // of 6 digits
+    text_close(&page.out);
+}
+
+TEST(many_points_are_not_told) {
+    for (int series = 50; series <= 51; series++) {
+        Page page = {0};
+        Figure figure = {.title = "t", .x = {"x", UNIT_PLAIN, false}, .y = {"y", UNIT_PLAIN, false}};
+        for (int i = 0; i < series; i++) {
+            Series *line = figure_add(&figure, (Series){.mark = MARK_LINE, .name = "n"});
+            for (int k = 0; k < 40; k++) add_points(&line->own, (double[]){k, i}, 1);
+        }
+        figure_write(&figure, &page);
+        assert_int_equal(count_of(text_string(&page.out), "<circle"), series == 50 ? 2000 : 0);
+        text_close(&page.out);
+    }
 }
 
 TEST(stairs_hold_until_the_next_point) {

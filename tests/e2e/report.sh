@@ -96,6 +96,16 @@ expect 66 'shards: neither a run nor a sweep' "$program" report a shards --out x
 expect 66 'nothing: there is no such directory' "$program" report nothing
 expect 73 . "$program" report a --out nowhere/x.html
 expect 2 . "$program" report
+
+# What is no file is not replaced by one; of a link the file behind it is.
+mkfifo pipe
+expect 73 'pipe is not a regular file' "$program" report a --out pipe
+[ -p pipe ] || fail "a pipe was replaced"
+echo old >behind.html
+ln -s behind.html link.html
+expect 0 '^link.html$' "$program" report a --out link.html
+[ -L link.html ] || fail "a link was replaced"
+cmp behind.html a/report.html || fail "the file behind a link was not replaced"
 [ ! -e x.html ] || fail "x.html was written"
 
 # ---- a sweep ----
@@ -148,7 +158,7 @@ smaller sweep/report.html 1000000
 shows sweep/report.html '&lt;script&gt;document.title=1&lt;/script&gt;' '&lt;img src=x' '\xe2\x80\xae&amp;amp; b' \
     '&lt;i&gt;not finite&lt;/i&gt;' 'Validation loss against learning rate' 'Best result by budget' \
     'runs/000000000008/metrics.jsonl, line 411' 'train_gpt train sweep/configs/000000000005.json' \
-    'class="status bad">diverged' 'class="band s3"' 'its best optim.lr, 0.001, is the smallest that was tried'
+    'class="status bad">diverged' 'class="band s3"' 'its best optim.lr, 0.001, is the smallest that has a result'
 rows=$(grep -o '^<tr><td><code>0000[0-9a-f]*' sweep/report.html | sort -u | wc -l)
 [ "$rows" -eq 40 ] || fail "the table of all runs has $rows rows"
 crosses=$(grep -c 'class="edge' sweep/report.html)
@@ -158,6 +168,20 @@ crosses=$(grep -c 'class="edge' sweep/report.html)
 # The frontier: anytime arms have a step at every evaluation, the others a point at their end alone.
 frontier=$(sed -n '/Best result by budget/,/<\/svg>/p' sweep/report.html | grep -c '<circle' || true)
 [ "$frontier" -eq 31 ] || fail "the frontier has $frontier points, 3 x 10 + 1 are expected"
+
+# What is still to come, or failed, is no end of what was tried; a run at work shows what it has logged.
+cp -r sweep partial
+for id in 00000000001f 000000000020; do
+    echo '{"v":1,"time":4,"event":"ended","run":"'$id'","status":"failed","exit":70,"step":9}' >>partial/state.jsonl
+done
+echo '{"v":1,"time":4,"event":"started","run":"000000000001","attempt":2,"host":"h","pid":1,"slot":"cpu 0","until":0}' \
+    >>partial/state.jsonl
+sed -i 's/"val_loss":[^,]*/"val_loss":1.25/' partial/runs/000000000001/metrics.jsonl
+sed -i 's/"val_loss":[^,]*/"val_loss":1/' partial/runs/000000000021/metrics.jsonl
+expect 0 . "$program" report partial
+shows partial/report.html ': <bdi>adamw</bdi> from 2.56K tokens on, <bdi>a \xe2\x80\xae&amp;amp; b</bdi> from 25.6K.'
+shows partial/report.html 'its best optim.lr, 0.003, is the smallest that has a result' \
+    'running</td><td class="n" data-v="1.25">'
 
 # Beside runs, on one page; and all of its runs by themselves.
 expect 0 . "$program" report sweep a --out mixed.html
