@@ -54,7 +54,10 @@ static bool write_sweep(Page *page, const char *dir, bool headed, Errors *errors
 
 static void add_title(const TextList *directories, const RunSet *set, Text *out) {
     if (directories->count > 1) text_printf(out, "Report of %ld directories", directories->count);
-    else text_printf(out, "%s %s", set->count ? "Run" : "Sweep", directories->items[0]);
+    if (directories->count > 1) return;
+    char *name = run_dir_name(directories->items[0]);
+    text_printf(out, "%s %s", set->count ? "Run" : "Sweep", name);
+    free(name);
 }
 
 bool report_write(const TextList *directories, const char *out, Errors *errors) {

@@ -216,7 +216,7 @@ static void read_metrics(RunFacts *facts, const FactsRequest *request) {
 
 // ---- the whole ----
 
-static char *name_of(const char *dir) {
+static char *last_part(const char *dir) {
     size_t size = strlen(dir);
     while (size > 1 && dir[size - 1] == '/') size--;
     size_t begin = size;
@@ -226,8 +226,17 @@ static char *name_of(const char *dir) {
     return name;
 }
 
+char *run_dir_name(const char *dir) {
+    char *name = last_part(dir), *real;
+    if ((strcmp(name, ".") != 0 && strcmp(name, "..") != 0) || !(real = realpath(dir, NULL))) return name;
+    free(name);
+    name = last_part(real);
+    free(real);
+    return name;
+}
+
 void run_facts_read(RunFacts *facts, const char *dir, const FactsRequest *request) {
-    *facts = (RunFacts){.dir = copy(dir), .name = name_of(dir)};
+    *facts = (RunFacts){.dir = copy(dir), .name = run_dir_name(dir)};
     read_provenance(facts);
     read_configuration(facts);
     read_metrics(facts, request);

@@ -33,7 +33,7 @@ typedef struct {
 extern const TraceRow trace_rows[TRACES];
 
 typedef struct {
-    char *dir, *name;    // the last part of its path, or all of it
+    char *dir, *name;    // run_dir_name
     TextList keys, values; // of the configuration, nested keys with points
     TextList command;
     char *program, *host, *device;
@@ -58,6 +58,7 @@ typedef struct {
     int64_t points, metric_points;
 } FactsRequest;
 
+char *run_dir_name(const char *dir); // the last part of its path, for . and .. that of what they stand for; to be freed
 bool run_dir_is(const char *path); // it has a run.json or metrics
 // What is there is read; the rest is in `trouble`. Always to be closed.
 void run_facts_read(RunFacts *facts, const char *dir, const FactsRequest *request);

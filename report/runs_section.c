@@ -149,13 +149,15 @@ static void write_trace(Page *page, const RunSet *set, Trace trace, Along along)
     bool metric = trace == TRACE_METRIC, own_metric = metric && strcmp(set->metric, row->key) != 0;
     bool raw = row->smooth && set->count <= RAW_RUNS;
     char note[160];
+    int64_t reach = 0;
+    for (int64_t i = 0; i < set->count; i++) reach = set->runs[i].reach > reach ? set->runs[i].reach : reach;
     Figure figure = {.title = own_metric ? set->metric : row->title, .x = along_axes[along], .along = along,
                      .y = {own_metric ? "" : row->label, row->unit, row->log}, .from_zero = true,
                      .calm = trace >= TRACE_SPEED && trace <= TRACE_MEMORY,
                      .cut = trace == TRACE_LOSS ? 20 : metric && !set->maximise ? 8 : 0, .end_labels = set->count > 1};
-    snprintf(note, sizeof note, "mean over about %ld lines around each; %s", 2 * set->runs[0].reach + 1,
+    snprintf(note, sizeof note, "mean over up to %ld lines around each; %s", 2 * reach + 1,
              raw ? "behind it, the least and the greatest" : "raw values are not shown");
-    if (row->smooth && set->runs[0].reach > 0) figure.note = note;
+    if (row->smooth && reach > 0) figure.note = note;
     add_trace(&figure, set, trace, raw);
     figure_write(&figure, page);
 }

@@ -77,6 +77,8 @@ train run.dir=b train.steps=12 eval.every=4 optim.name=muon
 expect 0 '^a/report.html$' "$program" report a
 harmless a/report.html
 shows a/report.html '<title>Run a</title>' '12 of 12' 'Validation loss' 'Learning rate' '<dt>optimizer</dt>' FLOPs
+expect 0 '^./report.html$' bash -c "cd a && '$program' report ."
+shows a/report.html '<title>Run a</title>'
 expect 0 '^two.html$' "$program" report a b/ --out two.html
 harmless two.html
 shows two.html '<bdi title="b">b</bdi>' 'optim.name' 'what is the same in all'
