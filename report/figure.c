@@ -7,7 +7,7 @@
 #include "runtime/error.h"
 
 // In the units of the drawing, of which a page shows all at any width.
-enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 108, NAME_CHARACTERS = 13 };
+enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 112, NAME_CHARACTERS = 13 };
 enum { DIGIT = 8, Y_TICKS = 6 };           // the width of a digit, at most; ticks of the y axis
 enum { END_LABELS = 8, LABEL_HEIGHT = 14 }; // at most so many names stand at the ends of lines
 enum { TOLD_POINTS = 60, ALL_TOLD = 2000 }; // a line of at most so many, of so many in all, shows and tells its points

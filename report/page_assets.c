@@ -94,7 +94,7 @@ const char page_style[] =
     ".status.good{color:var(--good)}.status.bad{color:var(--bad)}.status.wait{color:var(--wait)}\n"
     ".trouble{border-left:4px solid var(--bad);background:var(--panel);padding:6px 12px;margin:10px 0}\n"
     "details{margin:10px 0}summary{cursor:pointer;color:var(--accent)}\n"
-    "@media (max-width:520px){svg text{font-size:14px}svg .end{font-size:12.5px}"
+    "@media (max-width:520px){svg text{font-size:14px}svg .end{font-size:12px}"
     "h1{font-size:1.25rem}header,main,footer{padding:0 12px}"
     "th,td{padding:4px 7px}}\n"
     "@media print{:root,:root:has(#dark:checked){" LIGHT "}.pane{display:block}.theme,.tabs>label{display:none}"
