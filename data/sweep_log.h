@@ -103,7 +103,8 @@ typedef struct {
     int64_t seeds;        // with a finite result
     double mean, error;   // error NaN below two
 } SweepGroup;
-int64_t sweep_groups(const SweepHistory *history, SweepGroup **out); // to be freed by the caller
+// Returns how many; `out` is to be freed by the caller. `of` gets the number of each run's group, or is NULL.
+int64_t sweep_groups(const SweepHistory *history, SweepGroup **out, int64_t *of);
 
 // summary.csv and summary.json in the sweep's directory, each replaced as a whole: docs/sweeps.md.
 bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "data/sweep_log.h"
 #include "runtime/file.h"
@@ -40,33 +41,54 @@ static bool same_but_for_seed(const SweepHistory *history, const SweepRecord *a,
     return true;
 }
 
-// Mean and standard error of the finite results of all that belong to the group of `first`.
-static SweepGroup group_of(const SweepHistory *history, const SweepRecord *first) {
-    SweepGroup group = {.first = first, .mean = NAN, .error = NAN};
-    double mean = 0, squares = 0; // of deviations from the mean, by Welford's recurrence
-    for (const SweepRecord *r = first; r < history->records + history->count; r++) {
-        double result = sweep_result(history, r);
-        if (!isfinite(result) || !same_but_for_seed(history, first, r)) continue;
-        double deviation = result - mean;
-        mean += deviation / (double)++group.seeds;
-        squares += deviation * (result - mean);
+// The same for all runs of a group.
+static uint64_t group_hash(const SweepRecord *record) {
+    uint64_t hash = XXH3_64bits(record->arm, strlen(record->arm));
+    for (int64_t i = 0; i < record->setting_count; i++) {
+        const SweepSetting *s = &record->settings[i];
+        if (strcmp(s->key, seed_key) == 0) continue;
+        hash += XXH3_64bits_withSeed(s->value, strlen(s->value), XXH3_64bits(s->key, strlen(s->key)));
     }
-    if (group.seeds > 0) group.mean = mean;
-    if (group.seeds > 1) group.error = sqrt(squares / (double)(group.seeds - 1) / (double)group.seeds);
-    return group;
+    return hash;
 }
 
-int64_t sweep_groups(const SweepHistory *history, SweepGroup **out) {
-    SweepGroup *groups = calloc((size_t)history->count + 1, sizeof *groups);
-    int64_t count = 0;
-    if (!groups) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", history->count);
+static void *take(int64_t count, size_t size) {
+    void *memory = calloc((size_t)count + 1, size);
+    if (!memory) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", count);
+    return memory;
+}
+
+// Mean and squares of deviations from it (in `error`), by Welford's recurrence.
+static void add_result(SweepGroup *group, double result) {
+    if (!isfinite(result)) return;
+    if (group->seeds == 0) group->mean = group->error = 0;
+    double deviation = result - group->mean;
+    group->mean += deviation / (double)++group->seeds;
+    group->error += deviation * (result - group->mean);
+}
+
+int64_t sweep_groups(const SweepHistory *history, SweepGroup **out, int64_t *of) {
+    int64_t mask = 1, count = 0;
+    while (mask < 2 * history->count) mask = 2 * mask + 1;
+    int64_t *places = take(mask, sizeof *places); // numbers of groups + 1, by their hash; 0: free
+    SweepGroup *groups = *out = take(history->count, sizeof *groups);
     for (int64_t i = 0; i < history->count; i++) {
-        bool known = false;
-        for (int64_t g = 0; g < count && !known; g++)
-            known = same_but_for_seed(history, groups[g].first, &history->records[i]);
-        if (!known) groups[count++] = group_of(history, &history->records[i]);
+        const SweepRecord *r = &history->records[i];
+        int64_t place = (int64_t)group_hash(r) & mask;
+        while (places[place] && !same_but_for_seed(history, groups[places[place] - 1].first, r))
+            place = (place + 1) & mask;
+        if (places[place] == 0) {
+            groups[count] = (SweepGroup){.first = r, .mean = NAN, .error = NAN};
+            places[place] = ++count;
+        }
+        add_result(&groups[places[place] - 1], sweep_result(history, r));
+        if (of) of[i] = places[place] - 1;
     }
-    *out = groups;
+    free(places);
+    for (int64_t g = 0; g < count; g++) {
+        double seeds = (double)groups[g].seeds;
+        groups[g].error = seeds > 1 ? sqrt(groups[g].error / (seeds - 1) / seeds) : NAN;
+    }
     return count;
 }
 
@@ -101,18 +123,6 @@ static void list_numbers(const SweepHistory *history, const SweepRecord *r, cons
 }
 
 static void path_of(const SweepRecord *record, char out[32]) { snprintf(out, 32, "runs/%s", record->id); }
-
-// The group that each run belongs to, by run.
-static SweepGroup *groups_by_run(const SweepHistory *history) {
-    SweepGroup *groups, *by_run = calloc((size_t)history->count + 1, sizeof *by_run);
-    int64_t count = sweep_groups(history, &groups);
-    if (!by_run) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", history->count);
-    for (int64_t i = 0; i < history->count; i++)
-        for (int64_t g = 0; g < count; g++)
-            if (same_but_for_seed(history, groups[g].first, &history->records[i])) by_run[i] = groups[g];
-    free(groups);
-    return by_run;
-}
 
 // ---- summary.csv ----
 
@@ -198,21 +208,19 @@ static void add_counts(const SweepHistory *history, JsonWriter *w) {
     json_end(w, '}');
 }
 
-static void add_groups(const SweepHistory *history, JsonWriter *w) {
-    SweepGroup *groups;
-    int64_t count = sweep_groups(history, &groups);
+static void add_groups(const SweepGroup *groups, int64_t count, JsonWriter *w) {
     json_begin(w, "groups", '[');
     for (int64_t i = 0; i < count; i++) {
+        const SweepGroup *group = &groups[i];
         json_begin(w, NULL, '{');
-        json_string(w, "arm", groups[i].first->arm);
-        add_settings(w, groups[i].first, false);
-        json_integer(w, "seeds", groups[i].seeds);
-        json_number(w, "mean", groups[i].mean);
-        json_number(w, "error", groups[i].error);
+        json_string(w, "arm", group->first->arm);
+        add_settings(w, group->first, false);
+        json_integer(w, "seeds", group->seeds);
+        json_number(w, "mean", group->mean);
+        json_number(w, "error", group->error);
         json_end(w, '}');
     }
     json_end(w, ']');
-    free(groups);
 }
 
 const SweepRecord *sweep_best(const SweepHistory *history) {
@@ -225,7 +233,13 @@ const SweepRecord *sweep_best(const SweepHistory *history) {
     return best;
 }
 
-static void add_json(const SweepHistory *history, const SweepGroup *by_run, Text *out) {
+// Groups, and the number of each run's.
+typedef struct {
+    SweepGroup *items;
+    int64_t count, *of;
+} Groups;
+
+static void add_json(const SweepHistory *history, const Groups *groups, Text *out) {
     JsonWriter w = {.out = out, .indent = 1};
     const SweepRecord *best = sweep_best(history);
     json_begin(&w, NULL, '{');
@@ -236,9 +250,10 @@ static void add_json(const SweepHistory *history, const SweepGroup *by_run, Text
     json_string(&w, "best_run", best ? best->id : "");
     add_counts(history, &w);
     json_begin(&w, "runs", '[');
-    for (int64_t i = 0; i < history->count; i++) add_json_run(history, &history->records[i], &by_run[i], &w);
+    for (int64_t i = 0; i < history->count; i++)
+        add_json_run(history, &history->records[i], &groups->items[groups->of[i]], &w);
     json_end(&w, ']');
-    add_groups(history, &w);
+    add_groups(groups->items, groups->count, &w);
     json_end(&w, '}');
     text_add(out, "\n");
 }
@@ -255,11 +270,14 @@ static bool replace(const char *sweep_dir, const char *name, Text *content, Erro
 
 bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors) {
     Text csv = {0}, json = {0};
-    SweepGroup *by_run = groups_by_run(history);
+    Groups groups = {.of = take(history->count, sizeof *groups.of)};
+    groups.count = sweep_groups(history, &groups.items, groups.of);
     add_csv_head(history, &csv);
-    for (int64_t i = 0; i < history->count; i++) add_csv_run(history, &history->records[i], &by_run[i], &csv);
-    add_json(history, by_run, &json);
-    free(by_run);
+    for (int64_t i = 0; i < history->count; i++)
+        add_csv_run(history, &history->records[i], &groups.items[groups.of[i]], &csv);
+    add_json(history, &groups, &json);
+    free(groups.items);
+    free(groups.of);
     bool good = replace(sweep_dir, "summary.csv", &csv, errors);
     return replace(sweep_dir, "summary.json", &json, errors) && good;
 }

@@ -6,8 +6,6 @@
 
 #include "runtime/file.h"
 
-static const char seed_key[] = "run.seed";
-
 static void *take(int64_t count, size_t size) {
     void *result = calloc((size_t)count + 1, size);
     if (!result) DIE(EXIT_INTERNAL, "out of memory: a sweep of %ld runs", count);
@@ -50,16 +48,6 @@ bool sweep_view_varies(const SweepView *view, const char *key) {
     return false;
 }
 
-static bool same_but_for_seed(const SweepHistory *history, const SweepRecord *a, const SweepRecord *b) {
-    if (strcmp(a->arm, b->arm) != 0) return false;
-    for (int64_t k = 0; k < history->key_count; k++) {
-        const SweepSetting *x = find_setting(a, history->keys[k]), *y = find_setting(b, history->keys[k]);
-        if (strcmp(history->keys[k], seed_key) == 0) continue;
-        if (strcmp(x ? x->value : "", y ? y->value : "") != 0) return false;
-    }
-    return true;
-}
-
 // ---- results ----
 
 double sweep_view_result(const SweepView *view, int64_t record) {
@@ -99,14 +87,6 @@ static void find_arms(SweepView *view) {
     }
 }
 
-static void find_groups(SweepView *view) {
-    const SweepHistory *h = &view->history;
-    view->group_count = sweep_groups(h, &view->groups);
-    for (int64_t i = 0; i < h->count; i++)
-        for (view->group[i] = 0; view->group[i] < view->group_count; view->group[i]++)
-            if (same_but_for_seed(h, view->groups[view->group[i]].first, &h->records[i])) break;
-}
-
 // By the mean of its group first, then by its own result.
 static void find_best(SweepView *view) {
     const SweepHistory *h = &view->history;
@@ -114,7 +94,7 @@ static void find_best(SweepView *view) {
     for (int64_t a = 0; a < view->arms.count; a++) view->best[a] = -1;
     for (int64_t i = 0; i < h->count; i++) {
         int64_t *best = &view->best[view->arm[i]];
-        if (!isfinite(sweep_view_result(view, i)) || view->group[i] == view->group_count) continue;
+        if (!isfinite(sweep_view_result(view, i))) continue;
         double mean = view->groups[view->group[i]].mean, old = *best < 0 ? NAN : view->groups[view->group[*best]].mean;
         bool same = *best >= 0 && view->group[i] == view->group[*best];
         bool better = same ? sweep_better(h->maximise, sweep_view_result(view, i), sweep_view_result(view, *best))
@@ -185,7 +165,7 @@ bool sweep_view_open(SweepView *view, const char *dir, Errors *errors) {
         run_facts_read(&view->facts[i], path, &request);
     }
     find_arms(view);
-    find_groups(view);
+    view->group_count = sweep_groups(&view->history, &view->groups, view->group);
     find_best(view);
     return true;
 }

@@ -63,10 +63,16 @@ static int compare(const void *a, const void *b) {
     return p->record < q->record ? -1 : p->record > q->record; // as they were planned
 }
 
+// With as many decimals as all others of usual size have.
+static void show(double value, char out[32]) {
+    double size = fabs(value);
+    snprintf(out, 32, size == 0 || (size >= 0.01 && size < 1e5) ? "%.4f" : "%.4g", value);
+}
+
 static void add_row(const Place *place, Text *out) {
     const SweepRecord *r = place->record;
     char value[32] = "", step[48] = "", wall[TEXT_NUMBER] = "";
-    if (isfinite(place->value)) snprintf(value, sizeof value, "%.5g", place->value);
+    if (isfinite(place->value)) show(place->value, value);
     if (r->steps > 0) snprintf(step, sizeof step, "%ld/%ld", r->step, r->steps);
     else if (r->step > 0) snprintf(step, sizeof step, "%ld", r->step);
     if (r->wall > 0) text_duration(wall, r->wall);
@@ -82,13 +88,15 @@ static void add_row(const Place *place, Text *out) {
 
 static void add_groups(const SweepHistory *history, Text *out) {
     SweepGroup *groups;
-    int64_t count = sweep_groups(history, &groups);
+    int64_t count = sweep_groups(history, &groups, NULL);
     bool head = false;
     for (int64_t i = 0; i < count; i++) {
+        char mean[32];
         if (groups[i].seeds < 2) continue;
         if (!head) text_printf(out, "\nmean and standard error over seeds of %s\n", history->metric);
         head = true;
-        text_printf(out, "%10.5g +- %-8.2g  %ld seeds  ", groups[i].mean, groups[i].error, groups[i].seeds);
+        show(groups[i].mean, mean);
+        text_printf(out, "%10s +- %-8.2g  %ld seeds  ", mean, groups[i].error, groups[i].seeds);
         add_settings(groups[i].first, false, out);
         text_add(out, "\n");
     }

@@ -17,8 +17,8 @@
 #define PLAN "{\"v\":1,\"time\":1,\"event\":\"plan\",\"name\":\"s\",\"metric\":\"val_loss\",\"goal\":\"min\"," \
     "\"at\":\"last\",\"runs\":[{\"id\":\"" A "\",\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1," \
     "\"run.seed\":1,\"model.bias\":true},\"steps\":20,\"step_tokens\":64},{\"id\":\"" B "\"," \
-    "\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":2," \
-    "\"model.bias\":true},\"steps\":20},{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
+    "\"arm\":\"x, \\\"y\\\"\",\"settings\":{\"optim.lr\":0.1,\"run.seed\":2,\"model.bias\":true},\"steps\":20}," \
+    "{\"id\":\"" C "\",\"settings\":{\"optim.lr\":\"1e-3\"}}]}\n"
 #define STARTED(id, until) "{\"v\":1,\"event\":\"started\",\"run\":\"" id "\",\"host\":\"h\"," \
     "\"slot\":\"cpu 1\",\"until\":" until "}\n"
 #define ENDED(id, status, rest) \
@@ -141,7 +141,7 @@ TEST(groups_differ_in_more_than_the_seed) {
     SweepHistory h = history_of(PLAN ENDED(A, "finished", ",\"metric\":2,\"step\":20")
                                 ENDED(B, "finished", ",\"metric\":4") ENDED(C, "diverged", ",\"metric\":9"));
     SweepGroup *groups;
-    assert_int_equal(sweep_groups(&h, &groups), 2);
+    assert_int_equal(sweep_groups(&h, &groups, NULL), 2);
     assert_int_equal(groups[0].seeds, 2);
     CHECK_CLOSE(groups[0].mean, 3, 1e-15);
     CHECK_CLOSE(groups[0].error, 1, 1e-15); // deviation sqrt(2) over sqrt(2)

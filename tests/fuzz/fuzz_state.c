@@ -15,7 +15,7 @@ static void check_records(const SweepHistory *h) {
         for (int64_t k = 1; k < r->rung_count; k++) HOLDS(r->rungs[k].step > r->rungs[k - 1].step);
         seeds += isfinite(sweep_result(h, r));
     }
-    for (int64_t g = sweep_groups(h, &groups) - 1; g >= 0; g--) seeds -= groups[g].seeds;
+    for (int64_t g = sweep_groups(h, &groups, NULL) - 1; g >= 0; g--) seeds -= groups[g].seeds;
     HOLDS(seeds == 0);
     free(groups);
 }
