@@ -33,11 +33,17 @@ static void read_tail(const char *path, int64_t from, char bytes[TAIL + 1]) {
     close(file);
 }
 
-// The last line that is not empty, or the last one that tells of memory.
+// What a run prints where nothing is wrong: steps, and in columns its plan and, at the end, its summary.
+static bool is_progress(const char *line) {
+    bool told = strncmp(line, "step ", 5) == 0 || strstr(line, "  ");
+    return !line[strspn(line, " \t")] || (told && !strstr(line, "failed"));
+}
+
+// The last message, or the last one that tells of memory.
 static const char *choose_line(char *bytes) {
     const char *last = "", *memory = NULL;
     for (char *line = strtok(bytes, "\r\n"); line; line = strtok(NULL, "\r\n")) {
-        if (line[strspn(line, " \t")]) last = line;
+        if (!is_progress(line)) last = line;
         if (tells_of_memory(line)) memory = line;
     }
     return memory ? memory : last;
@@ -105,6 +111,8 @@ static void judge_exit(const Ending *e, Verdict *v) {
     if (v->status <= SWEEP_FINISHED) return;
     if (v->status == SWEEP_REFUSED && !e->forecast->good && !e->forecast->fits) v->status = SWEEP_OUT_OF_MEMORY;
     if (v->reason.size == 0) find_reason(e, &v->reason);
+    if (v->status == SWEEP_CANNOT_WRITE && v->reason.size == 0)
+        text_add(&v->reason, "could not write, nor say what: see whether the disk is full");
     if (sweep_status_is_failure(v->status) && tells_of_memory(text_string(&v->reason))) v->status = SWEEP_OUT_OF_MEMORY;
 }
 

@@ -187,12 +187,21 @@ static int64_t choose(const Work *work) {
     return chosen;
 }
 
+// Of what is not in the record nobody knows: the same run would be begun again and again.
+static bool is_recorded(Work *work) {
+    Errors told = {0}; // when it began
+    bool good = journal_flush(&work->journal, &told);
+    errors_close(&told);
+    return good;
+}
+
 static void begin_all(Work *work) {
     Errors errors = {0};
-    for (int64_t i = 0; i < work->search->count; i++)
+    for (int64_t i = 0; i < work->search->count && is_recorded(work); i++)
         if (work->moves[i].prune && work_is_open(work, i) && clock_seconds() >= work->runs[i].try_at)
             take(work, i, true, &errors);
-    for (int64_t run; (run = choose(work)) >= 0;) take(work, run, false, &errors);
+    for (int64_t run; is_recorded(work) && (run = choose(work)) >= 0;) take(work, run, false, &errors);
+    if (work->pool.count == 0 && !is_recorded(work)) work->stopping = true; // nothing frees a place on the disk
     tell(work, &errors);
 }
 
