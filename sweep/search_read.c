@@ -260,16 +260,29 @@ static void read_member(SearchFile *file, const cJSON *node) {
     else if (strcmp(row->name, "base") != 0) read_option(file, 0, row, node);
 }
 
+// Numbers of metrics.jsonl by which runs may be compared (docs/formats.md).
+static const char *const metrics[] = {"val_loss", "val_bits_per_byte", "hellaswag_llmc_acc", "hellaswag_llmc_acc_norm",
+                                      "hellaswag_lmeval_acc", "hellaswag_lmeval_acc_norm", "loss", "grad_norm",
+                                      "skipped", "tokens_per_second", "seconds", "mfu", "gpu_power", "gpu_temperature",
+                                      "gpu_clock", "gpu_memory", "gpu_utilization", "gpu_energy"};
+
+static void check_metric(SearchFile *file, const cJSON *node) {
+    enum { COUNT = sizeof metrics / sizeof metrics[0] };
+    const char *name = file->metric.name, *nearest = text_nearest(name, metrics, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        if (strcmp(metrics[i], name) == 0) return;
+    if (nearest)
+        search_complain(file, node, "metric.name", "no number of metrics.jsonl; did you mean \"%s\"?", nearest);
+    else search_complain(file, node, "metric.name", "expected a number of metrics.jsonl, such as val_loss");
+}
+
 // What is required where something else is there.
 static void check_sections(SearchFile *file, const cJSON *root) {
     const cJSON *name = json_member(root, "name");
     if (name && (!is_plain(file->options.name) || strchr(file->options.name, '/') || *file->options.name == '.'))
         search_complain(file, name, "name", "expected 1 to %d bytes, without \"/\" and no \".\" in front: it names a "
                         "directory", NAME_LIMIT);
-    const char *metric = file->metric.name;
-    if (!*metric || strspn(metric, "abcdefghijklmnopqrstuvwxyz0123456789_") < strlen(metric) || !is_plain(metric))
-        search_complain(file, json_member(root, "metric"), "metric.name", "expected a number of metrics.jsonl, such as "
-                        "val_loss");
+    check_metric(file, json_member(root, "metric"));
     if (file->given & GIVEN_RANDOM && file->random.samples == OPTION_AUTO)
         search_complain(file, json_member(root, "random"), "random", "say how many to draw: {\"samples\": 50}");
     if (file->given & GIVEN_EARLY_STOP && file->early_stop.min_steps == OPTION_AUTO)

@@ -53,6 +53,21 @@ static int64_t evaluated_every(const Text *config) {
     return every;
 }
 
+// Results are numbers of the metric that they were recorded for; another one would rank them by those.
+static bool is_of_this_metric(const Work *work, Errors *errors) {
+    const Search *search = work->search;
+    const SweepHistory *history = &work->history;
+    bool same = strcmp(history->metric, search->metric) == 0 && history->maximise == search->maximise;
+    for (int64_t i = 0; i < history->count && !same; i++)
+        if (history->records[i].attempts > 0)
+            return errors_add(errors, EXIT_USAGE, "%s: its runs are compared by %s (%s), not by %s (%s); choose "
+                              "another --dir: with a copy of this one's runs/ in it, no run is trained again",
+                              search->dir,
+                              history->metric, history->maximise ? "max" : "min", search->metric,
+                              search->maximise ? "max" : "min");
+    return true;
+}
+
 // What a run was when this process began.
 static void take_over(Work *work) {
     for (int64_t i = 0; i < work->search->count; i++) {
@@ -80,7 +95,7 @@ bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
     }
     bool good = make_folders(search->dir, errors) && write_configs(search, errors) &&
                 journal_open(&work->journal, search->dir, errors) &&
-                sweep_history_read(&work->history, search->dir, errors);
+                sweep_history_read(&work->history, search->dir, errors) && is_of_this_metric(work, errors);
     if (!good) return false;
     take_over(work);
     return work_line_plan(work, errors);

@@ -335,7 +335,9 @@ TEST(mistakes_are_told_with_their_place_and_the_nearest_name) {
         {"{'base': 'base.json', 'axes': {'dist.comm': ['host']}}", "only says how to share"},
         {"{'base': 'base.json', 'set': {'optim': {'rl': 1}}}", "did you mean \"optim.lr\""},
         {"{'base': 'base.json', 'set': {'run.dir': 'x'}}", "which \"dir\" sets"},
-        {"{'base': 'base.json', 'metric': {'name': 'val/loss'}}", "a number of metrics.jsonl"},
+        {"{'base': 'base.json', 'metric': {'name': 'val/loss'}}", "did you mean \"val_loss\""},
+        {"{'base': 'base.json', 'metric': {'name': 'quality'}}", "expected a number of metrics.jsonl"},
+        {"{'base': 'base.json', 'metric': {'name': 'hellaswag_llmc_acc'}}", "eval.tasks is without hellaswag"},
         {"{'base': 'base.json', 'metric': {'goal': 'mni'}}", "did you mean \"min\""},
         {"{'base': 'base.json', 'budget': {'max_runs': 2}, 'axes': {'run.seed': [1, 2, 3]}}", "and these are 3 runs"},
         {"{'base': 'base.json', 'early_stop': {'kind': 'asha'}}", "say how many steps"},
@@ -363,7 +365,7 @@ TEST(rungs_are_where_the_runs_are_evaluated) {
     search_close(&s);
     s = open("{'base': 'base.json', 'budget': {'max_runs': 4, 'gpus_per_run': 2, 'max_parallel': 3, 'max_hours': 0.5}, "
              "'on_failure': {'retries': 0}, 'metric': {'name': 'hellaswag_llmc_acc', 'goal': 'max', 'at': 'best'}, "
-             "'dir': 'out/of/the/way/'}");
+             "'dir': 'out/of/the/way/', 'set': {'eval.tasks': ['val', 'hellaswag']}}");
     assert_int_equal(s.min_steps, 0);
     assert_int_equal(s.gpus_per_run, 2);
     assert_int_equal(s.max_parallel, 3);
