@@ -161,7 +161,8 @@ static void draw(Work *work) {
     int columns = size.ws_col > 20 ? size.ws_col - 1 : 79, rows = size.ws_row > 5 ? size.ws_row - 1 : 23;
     if (lines_there > 0) text_printf(&frame, "\033[%dA\r", lines_there);
     lines_there = 0;
-    text_printf(&line, "%s%s: ", work->search->name, work->stopping ? ", stopping" : "");
+    text_escape(&line, work->search->name, strlen(work->search->name));
+    text_add(&line, work->stopping ? ", stopping: " : ": ");
     add_summary(work, &line);
     add_line(&frame, &line, columns);
     text_printf(&line, "  %-12s %15s %9s %10.10s %8s  %-8s", "run", "step", "loss", work->search->metric, "left", "on");

@@ -24,13 +24,15 @@ static void *take(int64_t count, size_t size) {
     return memory;
 }
 
+// Of those names, or of all that this process may see: the driver takes names up to the first that it does not know.
 // In a process of its own, so that this one never opens a driver.
-static int64_t count_visible_gpus(void) {
+static int64_t count_visible_gpus(const char *names) {
     Errors ignored = {0};
     int status;
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
+        if (names) setenv("CUDA_VISIBLE_DEVICES", names, true);
         const Kernels *kernels = kernels_find("cuda", &ignored);
         _exit(kernels ? (int)kernels->device_count() % 256 : 0);
     }
@@ -49,13 +51,25 @@ static void split(TextList *out, const char *names, int64_t most) {
     }
 }
 
+static const char *find_twice(const TextList *names) {
+    for (int64_t i = 0; i < names->count; i++)
+        for (int64_t j = 0; j < i; j++)
+            if (strcmp(names->items[i], names->items[j]) == 0) return names->items[i];
+    return NULL;
+}
+
 static bool find_gpus(Pool *pool, const PoolSetup *setup, Errors *errors) {
     const char *visible = getenv("CUDA_VISIBLE_DEVICES");
-    int64_t there = count_visible_gpus();
+    int64_t there = count_visible_gpus(setup->gpus);
     if (setup->gpus) {
         split(&pool->gpus, setup->gpus, GPUS_LIMIT);
+        const char *twice = find_twice(&pool->gpus);
+        if (twice) return errors_add(errors, EXIT_USAGE, "--gpus %s: %s is there twice", setup->gpus, twice);
         if (there == 0) return errors_add(errors, EXIT_USAGE, "--gpus %s: no GPU is seen; see train_gpt doctor",
                                           setup->gpus);
+        if (there < pool->gpus.count)
+            return errors_add(errors, EXIT_USAGE, "--gpus %s: the driver knows no GPU %s", setup->gpus,
+                              pool->gpus.items[there]);
     } else if (visible && *visible) {
         split(&pool->gpus, visible, there < GPUS_LIMIT ? there : GPUS_LIMIT);
     } else {
@@ -65,10 +79,6 @@ static bool find_gpus(Pool *pool, const PoolSetup *setup, Errors *errors) {
             text_list_add(&pool->gpus, name);
         }
     }
-    for (int64_t i = 0; i < pool->gpus.count; i++)
-        for (int64_t j = 0; j < i; j++)
-            if (strcmp(pool->gpus.items[i], pool->gpus.items[j]) == 0)
-                return errors_add(errors, EXIT_USAGE, "--gpus: %s is there twice", pool->gpus.items[i]);
     if (setup->gpus && pool->gpus.count < setup->gpus_per_run)
         return errors_add(errors, EXIT_USAGE, "--gpus %s: a run of this sweep takes %ld (budget.gpus_per_run)",
                           setup->gpus, setup->gpus_per_run);

@@ -110,7 +110,8 @@ static bool fits_places(const Pool *pool, const Forecast *forecasts, const Reque
     return true;
 }
 
-static void print_dry_run(const Search *search, const Forecast *forecasts, const Pool *pool) {
+// The exit code: that of the first run that cannot run where none of them can.
+static int print_dry_run(const Search *search, const Forecast *forecasts, const Pool *pool) {
     SweepHistory history;
     Errors errors = {0};
     bool begun = sweep_dir_is(search->dir) && sweep_history_read(&history, search->dir, &errors);
@@ -118,6 +119,9 @@ static void print_dry_run(const Search *search, const Forecast *forecasts, const
     dry_run_print(search, forecasts, pool_places(pool, host), begun ? &history : NULL);
     if (begun) sweep_history_close(&history);
     errors_exit_if_any(&errors);
+    for (int64_t i = 0; i < search->count; i++)
+        if (forecasts[i].good) return 0;
+    return forecasts[0].exit_code;
 }
 
 static int work(const Search *search, const Forecast *forecasts, const Request *request, Pool *pool) {
@@ -153,7 +157,7 @@ int command_sweep(int argc, char **argv) {
     good = good && forecast_runs(&search, &place, &forecasts, &errors);
     errors_exit_if_any(&errors);
     int exit_code = 0;
-    if (request.dry_run) print_dry_run(&search, forecasts, &pool), pool_close(&pool);
+    if (request.dry_run) exit_code = print_dry_run(&search, forecasts, &pool), pool_close(&pool);
     else if (lacks_data(forecasts, search.count, &errors) ||
              !fits_places(&pool, forecasts, &request, search.count, &errors))
         errors_exit_if_any(&errors);

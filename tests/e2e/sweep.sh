@@ -42,6 +42,13 @@ grep -q '"best_run": "[0-9a-f]' grid/summary.json || fail "summary.json names no
 expect 0 '6 finished' sweep grid.json "${short[@]}" --dir grid
 has grid 6 started # they were not begun again
 expect 0 '6 runs, 6 done' sweep grid.json "${short[@]}" --dir grid --dry-run
+write_sweep other.json '"axes": {"optim.lr": [0.01], "run.seed": [1]}, "metric": {"name": "grad_norm"}'
+expect 2 'compared by val_loss .min., not by grad_norm .min.; choose another --dir' sweep other.json "${short[@]}" \
+    --dir grid
+mkdir other && cp -r grid/runs other
+expect 0 '1 finished' sweep other.json "${short[@]}" --dir other # by the other metric, and it is not trained again
+same_sweep grid other
+grep -q 'grad_norm [0-9.]*$' out.log || { cat out.log; fail "not by the other metric"; }
 cp -r grid torn
 printf '{"v":1,"time":1,"event":"ended","run":"' >>torn/state.jsonl # by a crash
 write_sweep more.json '"axes": {"optim.lr": [0.001, 0.003, 0.01, 0.02], "run.seed": [1, 2]}'
@@ -141,6 +148,17 @@ grep -q '"lr": 0.01,' "halved/configs/$best.json" || { cat halved/summary.csv; f
 write_sweep best.json '"axes": {"optim.lr": [0.01]}'
 expect 0 '1 finished' sweep best.json "${short[@]}" eval.every=5 --dir best
 same_run "best/runs/$best" "halved/runs/$best" # pauses change nothing
+
+echo "== a record that cannot be written: no run is begun on top of it, and none twice"
+(ulimit -f 1000 && exec env --default-signal=XFSZ "$program" sweep long.json "${long[@]}" --dir full --jobs 1) \
+    >start.log 2>&1 </dev/null & started=$!
+wait_for_lines full/state.jsonl 2
+printf '%*s#torn\n' $((1024000 - 6 - $(stat -c %s full/state.jsonl))) '' >>full/state.jsonl
+ends_with 73
+[ "$(grep -c '^started' start.log)" -eq 1 ] || { cat start.log; fail "it went on without a record"; }
+grep -q 'full/state.jsonl: its lines wait' start.log || { cat start.log; fail "it says nothing of its record"; }
+expect 0 '4 finished' sweep long.json "${long[@]}" --dir full --jobs 2
+same_sweep whole full
 
 mkdir disk
 mount -t tmpfs -o size=16m tmpfs disk 2>/dev/null || {

@@ -51,7 +51,7 @@ first=$(ids)
 [ "$(ids optim.clip=0.5)" != "$first" ] || fail "one id for two runs"
 
 # Data that is not there is told by every run, and the plan goes on.
-expect 0 '^1 run, 1 that cannot run' "$program" sweep one.json --dry-run data.train=missing.bin
+expect 66 '^1 run, 1 that cannot run' "$program" sweep one.json --dry-run data.train=missing.bin
 shows 'missing.bin: no file matches'
 
 # What the project offers, small or large, with each option that its arms set.
