@@ -18,14 +18,28 @@ static bool is_live(void) { return isatty(STDERR_FILENO); }
 
 // ---- how long it takes ----
 
-// Seconds that a forecast second took, by the runs that finished.
+// Of so many steps of a run; 0: not known.
+static double expected_of(const Work *work, int64_t run, int64_t steps) {
+    const Forecast *forecast = &work->forecasts[run];
+    bool known = forecast->seconds > 0 && forecast->steps > 0;
+    return known ? forecast->seconds * fmin(1, (double)steps / (double)forecast->steps) : 0;
+}
+
+// Seconds that a forecast second took, by all steps of which it is known how long they took.
 static double pace_of(const Work *work) {
     double took = 0, expected = 0;
     for (int64_t i = 0; i < work->search->count; i++) {
         const SweepRecord *record = work->runs[i].record;
-        if (record->status != SWEEP_FINISHED || !(work->forecasts[i].seconds > 0)) continue;
-        took += record->wall;
-        expected += work->forecasts[i].seconds;
+        double steps = record->wall > 0 ? expected_of(work, i, record->step) : 0;
+        if (steps > 0) took += record->wall;
+        expected += steps;
+    }
+    for (int64_t i = 0; i < work->pool.count; i++) {
+        const PoolRun *at_work = &work->pool.runs[i];
+        const WorkRun *run = &work->runs[at_work->run];
+        double steps = expected_of(work, at_work->run, run->follow.step - run->step_before);
+        if (steps > 0) took += clock_seconds() - at_work->began;
+        expected += fmax(0, steps);
     }
     return expected > 0 ? took / expected : 1;
 }
@@ -43,7 +57,7 @@ static double seconds_left(const Work *work) {
         if (!at_work && !work_is_open(work, i)) continue;
         if (!(forecast->seconds > 0) || forecast->steps <= 0) return NAN;
         int64_t step = at_work ? run->follow.step : run->record->step;
-        double here = pace * forecast->seconds * (1 - fmin(1, (double)step / (double)forecast->steps));
+        double here = pace * (forecast->seconds - expected_of(work, i, step));
         seconds += here;
         longest = fmax(longest, here);
         host = run->host;

@@ -14,7 +14,7 @@
 #include "sweep/board.h"
 #include "sweep/work_lines.h"
 
-static const double tick_seconds = 0.25, busy_seconds = 1;
+static const double tick_seconds = 0.25, busy_seconds = 1, waiting_seconds = 5;
 
 // What hinders run after run is told once.
 static void tell(Work *work, Errors *errors) {
@@ -136,11 +136,14 @@ static void list_arguments(const Work *work, int64_t run, TextList *out) {
 // Of a run that is ours alone now. False: not now.
 static bool begin(Work *work, int64_t run, Errors *errors) {
     WorkRun *r = &work->runs[run];
-    char log[4096];
+    char log[4096], dir[4096];
     uint64_t size = 0;
     TextList arguments = {0};
     r->until = work->moves[run].until;
     r->follow = follow_begin(work->search->metric, work->search->maximise);
+    work_run_dir(work, run, dir);
+    follow_read(&r->follow, dir);
+    r->step_before = r->follow.step;
     log_path(work, run, log);
     r->log_from = path_size(log, &size) ? (int64_t)size : 0;
     list_arguments(work, run, &arguments);
@@ -308,8 +311,18 @@ static void tell_how_to_go_on(void) {
     text_close(&command);
 }
 
+// Whoever called may wonder why nothing happens.
+static void tell_of_waiting(Work *work) {
+    if (work->pool.count > 0 || work->stopping) work->idle_since = clock_seconds();
+    if (work->told_of_waiting || clock_seconds() - work->idle_since < waiting_seconds) return;
+    work->told_of_waiting = true;
+    board_wipe();
+    console_note("waiting for runs that other processes have; %s/locks tells which", work->search->dir);
+}
+
 int work_run(Work *work) {
     bool killed = false;
+    work->idle_since = clock_seconds();
     pool_take_signals(&work->pool);
     look(work);
     while (true) {
@@ -322,6 +335,7 @@ int work_run(Work *work) {
         renew_claims(work);
         look(work);
         work_sum_up(work, false);
+        tell_of_waiting(work);
         board_tick(work);
     }
     work_sum_up(work, true);

@@ -16,7 +16,8 @@ typedef struct {
     Claim claim;       // held while it is at work here
     Follow follow;     // its metrics, from then on
     int64_t until;     // the rung that it goes for
-    int64_t log_from;  // size of its log before it began
+    int64_t log_from;  // size of its log, and
+    int64_t step_before; // its step, before it began
     int64_t failures;  // when this process began
     bool left;         // it ended by a signal that is not ours: not again by this process
     double try_at;     // clock_seconds(), where another process had it
@@ -38,6 +39,8 @@ typedef struct {
     double begun;        // clock_seconds()
     bool stopping;       // no more runs are begun
     bool interrupted;    // by SIGINT
+    double idle_since;   // clock_seconds() when something was at work last
+    bool told_of_waiting;
     double summed_up, reported; // clock_seconds() of the last summary, of the last report
     bool stale, report_due;     // something came since
     pid_t reporter;      // who makes one; 0: nobody
