@@ -100,7 +100,7 @@ static void say(Text *line) {
 void board_begun(const Work *work, const PoolRun *begun) {
     Text line = {0};
     const WorkRun *run = &work->runs[begun->run];
-    text_printf(&line, "%-9s ", run->record->step > 0 ? "goes on" : "started");
+    text_printf(&line, "%-9s ", run->step_before > 0 ? "goes on" : "started");
     add_name(work, begun->run, &line);
     text_printf(&line, "  (%s)", begun->slot);
     say(&line);

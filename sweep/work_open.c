@@ -31,15 +31,19 @@ static bool says(const char *path, const Text *text) {
     return same;
 }
 
-static bool write_configs(const Search *search, Errors *errors) {
+// Processes that begin together write the same files.
+static bool write_configs(const Search *search, const Journal *journal, Errors *errors) {
     char name[64], path[4096];
-    for (int64_t i = 0; i < search->count; i++) {
+    bool good = true;
+    journal_lock(journal);
+    for (int64_t i = 0; i < search->count && good; i++) {
         const Text *config = &search->runs[i].config;
         snprintf(name, sizeof name, "configs/%s.json", search->runs[i].id);
         path_join(path, search->dir, name);
-        if (!says(path, config) && !file_replace(path, config->data, config->size, errors)) return false;
+        good = says(path, config) || file_replace(path, config->data, config->size, errors);
     }
-    return true;
+    journal_unlock(journal);
+    return good;
 }
 
 // eval.every of a resolved configuration; 0: never.
@@ -93,8 +97,8 @@ bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
             work->halving[i] = (HalvingRun){.steps = setup->forecasts[i].steps,
                                             .every = evaluated_every(&search->runs[i].config)};
     }
-    bool good = make_folders(search->dir, errors) && write_configs(search, errors) &&
-                journal_open(&work->journal, search->dir, errors) &&
+    bool good = make_folders(search->dir, errors) && journal_open(&work->journal, search->dir, errors) &&
+                write_configs(search, &work->journal, errors) &&
                 sweep_history_read(&work->history, search->dir, errors) && is_of_this_metric(work, errors);
     if (!good) return false;
     take_over(work);

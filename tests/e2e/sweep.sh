@@ -104,6 +104,15 @@ exec 9>&-
 ends_with 0
 has waits 6 ended '"status":"finished"'
 
+echo "== processes that begin together"
+write_sweep many.json '"axes": {"run.seed": {"grid": [1, 20, 20]}}'
+for part in 0 1 2 3; do
+    "$program" sweep many.json "${short[@]}" train.steps=2 eval.every=2 --dir many --jobs 1 --shard $part/4 \
+        >many.$part.log 2>&1 </dev/null & parts[part]=$!
+done
+for part in 0 1 2 3; do wait "${parts[part]}" || { cat many.$part.log; fail "part $part: exit $?"; }; done
+has many 20 ended '"status":"finished"'
+
 echo "== shards"
 expect 0 '2 finished, 2 planned' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 1/2
 expect 0 '4 finished' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 0/2
