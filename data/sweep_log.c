@@ -302,11 +302,22 @@ bool sweep_history_read(SweepHistory *history, const char *sweep_dir, Errors *er
     return false;
 }
 
-void sweep_history_close(SweepHistory *history) {
+static void close_record(SweepRecord *record) {
+    free(record->settings);
+    free(record->rungs);
+}
+
+void sweep_history_keep_planned(SweepHistory *history) {
+    int64_t count = 0;
     for (int64_t i = 0; i < history->count; i++) {
-        free(history->records[i].settings);
-        free(history->records[i].rungs);
+        if (history->records[i].planned) history->records[count++] = history->records[i];
+        else close_record(&history->records[i]);
     }
+    history->count = count;
+}
+
+void sweep_history_close(SweepHistory *history) {
+    for (int64_t i = 0; i < history->count; i++) close_record(&history->records[i]);
     free(history->records);
     free(history->keys);
     text_list_close(&history->strings);

@@ -95,9 +95,13 @@ const SweepRecord *sweep_record(const SweepHistory *history, const char *id); //
 
 // What a run gave that finished, as `at_best` says; NaN for all others.
 double sweep_result(const SweepHistory *history, const SweepRecord *record);
-const SweepRecord *sweep_best(const SweepHistory *history); // NULL: no run has a finite result
+const SweepRecord *sweep_best(const SweepHistory *history); // of those planned; NULL: none has a finite result
 
-// Mean and standard error over runs that differ in nothing but run.seed.
+// Takes the runs of older plans out: their settings tell nothing of what the newest one has for all runs. The history
+// is not to be read on.
+void sweep_history_keep_planned(SweepHistory *history);
+
+// Mean and standard error over runs of the newest plan that differ in nothing but run.seed.
 typedef struct {
     const SweepRecord *first;
     int64_t seeds;        // with a finite result

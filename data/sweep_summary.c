@@ -31,7 +31,7 @@ static const SweepSetting *setting(const SweepRecord *record, const char *key) {
 }
 
 static bool same_but_for_seed(const SweepHistory *history, const SweepRecord *a, const SweepRecord *b) {
-    if (strcmp(a->arm, b->arm) != 0) return false;
+    if (a->planned != b->planned || strcmp(a->arm, b->arm) != 0) return false;
     for (int64_t i = 0; i < history->key_count; i++) {
         const char *key = history->keys[i];
         const SweepSetting *in_a = setting(a, key), *in_b = setting(b, key);
@@ -81,7 +81,7 @@ int64_t sweep_groups(const SweepHistory *history, SweepGroup **out, int64_t *of)
             groups[count] = (SweepGroup){.first = r, .mean = NAN, .error = NAN};
             places[place] = ++count;
         }
-        add_result(&groups[places[place] - 1], sweep_result(history, r));
+        if (r->planned) add_result(&groups[places[place] - 1], sweep_result(history, r));
         if (of) of[i] = places[place] - 1;
     }
     free(places);
@@ -201,7 +201,7 @@ static void add_json_run(const SweepHistory *history, const SweepRecord *record,
 
 static void add_counts(const SweepHistory *history, JsonWriter *w) {
     int64_t counts[SWEEP_STATUSES] = {0};
-    for (int64_t i = 0; i < history->count; i++) counts[history->records[i].status]++;
+    for (int64_t i = 0; i < history->count; i++) counts[history->records[i].status] += history->records[i].planned;
     json_begin(w, "counts", '{');
     for (int s = 0; s < SWEEP_STATUSES; s++)
         if (counts[s] > 0) json_integer(w, sweep_status_tag((SweepStatus)s), counts[s]);
@@ -227,7 +227,7 @@ const SweepRecord *sweep_best(const SweepHistory *history) {
     const SweepRecord *best = NULL;
     for (int64_t i = 0; i < history->count; i++) {
         double result = sweep_result(history, &history->records[i]);
-        if (isfinite(result) && (!best || sweep_better(history->maximise, result, sweep_result(history, best))))
+        if (history->records[i].planned && isfinite(result) && (!best || sweep_better(history->maximise, result, sweep_result(history, best))))
             best = &history->records[i];
     }
     return best;

@@ -152,6 +152,7 @@ enum { POINTS = 160, METRIC_POINTS = 4000 };
 bool sweep_view_open(SweepView *view, const char *dir, Errors *errors) {
     *view = (SweepView){.dir = dir};
     if (!sweep_history_read(&view->history, dir, errors)) return false;
+    sweep_history_keep_planned(&view->history);
     int64_t count = view->history.count;
     view->facts = take(count, sizeof *view->facts);
     view->arm = take(count, sizeof *view->arm);

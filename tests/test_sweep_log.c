@@ -74,6 +74,23 @@ TEST(the_newest_plan_says_which_runs_are_planned) {
     sweep_history_close(&h);
 }
 
+// They may differ in what their plan set for all: nobody can tell from their settings.
+TEST(runs_of_an_older_plan_are_not_compared_with_those_of_the_newest) {
+    SweepHistory h = history_of(PLAN ENDED(A, "finished", ",\"metric\":2") ENDED(B, "finished", ",\"metric\":4")
+                                "{\"v\":1,\"event\":\"plan\",\"runs\":[{\"id\":\"" B "\",\"arm\":\"x, \\\"y\\\"\","
+                                "\"settings\":{\"optim.lr\":0.1,\"run.seed\":2,\"model.bias\":true}}]}\n");
+    SweepGroup *groups;
+    int64_t of[3];
+    assert_string_equal(sweep_best(&h)->id, B);
+    assert_int_equal(sweep_groups(&h, &groups, of), 3);
+    assert_true(groups[of[0]].seeds == 0 && groups[of[1]].seeds == 1 && groups[of[1]].mean == 4);
+    free(groups);
+    sweep_history_keep_planned(&h);
+    assert_int_equal(h.count, 1);
+    assert_string_equal(h.records[0].id, B);
+    sweep_history_close(&h);
+}
+
 TEST(statuses_follow_from_the_lines) {
     assert_int_equal(status_after(""), SWEEP_PLANNED);
     assert_int_equal(status_after(STARTED(A, "0")), SWEEP_RUNNING);
