@@ -201,7 +201,8 @@ static void add_json_run(const SweepHistory *history, const SweepRecord *record,
 
 static void add_counts(const SweepHistory *history, JsonWriter *w) {
     int64_t counts[SWEEP_STATUSES] = {0};
-    for (int64_t i = 0; i < history->count; i++) counts[history->records[i].status] += history->records[i].planned;
+    for (int64_t i = 0; i < history->count; i++)
+        if (history->records[i].planned) counts[history->records[i].status]++;
     json_begin(w, "counts", '{');
     for (int s = 0; s < SWEEP_STATUSES; s++)
         if (counts[s] > 0) json_integer(w, sweep_status_tag((SweepStatus)s), counts[s]);

@@ -159,8 +159,8 @@ expect 0 '1 finished' sweep best.json "${short[@]}" eval.every=5 --dir best
 same_run "best/runs/$best" "halved/runs/$best" # pauses change nothing
 
 echo "== a record that cannot be written: no run is begun on top of it, and none twice"
-(ulimit -f 1000 && exec env --default-signal=XFSZ "$program" sweep long.json "${long[@]}" --dir full --jobs 1) \
-    >start.log 2>&1 </dev/null & started=$!
+(ulimit -f 1000 && exec timeout 100 env --default-signal=XFSZ "$program" sweep long.json "${long[@]}" --dir full \
+    --jobs 1) >start.log 2>&1 </dev/null & started=$!
 wait_for_lines full/state.jsonl 2
 printf '%*s#torn\n' $((1024000 - 6 - $(stat -c %s full/state.jsonl))) '' >>full/state.jsonl
 ends_with 73
