@@ -228,7 +228,8 @@ const SweepRecord *sweep_best(const SweepHistory *history) {
     const SweepRecord *best = NULL;
     for (int64_t i = 0; i < history->count; i++) {
         double result = sweep_result(history, &history->records[i]);
-        if (history->records[i].planned && isfinite(result) && (!best || sweep_better(history->maximise, result, sweep_result(history, best))))
+        if (!history->records[i].planned || !isfinite(result)) continue;
+        if (!best || sweep_better(history->maximise, result, sweep_result(history, best)))
             best = &history->records[i];
     }
     return best;
