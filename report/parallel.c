@@ -7,7 +7,7 @@
 #include "report/scale.h"
 #include "runtime/error.h"
 
-enum { TOP = 34, PLOT = 230, HEIGHT = 290, STEP = 132, LEFT = 108, RIGHT = 50 };
+enum { TOP = 34, PLOT = 230, HEIGHT = 290, LEFT = 108, RIGHT = 50 };
 enum { CLASSES = 7, LABELS = 12, CHARACTERS = 15 };
 _Static_assert((int)LABELS < (int)SCALE_TICKS, "own ticks fit");
 
@@ -28,7 +28,12 @@ static Scale scale_along(const ParallelAxis *axis, int64_t count) {
     return scale_of(low, high, axis->log, UNIT_PLAIN);
 }
 
-static double axis_x(int64_t axis) { return LEFT + STEP * (double)axis; }
+// Few axes have room; many keep what their labels need, and the box scrolls.
+static double axis_x(const Parallel *p, int64_t axis) {
+    enum { NEAR = 132, FAR = 240, WIDTH = 1000 };
+    double between = (double)WIDTH / (double)(p->axis_count > 1 ? p->axis_count - 1 : 1);
+    return LEFT + fmin(fmax(between, NEAR), FAR) * (double)axis;
+}
 
 static double place(const Scale *scale, double value) {
     return TOP + PLOT * (1 - fmin(fmax(scale_place(scale, value), 0), 1));
@@ -54,7 +59,7 @@ static int own_ticks(const ParallelAxis *axis, int64_t lines, double ticks[SCALE
 static void write_axis(const Drawing *d, int64_t index) {
     const ParallelAxis *axis = &d->parallel->axes[index];
     Text *out = &d->page->out;
-    double x = axis_x(index), ticks[SCALE_TICKS];
+    double x = axis_x(d->parallel, index), ticks[SCALE_TICKS];
     char label[TEXT_NUMBER];
     markup(out, "<path class=\"axis\" d=\"M%.0f %dV%d\"/>", x, TOP, TOP + PLOT);
     markup(out, "<text class=\"name\" x=\"%.0f\" y=\"%d\" text-anchor=\"middle\">", x, TOP - 14);
@@ -104,7 +109,7 @@ static void write_line(const Drawing *d, int64_t line, int class) {
         double value = p->axes[a].values[line];
         bool last = a == p->axis_count - 1, shown = scale_shows(&d->scales[a], value);
         double y = shown ? place(&d->scales[a], value) : p->maximise ? TOP + PLOT : TOP;
-        if (shown || last) markup(out, down ? "L%.0f %.1f" : "M%.0f %.1f", axis_x(a), y);
+        if (shown || last) markup(out, down ? "L%.0f %.1f" : "M%.0f %.1f", axis_x(p, a), y);
         down = shown;
     }
     markup(out, "\"><title>%s</title></path>\n", p->notes[line]);
@@ -136,7 +141,7 @@ void parallel_write(const Parallel *p, Page *page) {
     if (!d.scales) DIE(EXIT_INTERNAL, "out of memory: %ld axes", p->axis_count);
     for (int64_t a = 0; a < p->axis_count; a++) d.scales[a] = scale_along(&p->axes[a], p->count);
     find_colours(&d);
-    int width = (int)axis_x(p->axis_count - 1) + RIGHT;
+    int width = (int)axis_x(p, p->axis_count - 1) + RIGHT;
     markup(&page->out, "<div class=\"box\" tabindex=\"0\"><svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" "
            "height=\"%d\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"parallel coordinates of all runs\">\n", width,
            HEIGHT, width, HEIGHT);
