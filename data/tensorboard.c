@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "data/event_file.h"
@@ -83,14 +82,8 @@ void tensorboard_add_line(Text *out, double time, const char *line, size_t size)
 
 // ---- following ----
 
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_REALTIME, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
-}
-
 static void add_lines(Text *out, const char *lines, size_t size) {
-    double time = now();
+    double time = clock_unix();
     for (size_t at = 0, length; at < size; at += length + 1) {
         const char *newline = memchr(lines + at, '\n', size - at);
         length = newline ? (size_t)(newline - lines) - at : strnlen(lines + at, size - at);
@@ -112,8 +105,8 @@ static bool append(TensorBoard *board, const Text *records, Errors *errors) {
 
 static bool write_lines(TensorBoard *board, const char *lines, size_t size, Errors *errors) {
     Text records = {0};
-    if (board->file.size == 0) events_add_version(&records, now());
-    if (board->restart >= 0) events_add_restart(&records, now(), board->restart);
+    if (board->file.size == 0) events_add_version(&records, clock_unix());
+    if (board->restart >= 0) events_add_restart(&records, clock_unix(), board->restart);
     add_lines(&records, lines, size);
     bool good = append(board, &records, errors);
     if (good) board->followed += (int64_t)size;
@@ -207,7 +200,7 @@ static void look_at_last(const char *run_dir, const Metrics *metrics, int64_t *s
 
 void tensorboard_open(TensorBoard *board, const char *run_dir, const Metrics *metrics, int64_t step, Errors *errors) {
     char host[65] = "", name[128];
-    int64_t last_time, begins = (int64_t)now();
+    int64_t last_time, begins = (int64_t)clock_unix();
     look_at_last(run_dir, metrics, &step, &last_time);
     if (begins <= last_time) begins = last_time + 1; // two in a second, or clocks that differ
     gethostname(host, sizeof host - 1);

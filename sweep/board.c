@@ -3,18 +3,15 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include "commands/console.h"
+#include "runtime/terminal.h"
 #include "sweep/standings.h"
 
 static const double between_frames = 0.25, between_lines = 60; // seconds
 
 static int lines_there; // of the table that stands on the terminal
 static double shown;    // when something was
-
-static bool is_live(void) { return isatty(STDERR_FILENO); }
 
 // ---- how long it takes ----
 
@@ -93,7 +90,7 @@ static void add_name(const Work *work, int64_t run, Text *out) {
 }
 
 static void say(Text *line) {
-    if (!is_live()) console_note("%s", text_string(line));
+    if (!terminal_there()) console_note("%s", text_string(line));
     text_close(line);
 }
 
@@ -119,7 +116,7 @@ void board_ended(const Work *work, int64_t run, const Verdict *verdict) {
     text_printf(&line, "%-9s ", sweep_status_name(verdict->status));
     add_name(work, run, &line);
     add_outcome(work, run, verdict, &line);
-    if (is_live() && sweep_status_is_failure(verdict->status)) { // it must not be missed
+    if (terminal_there() && sweep_status_is_failure(verdict->status)) { // it must not be missed
         board_wipe();
         console_note("%s", text_string(&line));
     }
@@ -169,10 +166,8 @@ void board_wipe(void) {
 }
 
 static void draw(Work *work) {
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
     Text frame = {0}, line = {0};
-    ioctl(STDERR_FILENO, TIOCGWINSZ, &size);
-    int columns = size.ws_col > 20 ? size.ws_col - 1 : 79, rows = size.ws_row > 5 ? size.ws_row - 1 : 23;
+    int columns = terminal_columns(), rows = terminal_rows() - 1;
     if (lines_there > 0) text_printf(&frame, "\033[%dA\r", lines_there);
     lines_there = 0;
     text_escape(&line, work->search->name, strlen(work->search->name));
@@ -198,7 +193,7 @@ static void draw(Work *work) {
 
 void board_tick(Work *work) {
     double now = clock_seconds();
-    if (now - shown < (is_live() ? between_frames : between_lines)) return;
+    if (now - shown < (terminal_there() ? between_frames : between_lines)) return;
     bool first = shown == 0;
     shown = now;
     for (int64_t i = 0; i < work->pool.count; i++) {
@@ -206,7 +201,7 @@ void board_tick(Work *work) {
         work_run_dir(work, work->pool.runs[i].run, dir);
         follow_read(&work->runs[work->pool.runs[i].run].follow, dir);
     }
-    if (is_live()) {
+    if (terminal_there()) {
         draw(work);
     } else if (!first) {
         Text line = {0};

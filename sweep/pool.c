@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +11,7 @@
 
 #include "comm/launch.h"
 #include "kernels/kernels.h"
+#include "runtime/machine.h"
 #include "runtime/process.h"
 
 enum { GPUS_LIMIT = 64, NOBODY = -1 };
@@ -85,13 +85,8 @@ static bool find_gpus(Pool *pool, const PoolSetup *setup, Errors *errors) {
     return true;
 }
 
-static int64_t count_cores(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 bool pool_open(Pool *pool, const PoolSetup *setup, Errors *errors) {
-    *pool = (Pool){.cores = count_cores(), .most = setup->most};
+    *pool = (Pool){.cores = machine_threads(), .most = setup->most};
     int64_t jobs = setup->jobs > 0 ? setup->jobs : pool->cores;
     pool->gpus_per_run = setup->gpus_per_run > 0 ? setup->gpus_per_run : 1;
     if (!find_gpus(pool, setup, errors)) return false;
