@@ -93,7 +93,7 @@ gpu_numbers() {
     rm -rf $run
     build/cuda/train_gpt train configs/gpt2-124m.json device=cuda run.dir=$run model.vocab=50257 train.tokens=auto \
         train.steps=200 train.micro_batch=8 train.batch_tokens=8192 eval.every=0 checkpoint.every=0 sample.every=0 \
-        log.gpu_seconds=0.5 data.train='build/gpu-data/train_*.bin' || return
+        log.gpu_seconds=0.5 data.{train='build/gpu-data/train_*.bin',val='build/gpu-data/val_*.bin'} || return
     python3 - $run/metrics.jsonl <<'PYTHON'
 import json, sys
 last = {}
