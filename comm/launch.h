@@ -29,5 +29,6 @@ void launch_forget(void);
 
 // Makes `ranks` processes of this one and returns in each of them. The process that was called stays, passes signals
 // on, and exits with the code of the first rank that failed by itself (71 where a signal ended it), after the last one
-// ended. Called before there are threads. One rank is this process.
+// ended. It ends by a signal that it passed on where that ended such a rank, which then was not ready to heed it.
+// Called before there are threads. One rank is this process.
 void launch_ranks(Launch *launch, int ranks);

@@ -23,6 +23,7 @@ typedef struct {
     int culprit;      // the first that failed by itself; -1: none
     double failed;    // when the first one failed; 0: none yet
     bool ended_by_us; // those that were left
+    sigset_t passed;  // on to the ranks
 } Family;
 
 // ---- the children ----
@@ -71,12 +72,17 @@ static void rest(Family *family) {
     end_all(family, SIGCONT);
 }
 
+static void pass_on(Family *family, int signal_number) {
+    sigaddset(&family->passed, signal_number);
+    end_all(family, signal_number);
+}
+
 static void wait_for_all(Family *family, const sigset_t *signals) {
     while (family->left > 0) {
         siginfo_t info;
         int number = sigtimedwait(signals, &info, &(struct timespec){.tv_sec = 1});
         if (number == SIGTSTP) rest(family);
-        else if (number > 0 && number != SIGCHLD) end_all(family, number);
+        else if (number > 0 && number != SIGCHLD) pass_on(family, number);
         reap(family);
         if (family->failed > 0 && !family->ended_by_us && clock_seconds() - family->failed > grace_seconds) {
             family->ended_by_us = true;
@@ -91,11 +97,22 @@ static bool all_same(const Family *family) {
     return true;
 }
 
+// As a process alone ends by a signal that comes before it can heed one.
+static void end_by(int signal_number) {
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, signal_number);
+    signal(signal_number, SIG_DFL);
+    raise(signal_number);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
+}
+
 static int tell_result(const Family *family) {
     int rank = family->culprit;
     if (rank < 0) return 0;
     int status = family->statuses[rank];
     if (WIFSIGNALED(status)) {
+        if (sigismember(&family->passed, WTERMSIG(status))) end_by(WTERMSIG(status));
         fprintf(stderr, "train_gpt: rank %d was ended by signal %d (%s)%s\n", rank, WTERMSIG(status),
                 strsignal(WTERMSIG(status)),
                 WTERMSIG(status) == SIGKILL ? "; if nobody sent it, memory was short: see the kernel's log" : "");
@@ -119,6 +136,7 @@ void launch_ranks(Launch *launch, int ranks) {
     make_secret(launch->secret);
     Family family = {.ranks = ranks, .left = ranks, .culprit = -1, .pids = calloc((size_t)ranks, sizeof(pid_t)),
                      .statuses = calloc((size_t)ranks, sizeof(int))};
+    sigemptyset(&family.passed);
     REQUIRE(family.pids && family.statuses, "no memory for %d ranks", ranks);
     process_choose_signals(&signals);
     sigprocmask(SIG_BLOCK, &signals, &before);

@@ -362,6 +362,33 @@ TEST(signals_reach_every_rank_once) {
     text_close(&lines);
 }
 
+// Rank 0 heeds the signal already and loses the others by it.
+static void begin_to_heed(const Launch *launch, int news, const void *unused) {
+    char line[32];
+    (void)unused;
+    news_of_signals = news;
+    alarm(60);
+    if (launch->rank == 0) signal(SIGTERM, tell_signal);
+    int size = snprintf(line, sizeof line, "%d\n", getpid());
+    REQUIRE(write(news, line, (size_t)size) == size, "news");
+    pause();
+    usleep(100000);
+    _exit(EXIT_COMM);
+}
+
+TEST(a_signal_before_ranks_heed_it_ends_the_launcher_too) {
+    Family family;
+    Text lines = {0};
+    begin_family(&family, (Plan){.ranks = 3, .work = begin_to_heed});
+    read_lines(&family, 3, &lines);
+    kill(family.job.pids[0], SIGTERM);
+    test_ranks_wait(&family.job, 0);
+    assert_int_equal(family.job.codes[0], -SIGTERM);
+    assert_string_equal(family.job.said[0], "");
+    check_all_are_gone(&family);
+    text_close(&lines);
+}
+
 TEST(ranks_end_with_their_launcher) {
     Family family;
     int pids[3];
