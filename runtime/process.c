@@ -31,6 +31,7 @@ void process_begin(int argc, char *const *argv) {
         if (fcntl(descriptor, F_GETFD) < 0) open("/dev/null", descriptor == 0 ? O_WRONLY : O_RDONLY);
     signal(SIGBUS, on_lost_page);
     signal(SIGXFSZ, SIG_IGN);
+    signal(SIGUSR2, SIG_IGN); // a checkpoint now: none before training heeds it
 }
 
 int process_end(int exit_code) {
