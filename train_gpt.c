@@ -175,17 +175,11 @@ static unsigned agree(Run *run, const Pace *pace, double step_seconds) {
 
 static bool stopped(Run *run) { return ranks_any(run->ranks, run_stopped(run)); }
 
-// The step that this process ends with.
-static int64_t end_of(const Run *run) {
-    int64_t stop = run->config.train.stop_at;
-    return stop > 0 && stop < run->steps ? stop : run->steps;
-}
-
 // Whether nothing is to be done between the queued step and the next, so that the device need not wait for the host.
 static bool runs_ahead(const Run *run, const Pipeline *pipeline, unsigned wishes) {
     const Config *c = &run->config;
     int64_t step = pipeline->queued;
-    bool interrupted_here = wishes & (WISH_STOP | WISH_SAVE) || run->state.bad_steps > 0 || step == end_of(run);
+    bool interrupted_here = wishes & (WISH_STOP | WISH_SAVE) || run->state.bad_steps > 0 || step == run_last_step(run);
     return !run->kernels->is_host() && !interrupted_here && run->deadline == 0 && !evaluation_due(run, step) &&
            !due(step, c->sample.every) && !save_due(run, step);
 }
@@ -195,7 +189,7 @@ static int train(Run *run, Pace *pace) {
     Pipeline pipeline = {.queued = run->state.step};
     Errors errors = {0};
     bool evaluated_before = run->state.evaluated;
-    int64_t end = end_of(run);
+    int64_t end = run_last_step(run);
     remember_best(run, pace);
     set_deadline(run, pace);
     steps_seek(run, &pipeline);

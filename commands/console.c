@@ -49,7 +49,8 @@ static void draw(double now) {
 void console_step(const LiveLine *line, bool due) {
     static double shown = -INFINITY;
     double now = clock_seconds();
-    bool always = line->step == line->steps || line->skipped, terminal = terminal_there();
+    bool terminal = terminal_there(), ends = line->step == line->steps || line->step == line->stop_at;
+    bool always = ends || line->skipped;
     last = *line;
     if (quiet || !(terminal || due) || (!always && now - shown < (terminal ? 0.1 : 1))) return;
     shown = now;

@@ -136,10 +136,15 @@ void estimate_run_at(const Run *run, double product_flops, Estimate *e) {
     Times times = from ? by_scale(run, &planned, e) : by_rule(run, &planned, e);
     double slower = crowd(run, &planned), optimizer = times.optimizer / (run_is_sharded(run) ? run->comm.size : 1);
     e->step_seconds = slower * ((double)run->micro_steps * times.micro_batch + optimizer);
-    e->training_seconds = e->step_seconds * (double)(run->steps - run->state.step);
     int64_t micro_batches = divide_up(evaluation_sequences(run), run->comm.size * planned.micro_batch);
-    e->evaluation_seconds = slower * times.micro_batch / passes(&planned) * (double)micro_batches *
-                            (double)(evaluations_left(run));
+    double evaluation = slower * times.micro_batch / passes(&planned) * (double)micro_batches;
+    int64_t step = run->state.step, last = run_last_step(run);
+    e->training_seconds = e->step_seconds * (double)(run->steps - step);
+    e->evaluation_seconds = evaluation * (double)evaluations_left(run, run->steps);
+    e->stop_seconds = last == run->steps ? NAN : e->step_seconds * fmax(0, (double)(last - step)) +
+                                                 evaluation * (double)evaluations_left(run, last);
+    e->last_step = last;
+    e->max_seconds = run->config.train.max_seconds;
 }
 
 void estimate_run(const Run *run, Estimate *out) { estimate_run_at(run, 0, out); }
@@ -165,6 +170,18 @@ void estimate_date(const Measurement *measurement, char out[16]) {
     if (!gmtime_r(&seconds, &when) || strftime(out, 16, "%Y-%m-%d", &when) == 0) strcpy(out, "?");
 }
 
+static void print_stop(const Estimate *e, double all, Text *out) {
+    char number[TEXT_NUMBER];
+    bool stops = !isnan(e->stop_seconds);
+    double here = stops ? e->stop_seconds : all, resumes = ceil(here / e->max_seconds) - 1;
+    if (e->max_seconds > 0 && e->max_seconds < here)
+        text_printf(out, "\n        train.max_seconds ends it after %s: about %.0f resume%s to step %ld",
+                    text_duration(number, e->max_seconds), resumes, resumes == 1 ? "" : "s", e->last_step);
+    else if (stops && here > 0)
+        text_printf(out, "\n        train.stop_at ends it at step %ld, after about %s", e->last_step,
+                    text_duration(number, here));
+}
+
 void estimate_print(const Estimate *e, const char *command, Text *out) {
     char number[TEXT_NUMBER], date[16];
     double all = e->training_seconds + e->evaluation_seconds;
@@ -182,5 +199,6 @@ void estimate_print(const Estimate *e, const char *command, Text *out) {
     else
         text_printf(out, ": a rule, %.0f%% of this machine's %.0f GFLOP/s", 100 * EXPECTED_SHARE,
                     e->product_flops * 1e-9);
+    print_stop(e, all, out);
     if (e->how != ESTIMATE_MEASURED && command) text_printf(out, "\n        measure it: train_gpt bench%s", command);
 }

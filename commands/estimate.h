@@ -12,9 +12,12 @@ typedef enum {
 
 typedef struct {
     EstimateHow how;
+    int64_t last_step;         // of this process: run_last_step
     double step_seconds;       // of one step, all ranks beside each other; what they send is not in it
     double training_seconds;   // of the steps that are left
     double evaluation_seconds; // of the evaluations that are left, roughly: 0 where there are none
+    double stop_seconds;       // of both up to train.stop_at, where that comes before the end; else NaN
+    double max_seconds;        // train.max_seconds; 0: none
     double product_flops;      // a second, of a large product, as it was measured for this; 0: it was not
     Measurement from;          // what was scaled, or was measured
 } Estimate;
@@ -25,8 +28,8 @@ typedef struct {
 void estimate_run_at(const Run *planned, double product_flops, Estimate *out);
 void estimate_run(const Run *planned, Estimate *out);
 
-// "about 1m53s, as bench measured ...; 4% of it evaluation". `command`: what stands behind `train_gpt bench` to measure
-// this run, for the advice to do so; NULL: no advice.
+// "about 1m53s, as bench measured ...; 4% of it evaluation", and what will end this process before. `command`: what
+// stands behind `train_gpt bench` to measure this run, for the advice to do so; NULL: no advice.
 void estimate_print(const Estimate *estimate, const char *command, Text *out);
 void estimate_date(const Measurement *measurement, char out[16]); // "2031-01-31", UTC
 const char *estimate_how(const Estimate *estimate); // "measured", "scaled", "rule"

@@ -11,11 +11,12 @@ bool evaluation_due(const Run *run, int64_t step) {
 
 bool evaluation_pending(const Run *run) { return !run->state.evaluated && evaluation_due(run, run->state.step); }
 
-int64_t evaluations_left(const Run *run) {
+int64_t evaluations_left(const Run *run, int64_t end) {
     int64_t every = run->config.eval.every, step = run->state.step;
     if (every <= 0) return 0;
-    bool last_apart = run->steps % every != 0 && run->steps > step;
-    return evaluation_pending(run) + run->steps / every - step / every + last_apart;
+    if (end <= step) return evaluation_pending(run);
+    bool last_apart = run->steps % every != 0 && end == run->steps;
+    return evaluation_pending(run) + end / every - step / every + last_apart;
 }
 
 int evaluation_run(Run *run) {

@@ -33,8 +33,10 @@ static void add_share(const LiveLine *l, Text *out) {
 
 static void add_left(const LiveLine *l, Text *out) {
     char number[TEXT_NUMBER];
-    if (!isnan(l->seconds_left))
-        text_printf(out, "ETA %s%s", text_duration(number, l->seconds_left), l->at_least ? "+" : "");
+    if (isnan(l->seconds_left)) return;
+    text_printf(out, "ETA %s%s", text_duration(number, l->seconds_left), l->at_least ? "+" : "");
+    if (l->timed) text_add(out, " to max_seconds");
+    else if (l->stop_at > 0) text_printf(out, " to stop_at %ld", l->stop_at);
 }
 
 static void add_skipped(const LiveLine *l, Text *out) {

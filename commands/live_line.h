@@ -12,7 +12,9 @@ typedef struct {
     double loss, lr, grad_norm;
     double tokens_per_second;
     double share;        // of the limit, 0..1
-    double seconds_left;
+    double seconds_left; // until this process ends
+    int64_t stop_at;     // the step that train.stop_at ends it with; 0: it goes on to the last one
+    bool timed;          // train.max_seconds ends it before either
     bool at_least;       // something is still to come that was not measured yet
     bool skipped;
     const char *doing;   // what goes on between two steps: "evaluating"; NULL: steps go on

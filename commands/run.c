@@ -370,6 +370,11 @@ int64_t run_rollback_step(const Run *run, int64_t step) {
 
 int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
 
+int64_t run_last_step(const Run *run) {
+    int64_t stop = run->config.train.stop_at;
+    return stop > 0 && stop < run->steps ? stop : run->steps;
+}
+
 void run_report(const Run *run, Text *out) {
     char a[TEXT_NUMBER], b[TEXT_NUMBER];
     text_printf(out, "model   ");

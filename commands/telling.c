@@ -13,7 +13,7 @@ Telling tell_begin(Run *run) {
     Telling t = {.product_flops = run_gemm_rate(run->kernels, run->compute), .tokens_per_second = NAN};
     Text text = {0};
     Estimate estimate;
-    if (run_leads(run) && run->state.step < run->steps) {
+    if (run_leads(run) && run->state.step < run_last_step(run)) {
         estimate_run_at(run, t.product_flops, &estimate);
         estimate_print(&estimate, NULL, &text);
         console_note("time    %s", text_string(&text));
@@ -40,20 +40,23 @@ void tell_spent(Telling *t, Spent what, double seconds) {
     t->spent[what].times++;
 }
 
-// Multiples of `every` that are still to come.
-static int64_t left(const Run *run, int64_t every) {
-    return every > 0 ? run->steps / every - run->state.step / every : 0;
+// Multiples of `every` that are still to come up to step `end`.
+static int64_t left(const Run *run, int64_t end, int64_t every) {
+    return every > 0 ? end / every - run->state.step / every : 0;
 }
 
-// With the evaluations, samples and checkpoints that are to come, as far as one was made. The last checkpoint is waited
-// for; of the others what the last one held up.
+// Of this process, with the evaluations, samples and checkpoints that are to come, as far as one was made. The last
+// checkpoint is waited for; of the others what the last one held up.
 static void look_ahead(const Run *run, const Telling *t, double saving, LiveLine *line) {
     const Config *c = &run->config;
+    int64_t end = run_last_step(run);
     const struct {
         int64_t left;
         Spent what;
-    } others[] = {{evaluations_left(run), SPENT_EVALUATING}, {left(run, c->sample.every), SPENT_SAMPLING}};
-    int64_t steps = run->steps - run->state.step, saves = left(run, c->checkpoint.every);
+    } others[] = {{evaluations_left(run, end), SPENT_EVALUATING}, {left(run, end, c->sample.every), SPENT_SAMPLING}};
+    int64_t steps = end - run->state.step, saves = left(run, end, c->checkpoint.every);
+    double until_deadline = run->deadline > 0 ? fmax(0, run->deadline + saving - clock_seconds()) : INFINITY;
+    line->stop_at = end < run->steps ? end : 0;
     if (t->steps < 2) return; // nothing is known
     line->seconds_left = (double)steps * t->step_seconds;
     for (int i = 0; i < 2; i++) {
@@ -62,6 +65,8 @@ static void look_ahead(const Run *run, const Telling *t, double saving, LiveLine
         line->seconds_left += (double)others[i].left * spent->last;
     }
     line->seconds_left += (double)saves * t->spent[SPENT_SAVING].last + saving;
+    line->timed = until_deadline < line->seconds_left;
+    if (line->timed) line->seconds_left = until_deadline, line->at_least = false;
     if (steps == 0 && line->seconds_left < 1) line->seconds_left = NAN; // it is as good as over
 }
 

@@ -45,6 +45,7 @@ TEST(what_matters_least_goes_first) {
 
 TEST(it_is_never_wider_than_the_terminal) {
     LiveLine lines[4] = {full, full, full, full};
+    lines[0].timed = true, lines[1].stop_at = (int64_t)1e12;
     lines[1].doing = "evaluating", lines[1].done = 0.12, lines[1].skipped = true, lines[1].at_least = true;
     lines[2].loss = lines[2].grad_norm = NAN, lines[2].lr = -1e-300, lines[2].tokens_per_second = INFINITY;
     lines[3].step = lines[3].steps = (int64_t)1e12, lines[3].seconds_left = 1e15, lines[3].loss = 1e300;
@@ -84,6 +85,19 @@ TEST(what_is_not_known_is_left_out) {
     live_plain(&line, &text);
     assert_string_equal(text_string(&text), "step 350/700  loss 2.1250  lr 2.00e-03  norm 3.500  SKIPPED");
     text_close(&text);
+}
+
+TEST(what_ends_the_process_before_the_run_is_said) {
+    LiveLine line = full;
+    line.stop_at = 400;
+    check_line(&line, 66, "step 350/700   50%  loss 2.1250  ETA 1m02s to stop_at 400");
+    line.timed = true;
+    check_line(&line, 66, "step 350/700   50%  loss 2.1250  ETA 1m02s to max_seconds");
+    line.stop_at = 0;
+    check_line(&line, 40, "step 350/700  ETA 1m02s to max_seconds");
+    check_line(&line, 37, "step 350/700");
+    line.seconds_left = NAN;
+    check_line(&line, 30, "step 350/700  loss 2.1250");
 }
 
 TEST(what_goes_on_and_what_is_not_counted_is_said) {

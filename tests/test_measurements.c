@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "commands/estimate.h"
+#include "commands/evaluation.h"
 #include "runtime/file.h"
 #include "tests/test.h"
 
@@ -226,6 +227,54 @@ TEST(what_was_measured_is_what_comes_of_it) {
     e = estimate("train.batch_tokens=160"); // more micro-batches are the same kind
     assert_int_equal(e.how, ESTIMATE_MEASURED);
     CHECK_CLOSE(e.step_seconds, 2.625, 1e-12);
+}
+
+// Of the same plan, at `step`.
+static void check_told(const char *last, int64_t step, double max_seconds, const char *expected) {
+    Run run;
+    Estimate e;
+    Text text = {0};
+    plan(&run, last);
+    run.state.step = step;
+    run.config.train.max_seconds = max_seconds;
+    estimate_run(&run, &e);
+    CHECK_CLOSE(e.training_seconds, 1.125 * (double)(10 - step), 1e-12); // whatever ends this process
+    estimate_print(&e, NULL, &text);
+    const char *behind = strchr(text_string(&text), '\n');
+    assert_string_equal(behind ? behind + 1 : "", expected);
+    text_close(&text);
+    run_close(&run);
+}
+
+static void check_evaluations(int64_t step, int64_t end, int64_t expected) {
+    Run run;
+    plan(&run, "eval.every=4");
+    run.state.step = step;
+    assert_int_equal(evaluations_left(&run, end), expected);
+    run_close(&run);
+}
+
+TEST(evaluations_up_to_a_step_are_counted) {
+    check_evaluations(0, 10, 4);
+    check_evaluations(0, 9, 3); // step 10 has one because it is the last
+    check_evaluations(0, 3, 1);
+    check_evaluations(1, 8, 2);
+    check_evaluations(9, 10, 1);
+    check_evaluations(9, 8, 0);
+    check_evaluations(8, 8, 1);
+}
+
+TEST(what_ends_the_process_before_the_run_is_told) {
+    begin();
+    keep(0.5, 0.125);
+    check_told(NULL, 0, 12, "");
+    check_told(NULL, 0, 11, "        train.max_seconds ends it after 11s: about 1 resume to step 10");
+    check_told(NULL, 4, 2, "        train.max_seconds ends it after 2.0s: about 3 resumes to step 10");
+    check_told("train.stop_at=8", 0, 0, "        train.stop_at ends it at step 8, after about 9.0s");
+    check_told("train.stop_at=8", 4, 5, "        train.stop_at ends it at step 8, after about 4.5s");
+    check_told("train.stop_at=8", 0, 2, "        train.max_seconds ends it after 2.0s: about 4 resumes to step 8");
+    check_told("train.stop_at=8", 9, 0, "");
+    check_told("train.stop_at=10", 0, 0, "");
 }
 
 TEST(another_size_goes_by_its_flops) {

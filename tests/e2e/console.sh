@@ -62,9 +62,15 @@ has train.log '^        of the whole run 3 skipped$'
 
 echo "== a run that is stopped, and one that diverges, tell as much"
 expect 75 '^stopped at step .* continue with: train_gpt resume stops' "$program" train "$tiny" "${data[@]}" \
-    run.dir=stops train.stop_at=10
+    run.dir=stops train.stop_at=10 log.every=5
+has out.log '^step 5/20 .*  ETA [^ ]+ to stop_at 10$'
+has out.log '^        train.stop_at ends it at step 10, after about '
 has out.log '^steps   10 of'
 has out.log '^kept    stops/checkpoints/step_00000010$'
+expect 75 '^stopped at step ' "$program" train "$tiny" "${data[@]}" run.dir=timely train.steps=100000000 \
+    train.max_seconds=1 log.every=5 eval.every=0
+has out.log '^step 5/100000000 .*  ETA [^ ]+ to max_seconds$'
+has out.log '^        train.max_seconds ends it after 1.0s: about [0-9]+ resumes to step 100000000$'
 expect 76 '^stopped: loss or gradient was not finite' "$program" train "$tiny" "${data[@]}" run.dir=bad optim.lr=1000 \
     optim.clip=0 optim.warmup_steps=0 optim.weight_decay=1000 train.steps=200 train.max_bad_steps=3 eval.every=0
 has out.log '^spent '
