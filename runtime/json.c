@@ -70,8 +70,7 @@ static void add_caret(Text *out, const Text *bytes, size_t offset) {
     text_add(out, "\n    ");
     size_t line = out->size;
     add_excerpt(out, bytes->data + begin, offset - begin);
-    int64_t columns = 0;
-    for (size_t i = line; i < out->size; i++) columns += !is_continuation(out->data[i]);
+    int64_t columns = text_width(text_string(out) + line);
     add_excerpt(out, bytes->data + offset, end - offset);
     text_printf(out, "\n    %*s^", (int)columns, "");
 }

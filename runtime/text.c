@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <utf8proc.h>
 
 #include "runtime/error.h"
 
@@ -296,6 +297,42 @@ void text_print(FILE *out, const char *format, ...) {
     text_vprint(out, format, arguments);
     va_end(arguments);
 }
+
+// ---- columns ----
+
+// Bytes of the character at `text`, which is not at its end, and its columns. A byte that is in no valid sequence has
+// one.
+static size_t character(const char *text, int64_t *columns) {
+    utf8proc_int32_t point;
+    utf8proc_ssize_t size = utf8proc_iterate((const utf8proc_uint8_t *)text, -1, &point);
+    *columns = size > 0 ? utf8proc_charwidth(point) : 1;
+    return size > 0 ? (size_t)size : 1;
+}
+
+size_t text_fitting(const char *text, int64_t columns) {
+    size_t size = 0;
+    while (text[size]) {
+        int64_t wide;
+        size_t next = character(text + size, &wide);
+        columns -= wide;
+        if (columns < 0) break;
+        size += next;
+    }
+    return size;
+}
+
+int64_t text_width(const char *text) {
+    int64_t all = 0, wide;
+    for (; *text; all += wide) text += character(text, &wide);
+    return all;
+}
+
+void text_pad(Text *text, size_t begin, int64_t columns) {
+    int64_t missing = columns - (begin < text->size ? text_width(text->data + begin) : 0);
+    for (; missing > 0; missing--) text_append(text, " ", 1);
+}
+
+// ---- the rest ----
 
 void text_add_shell(Text *text, const char *word) {
     static const char plain[] =

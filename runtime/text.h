@@ -62,6 +62,14 @@ void text_excerpt(Text *out, const char *word);
 // printf through text_escape: for whatever may hold names or texts from strangers.
 void text_print(FILE *out, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void text_vprint(FILE *out, const char *format, va_list arguments) __attribute__((format(printf, 2, 0)));
+
+// Columns of a terminal, for text that text_escape let through: two for a wide character, none for a mark that joins
+// the one before it. text_fitting: how many bytes of it fill at most so many, with the marks of the last character.
+// text_pad: text that began at byte `begin` gets blanks behind it until it fills so many.
+int64_t text_width(const char *text);
+size_t text_fitting(const char *text, int64_t columns);
+void text_pad(Text *text, size_t begin, int64_t columns);
+
 // A word as a shell reads it back, in quotes only where it needs them.
 void text_add_shell(Text *text, const char *word);
 bool text_is_utf8(const void *bytes, size_t size, size_t *bad_offset);

@@ -134,17 +134,8 @@ static void add_summary(const Work *work, Text *out) {
 
 // ---- the table ----
 
-// At most so many columns of valid UTF-8, of which each character is taken for one.
-static void cut_line(Text *line, int columns) {
-    size_t size = 0;
-    for (int column = 0; size < line->size; size++)
-        if (((unsigned char)line->data[size] & 0xC0) != 0x80 && ++column > columns) break;
-    if (size < line->size) line->data[line->size = size] = 0;
-}
-
 static void add_line(Text *frame, Text *line, int columns) {
-    cut_line(line, columns);
-    text_add(frame, text_string(line));
+    text_append(frame, text_string(line), text_fitting(text_string(line), columns));
     text_add(frame, "\033[K\n");
     text_close(line);
     lines_there++;

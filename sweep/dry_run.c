@@ -46,27 +46,29 @@ static void add_cell(const Table *table, int64_t run, int column, Text *out) {
     text_close(&raw);
 }
 
-static void print_row(const Table *table, int64_t run, const int widths[COLUMNS]) {
+static void print_row(const Table *table, int64_t run, const int64_t widths[COLUMNS]) {
     for (int c = 0; c < COLUMNS; c++) {
         Text cell = {0};
         if (run < 0) text_add(&cell, heads[c]);
         else add_cell(table, run, c, &cell);
-        if (widths[c] > 0) text_print(stdout, "%-*s", c + 1 < COLUMNS ? widths[c] + GAP : 0, text_string(&cell));
+        if (c + 1 < COLUMNS) text_pad(&cell, 0, widths[c] + GAP);
+        if (widths[c] > 0) fputs(text_string(&cell), stdout);
         text_close(&cell);
     }
     putchar('\n');
 }
 
 static void print_table(const Table *table, const int64_t *order) {
-    int widths[COLUMNS] = {0};
+    int64_t widths[COLUMNS] = {0};
     for (int c = 0; c < COLUMNS; c++) {
         for (int64_t run = 0; run < table->search->count; run++) {
             Text cell = {0};
             add_cell(table, run, c, &cell);
-            if (widths[c] < (int)cell.size) widths[c] = (int)cell.size;
+            int64_t width = text_width(text_string(&cell));
+            if (widths[c] < width) widths[c] = width;
             text_close(&cell);
         }
-        if (widths[c] > 0 && widths[c] < (int)strlen(heads[c])) widths[c] = (int)strlen(heads[c]);
+        if (widths[c] > 0 && widths[c] < text_width(heads[c])) widths[c] = text_width(heads[c]);
     }
     print_row(table, -1, widths);
     for (int64_t i = 0; i < table->search->count; i++) print_row(table, order[i], widths);

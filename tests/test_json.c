@@ -96,6 +96,20 @@ static const struct {
 };
 enum { BAD_FILES = sizeof bad_files / sizeof bad_files[0] };
 
+TEST(the_caret_stands_under_its_byte) {
+    static const char *const lines[] = {"{\"a\": +1}", "{\"\u5b66\u7fd2\": +1}", "{\"e\u0301\": +1}", "{\t\"\x02\" +"};
+    static const int64_t columns[] = {6, 9, 6, 3};
+    for (size_t i = 0; i < 4; i++) {
+        Errors errors = {0};
+        assert_null(parse(lines[i], strlen(lines[i]), &errors));
+        const char *end = strstr(text_string(&errors.text), "^\n"), *begin = end;
+        assert_non_null(end);
+        while (begin[-1] == ' ') begin--;
+        assert_int_equal(end - begin, 4 + columns[i]);
+        errors_close(&errors);
+    }
+}
+
 TEST(every_bad_file_is_refused_in_its_own_words) {
     TextList names = {0};
     Errors errors = {0};

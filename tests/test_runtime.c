@@ -265,6 +265,37 @@ TEST(an_excerpt_is_short_and_stays_on_its_line) {
     text_close(&word);
 }
 
+TEST(wide_characters_and_marks_have_their_columns) {
+    static const struct {
+        const char *text;
+        int64_t width, columns; // of which there are so many
+        size_t fitting;         // bytes
+    } rows[] = {
+        {"", 0, 3, 0}, {"abc", 3, 3, 3}, {"abcd", 4, 3, 3}, {"abc", 3, 0, 0}, {"abc", 3, -1, 0},
+        {"\u00e9t\u00e9", 3, 2, 3},                               // precomposed
+        {"e\u0301t", 2, 1, 3},                                    // the mark stays with its letter
+        {"\u5b66\u7fd2", 4, 4, 6}, {"\u5b66\u7fd2", 4, 3, 3},    // half of a wide one is none of it
+        {"a\uff21\uac00", 5, 4, 4}, {"\U0001f680!", 3, 2, 4}, {"\u2501\u2578", 2, 1, 3},
+        {"\u200b\u0301", 0, 0, 5},                               // nothing but marks
+        {"\xff\xe5\xad", 3, 2, 2},                                // as a terminal shows bytes that are no text
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        if (text_width(rows[i].text) != rows[i].width || text_fitting(rows[i].text, rows[i].columns) != rows[i].fitting)
+            fail_msg("%s: %ld columns, %zu bytes in %ld", rows[i].text, text_width(rows[i].text),
+                     text_fitting(rows[i].text, rows[i].columns), rows[i].columns);
+        Text text = {0};
+        text_add(&text, "before ");
+        text_add(&text, rows[i].text);
+        text_pad(&text, strlen("before "), 4);
+        assert_int_equal(text_width(text_string(&text)), 7 + (rows[i].width > 4 ? rows[i].width : 4));
+        text_close(&text);
+    }
+    Text blank = {0};
+    text_pad(&blank, 0, 2);
+    assert_string_equal(text_string(&blank), "  ");
+    text_close(&blank);
+}
+
 TEST(what_is_printed_is_safe) {
     char bytes[64] = {0};
     FILE *file = tmpfile();

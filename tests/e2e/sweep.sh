@@ -42,6 +42,18 @@ grep -q '"best_run": "[0-9a-f]' grid/summary.json || fail "summary.json names no
 expect 0 '6 finished' sweep grid.json "${short[@]}" --dir grid
 has grid 6 started # they were not begun again
 expect 0 '6 runs, 6 done' sweep grid.json "${short[@]}" --dir grid --dry-run
+
+echo "== a terminal: each line of the table fits it, whatever characters a name has"
+write_sweep wide.json '"name": "\u5b66\u7fd2\u7387\u3092\u6bd4\u3079\u308b\u5b9f\u9a13\u306e\u4e00\u89a7",
+    "arms": [{"name": "e\u0301\u5b66\u7fd2\u7387\u3092\u6bd4\u3079\u308b\u5b9f\u9a13"}]'
+printf -v words '%q ' env TERM=xterm LC_ALL=C.UTF-8 "$program" sweep wide.json "${short[@]}" train.steps=150 \
+    --dir wide --jobs 1
+SHELL=/bin/bash script -qec "stty cols 79 rows 24; $words >table.log" raw >script.log 2>&1 </dev/null ||
+    { cat raw; fail "exit $? on a terminal"; }
+sed -E '1d; $d' raw | tr '\r' '\n' | sed -E $'s/\033\\[[0-9]*[A-Z]//g' >lines.log
+grep -q 'val_loss *left' lines.log || { cat raw; fail "no table was drawn"; }
+grep -q $'e\u0301\u5b66' lines.log || { cat raw; fail "the table has no arm"; }
+[ "$(LC_ALL=C.UTF-8 wc -L <lines.log)" -lt 79 ] || { cat lines.log; fail "a line does not fit the terminal"; }
 write_sweep other.json '"axes": {"optim.lr": [0.01], "run.seed": [1]}, "metric": {"name": "grad_norm"}'
 expect 2 'compared by val_loss .min., not by grad_norm .min.; choose another --dir' sweep other.json "${short[@]}" \
     --dir grid

@@ -44,6 +44,17 @@ order=$(grep -E ' new ' out.log | sed -E 's/.* (long|short) .*/\1/' | tr '\n' ' 
 [ "$order" = 'long long short short ' ] || { cat out.log >&2; fail "not the longest first"; }
 nothing_begun
 
+# Columns stand under each other whatever characters a name has; wc counts them as a terminal does.
+cat >wide.json <<END
+{"base": "$tiny", "arms": [{"name": "\u5b66\u7fd2\u7387", "set": {"optim.lr": 0.1}},
+    {"name": "re\u0301sume\u0301", "set": {"optim.lr": 0.2}}, {"name": "plain"}]}
+END
+expect 0 '^3 runs$' dry wide.json
+for row in $(grep -nE ' (status|new) ' out.log | cut -d : -f 1); do
+    sed -nE "${row}s/ (status|new) .*//p" out.log | LC_ALL=C.UTF-8 wc -L
+done >widths.log
+[ "$(wc -l <widths.log) $(uniq widths.log | wc -l)" = '4 1' ] || { cat out.log >&2; fail "columns are not aligned"; }
+
 # An id does not know where and how a run is shown, and does know what it is.
 ids() { dry one.json "$@" | grep -oE '^[0-9a-f]{12} '; }
 first=$(ids)
