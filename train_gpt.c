@@ -14,6 +14,7 @@
 #include "commands/telemetry.h"
 #include "commands/telling.h"
 #include "commands/trouble.h"
+#include "data/metrics_table.h"
 #include "runtime/process.h"
 #include "runtime/version.h"
 
@@ -314,11 +315,24 @@ static bool load(Run *run, const Beginning *b, Errors *errors) {
     return true;
 }
 
+// Joules, by the metrics that there are, also those that are about to be cut off; what is wrong with them is told
+// elsewhere.
+static double energy_before(const Run *run) {
+    MetricsTable table;
+    Errors ignored = {0};
+    metrics_table_read(&table, run->dir, &ignored);
+    double energy = metrics_table_last(&table, "gpu_energy");
+    metrics_table_close(&table);
+    errors_close(&ignored);
+    return isnan(energy) ? 0 : energy;
+}
+
 // No checkpoint may count on metrics that are cut off: those come second.
 static bool open_files(Run *run, const Beginning *b, Errors *errors) {
     (void)b;
     int64_t step = run->state.step;
     if (!run_leads(run)) return true;
+    if (run->telemetry) telemetry_go_on(run->telemetry, energy_before(run));
     if (!run_write_provenance(run, errors) || !set_aside(run, errors) ||
         !metrics_open(&run->metrics, run->dir, run->state.metrics_bytes, step, errors))
         return false;

@@ -37,6 +37,7 @@ struct Telemetry {
     Look look;              // the last one
     Errors notices;
 
+    double before; // joules of processes that are over
     double every; // the thread's own
     bool leads;
     unsigned told; // reasons of throttling
@@ -236,6 +237,10 @@ Telemetry *telemetry_begin(Run *run) {
     return NULL;
 }
 
+void telemetry_go_on(Telemetry *t, double joules) {
+    if (t) t->before = joules;
+}
+
 static const double moment = 0.5; // seconds
 
 static void tell_notices(Telemetry *t) {
@@ -273,6 +278,7 @@ void telemetry_json(Telemetry *t, JsonWriter *w) {
     t->given = t->taken;
     pthread_mutex_unlock(&t->mutex);
     tell_notices(t);
+    look.numbers[NVML_ENERGY] += t->before;
     for (int n = 0; n < NUMBERS && new; n++)
         if (!isnan(look.numbers[n])) json_number(w, rows[n].key, look.numbers[n]);
     Text names = {0};

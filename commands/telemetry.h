@@ -9,6 +9,8 @@
 // run there. NULL on all others, and where there is nothing to watch: device=cpu, log.gpu_seconds=0. All calls take
 // NULL, and then know nothing.
 Telemetry *telemetry_begin(Run *run);
+// The joules that the processes before this one spent on the run: gpu_energy goes on from there.
+void telemetry_go_on(Telemetry *telemetry, double joules);
 void telemetry_end(Telemetry *telemetry); // soon, even if the driver answers no more
 
 // Adds what the newest look at the GPUs gave, all of them together, where there was one since the last call: gpu_power,

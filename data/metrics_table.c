@@ -241,3 +241,10 @@ const double *metrics_table_column(const MetricsTable *table, const char *key) {
         if (strcmp(table->columns[i].key, key) == 0) return table->columns[i].values;
     return NULL;
 }
+
+double metrics_table_last(const MetricsTable *table, const char *key) {
+    const double *column = metrics_table_column(table, key);
+    for (int64_t i = table->rows - 1; column && i >= 0; i--)
+        if (isfinite(column[i])) return column[i];
+    return NAN;
+}

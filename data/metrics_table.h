@@ -37,3 +37,4 @@ enum {
 bool metrics_table_read(MetricsTable *table, const char *run_dir, Errors *errors);
 void metrics_table_close(MetricsTable *table);
 const double *metrics_table_column(const MetricsTable *table, const char *key); // NULL: no line has it
+double metrics_table_last(const MetricsTable *table, const char *key); // that is finite; NaN: none is

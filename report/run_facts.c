@@ -129,27 +129,9 @@ void run_facts_model(const RunFacts *facts, Text *out) {
 
 // ---- metrics ----
 
-static double last_finite(const double *column, int64_t rows) {
-    double last = NAN;
-    for (int64_t i = rows - 1; column && i >= 0 && isnan(last); i--)
-        if (isfinite(column[i])) last = column[i];
-    return last;
-}
-
-// Joules count from the beginning of each process.
-static double sum_energy(const double *column, int64_t rows) {
-    double before = 0, last = NAN;
-    for (int64_t i = 0; column && i < rows; i++) {
-        if (!isfinite(column[i])) continue;
-        if (column[i] < last) before += last;
-        last = column[i];
-    }
-    return before + last;
-}
-
 static void find_best(RunFacts *facts, const MetricsTable *table, const FactsRequest *request) {
     const double *column = metrics_table_column(table, request->metric), *step = metrics_table_column(table, "step");
-    facts->last = last_finite(column, table->rows);
+    facts->last = metrics_table_last(table, request->metric);
     facts->best = facts->best_step = NAN;
     for (int64_t i = 0; column && i < table->rows; i++) {
         bool better = request->maximise ? column[i] > facts->best : column[i] < facts->best;
@@ -200,14 +182,14 @@ static void read_metrics(RunFacts *facts, const FactsRequest *request) {
     MetricsTable table;
     metrics_table_read(&table, facts->dir, &facts->trouble);
     facts->rows = table.rows;
-    double steps = last_finite(metrics_table_column(&table, "step"), table.rows);
+    double steps = metrics_table_last(&table, "step");
     facts->steps = steps >= 0 && steps < 1e15 ? (int64_t)steps : 0;
-    facts->tokens = last_finite(metrics_table_column(&table, "tokens"), table.rows);
-    facts->seconds = last_finite(metrics_table_column(&table, "seconds"), table.rows);
-    facts->speed = last_finite(metrics_table_column(&table, "tokens_per_second"), table.rows);
-    facts->skipped = last_finite(metrics_table_column(&table, "skipped"), table.rows);
-    facts->last_loss = last_finite(metrics_table_column(&table, "loss"), table.rows);
-    facts->energy = sum_energy(metrics_table_column(&table, "gpu_energy"), table.rows);
+    facts->tokens = metrics_table_last(&table, "tokens");
+    facts->seconds = metrics_table_last(&table, "seconds");
+    facts->speed = metrics_table_last(&table, "tokens_per_second");
+    facts->skipped = metrics_table_last(&table, "skipped");
+    facts->last_loss = metrics_table_last(&table, "loss");
+    facts->energy = metrics_table_last(&table, "gpu_energy");
     find_best(facts, &table, request);
     list_events(facts, &table);
     make_traces(facts, &table, request);

@@ -16,7 +16,7 @@ enum { PIECE = 1 << 20 }; // bytes read at a time; a line is shorter
 
 Follow follow_begin(const char *metric, bool maximise) {
     return (Follow){.metric = metric, .maximise = maximise, .loss = NAN, .value = NAN, .best = NAN, .finite = true,
-                    .tokens_per_second = NAN, .energy = NAN, .energy_now = NAN};
+                    .tokens_per_second = NAN, .energy = NAN};
 }
 
 // ---- a line ----
@@ -29,18 +29,9 @@ static bool take_number(const cJSON *line, const char *key, double *value) {
     return true;
 }
 
-// A counter that begins at zero with each process of the run.
-static void take_energy(Follow *f, const cJSON *line) {
-    double energy;
-    if (!take_number(line, "gpu_energy", &energy) || isnan(energy)) return;
-    double before = isnan(f->energy) ? 0 : f->energy;
-    double since = isnan(f->energy_now) || energy < f->energy_now ? energy : energy - f->energy_now;
-    f->energy = before + since;
-    f->energy_now = energy;
-}
-
 static void take_line(Follow *f, const cJSON *line) {
     int64_t step;
+    double energy;
     if (json_is_integer(json_member(line, "step"), &step)) f->step = step;
     if (take_number(line, "loss", &f->loss) && !f->valued) f->finite = !isnan(f->loss);
     if (take_number(line, f->metric, &f->value)) {
@@ -50,7 +41,7 @@ static void take_line(Follow *f, const cJSON *line) {
     }
     take_number(line, "tokens_per_second", &f->tokens_per_second);
     take_number(line, "seconds", &f->seconds);
-    take_energy(f, line);
+    if (take_number(line, "gpu_energy", &energy)) f->energy = fmax(f->energy, energy);
 }
 
 static void read_line(Follow *f, const char *line, size_t size) {
@@ -95,7 +86,11 @@ void follow_read(Follow *f, const char *run_dir) {
     int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (file < 0) return;
     bool regular = fstat(file, &info) == 0 && S_ISREG(info.st_mode);
-    if (regular && info.st_size < f->offset) *f = follow_begin(f->metric, f->maximise);
+    if (regular && info.st_size < f->offset) {
+        double spent = f->energy; // though its lines are gone
+        *f = follow_begin(f->metric, f->maximise);
+        f->energy = spent;
+    }
     if (regular) read_pieces(f, file);
     close(file);
 }

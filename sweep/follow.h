@@ -12,7 +12,7 @@ typedef struct {
     double loss, value, best; // of the last step, of the last evaluation, and the best one; NaN: none
     bool valued, finite;      // there was a value; the last one, or else the last loss, is a number
     double tokens_per_second, seconds;
-    double energy, energy_now; // joules of all processes of the run, and of its last one; NaN: not known
+    double energy; // joules, of all processes of the run; NaN: not known
 } Follow;
 
 Follow follow_begin(const char *metric, bool maximise);

@@ -86,7 +86,7 @@ void work_line_ended(Work *work, const PoolRun *ended, const Verdict *verdict, d
     number(&w, "seconds", at->seconds);
     number(&w, "wall", round(seconds * 1e3) * 1e-3);
     number(&w, "tokens_per_second", at->tokens_per_second);
-    number(&w, "energy", at->energy);
+    number(&w, "energy", fmax(at->energy, work->runs[ended->run].record->energy)); // lines of it may be gone
     journal_end(&work->journal, &w, true, errors);
 }
 

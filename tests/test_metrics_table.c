@@ -47,6 +47,15 @@ TEST(lines_become_rows) {
     metrics_table_close(&t);
 }
 
+TEST(the_last_finite_number_of_a_key_is_found) {
+    MetricsTable t;
+    Errors errors = {0};
+    assert_true(read_text(&t, "{\"a\":1,\"none\":null}\n{\"a\":2}\n{\"a\":null}\n{\"b\":3}\n", &errors));
+    assert_true(metrics_table_last(&t, "a") == 2 && metrics_table_last(&t, "b") == 3);
+    assert_true(isnan(metrics_table_last(&t, "none")) && isnan(metrics_table_last(&t, "c")));
+    metrics_table_close(&t);
+}
+
 TEST(numbers_are_those_of_strtod) {
     static const char *const numbers[] = {"0", "-0", "1", "9007199254740992", "9007199254740993", "0.1", "123456.789e3",
                                           "1e22", "1e23", "4.35", "1.7976931348623157e308", "5e-324", "1e-400",

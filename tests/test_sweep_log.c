@@ -8,6 +8,7 @@
 #include "runtime/fault.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "sweep/follow.h"
 #include "sweep/journal.h"
 #include "tests/test.h"
 
@@ -284,4 +285,28 @@ TEST(half_of_what_waits_is_taken_back) {
     assert_true(append(&journal, C, &errors));
     journal_close(&journal, &errors);
     assert_true(attempts_of(dir, A) == 1 && attempts_of(dir, B) == 1 && attempts_of(dir, C) == 1);
+}
+
+// ---- a run that is followed ----
+
+TEST(what_a_run_spent_stays_though_its_lines_are_cut_off) {
+    static const struct {
+        const char *lines;
+        int64_t step;
+        double energy;
+    } rows[] = {
+        {"{\"step\":1,\"loss\":3}\n", 1, NAN},
+        {"{\"step\":1,\"loss\":3}\n{\"step\":2,\"gpu_energy\":100}\n{\"step\":3,\"gpu_energy\":null}\n", 3, 100},
+        {"{\"step\":1,\"loss\":3}\n", 1, 100},
+        {"{\"step\":1,\"loss\":3}\n{\"step\":2,\"gpu_energy\":150}\n", 2, 150},
+    };
+    char path[4096];
+    const char *folder = test_folder("sweep_log");
+    Follow follow = follow_begin("val_loss", false);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        test_write(path, folder, "metrics.jsonl", rows[i].lines);
+        follow_read(&follow, folder);
+        assert_int_equal(follow.step, rows[i].step);
+        assert_true(isnan(rows[i].energy) ? isnan(follow.energy) : follow.energy == rows[i].energy);
+    }
 }

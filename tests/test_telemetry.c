@@ -200,6 +200,22 @@ TEST(a_look_is_given_once) {
     dlclose(library);
 }
 
+TEST(energy_goes_on_from_what_was_spent_before) {
+    Run run = a_run(never);
+    Text line = {0};
+    void *library = load("full", "");
+    Telemetry *t = telemetry_begin(&run);
+    telemetry_go_on(t, 1e9);
+    double here = energy_after_some(t); // this process alone
+    json_of(t, &line);
+    const char *told = strstr(line.data, "\"gpu_energy\":");
+    assert_non_null(told);
+    CHECK_CLOSE(strtod(told + strlen("\"gpu_energy\":"), NULL), 1e9 + here, 1e-15);
+    telemetry_end(t);
+    text_close(&line);
+    dlclose(library);
+}
+
 TEST(energy_is_power_over_time_where_it_is_not_counted) {
     Run run = a_run(never);
     void *library = load("old", "");

@@ -123,6 +123,14 @@ looked sparing '"gpu_power":400.5,"gpu_clock":1460,'
 unset CUDASIM_DEVICES
 same_run first third
 
+echo "== the energy of a run goes on through its processes, also that of steps that are done again"
+expect 75 'stopped at step 1 of' nvml full "$program" train "$tiny" "${data[@]}" "${cuda[@]}" "${looks[@]}" \
+    run.dir=spent train.stop_at=1
+echo '{"step":2,"tokens":128,"gpu_energy":1000000}' >>spent/metrics.jsonl # behind its checkpoint
+nvml full resume spent train.stop_at=0
+grep -qE '"lr":.*"gpu_energy":10[0-9]{5}(\.|,|})' spent/metrics.jsonl ||
+    { cat spent/metrics.jsonl >&2; fail "what was spent before is forgotten"; }
+
 echo "== throttling is told once"
 FAKE_NVML=hot nvml full train "${cuda[@]}" "${looks[@]}" train.steps=8 run.dir=hot
 looked hot '"gpu_throttle":"thermal, power limit"'
