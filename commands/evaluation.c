@@ -3,6 +3,7 @@
 #include "commands/console.h"
 #include "commands/steps.h"
 #include "commands/tasks.h"
+#include "data/metric.h"
 
 bool evaluation_due(const Run *run, int64_t step) {
     int64_t every = run->config.eval.every;
@@ -43,9 +44,9 @@ int evaluation_run(Run *run) {
     JsonWriter w = {.out = &line};
     json_begin(&w, NULL, '{');
     json_integer(&w, "step", run->state.step);
-    json_integer(&w, "tokens", run->state.step * run_step_tokens(run));
+    metric_json(&w, METRIC_TOKENS, (double)(run->state.step * run_step_tokens(run)));
     tasks_json(&results, false, &w);
-    json_number(&w, "seconds", run->state.seconds);
+    metric_json(&w, METRIC_SECONDS, run->state.seconds);
     json_end(&w, '}');
     steps_write_metrics(run, &line);
     tasks_note(&results, &note);

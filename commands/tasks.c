@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "data/metric.h"
+
 // ---- val: the loss on validation shards ----
 
 static bool val_run(Run *run, TaskResults *results, Errors *errors) {
@@ -10,9 +12,10 @@ static bool val_run(Run *run, TaskResults *results, Errors *errors) {
 
 static void val_json(const TaskResults *results, bool full, JsonWriter *w) {
     const Evaluation *e = &results->val;
-    json_number(w, "val_loss", e->loss);
+    metric_json(w, METRIC_VAL_LOSS, e->loss);
     if (full) json_number(w, "perplexity", exp(e->loss));
-    if (!isnan(e->bits_per_byte)) json_number(w, full ? "bits_per_byte" : "val_bits_per_byte", e->bits_per_byte);
+    if (!isnan(e->bits_per_byte) && full) json_number(w, "bits_per_byte", e->bits_per_byte);
+    if (!isnan(e->bits_per_byte) && !full) metric_json(w, METRIC_VAL_BITS_PER_BYTE, e->bits_per_byte);
     if (!full) return;
     json_integer(w, "tokens", e->tokens);
     json_integer(w, "bytes", e->bytes);

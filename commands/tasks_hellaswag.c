@@ -3,6 +3,7 @@
 
 #include "commands/console.h"
 #include "commands/tasks.h"
+#include "data/metric.h"
 #include "model/score.h"
 #include "runtime/file.h"
 
@@ -118,21 +119,17 @@ bool hellaswag_run(Run *run, TaskResults *results, Errors *errors) {
 // ---- what is told ----
 
 void hellaswag_json(const TaskResults *results, bool full, JsonWriter *w) {
+    static const Metric shares[HELLASWAG_STYLES][2] = {{METRIC_LLMC_ACC, METRIC_LLMC_ACC_NORM},
+                                                       {METRIC_LMEVAL_ACC, METRIC_LMEVAL_ACC_NORM}};
     const HellaswagResult *result = &results->hellaswag;
     for (int style = 0; style < HELLASWAG_STYLES; style++) {
         const HellaswagScore *score = &result->scores[style];
-        const struct {
-            const char *name;
-            double value;
-            bool always;
-        } members[] = {{"acc", score->acc, true},
-                       {"acc_norm", score->acc_norm, true},
-                       {"acc_stderr", score->acc_stderr, false},
-                       {"acc_norm_stderr", score->acc_norm_stderr, false}};
-        for (size_t i = 0; score->present && i < sizeof members / sizeof members[0]; i++) {
+        const double values[] = {score->acc, score->acc_norm}, errors[] = {score->acc_stderr, score->acc_norm_stderr};
+        for (int i = 0; i < 2 && score->present; i++) metric_json(w, shares[style][i], values[i]);
+        for (int i = 0; i < 2 && score->present && full; i++) {
             char key[64];
-            snprintf(key, sizeof key, "%s_%s", hellaswag_names[style], members[i].name);
-            if (full || members[i].always) json_number(w, key, members[i].value);
+            snprintf(key, sizeof key, "%s_stderr", metric_facts[shares[style][i]].name);
+            json_number(w, key, errors[i]);
         }
     }
     if (full) json_integer(w, "hellaswag_examples", result->examples);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "commands/console.h"
+#include "data/metric.h"
 #include "runtime/nvml.h"
 #include "runtime/thread.h"
 
@@ -49,12 +50,12 @@ struct Telemetry {
 
 typedef enum { SUM, MOST, LEAST, MEAN } Merge;
 static const struct {
-    const char *key;
+    Metric metric;
     Merge merge; // of several GPUs
 } rows[NUMBERS] = {
-    [NVML_POWER] = {"gpu_power", SUM},   [NVML_TEMPERATURE] = {"gpu_temperature", MOST},
-    [NVML_CLOCK] = {"gpu_clock", LEAST}, [NVML_MEMORY] = {"gpu_memory", MOST},
-    [NVML_ENERGY] = {"gpu_energy", SUM}, [NVML_UTILIZATION] = {"gpu_utilization", MEAN},
+    [NVML_POWER] = {METRIC_GPU_POWER, SUM},   [NVML_TEMPERATURE] = {METRIC_GPU_TEMPERATURE, MOST},
+    [NVML_CLOCK] = {METRIC_GPU_CLOCK, LEAST}, [NVML_MEMORY] = {METRIC_GPU_MEMORY, MOST},
+    [NVML_ENERGY] = {METRIC_GPU_ENERGY, SUM}, [NVML_UTILIZATION] = {METRIC_GPU_UTILIZATION, MEAN},
 };
 
 static const struct {
@@ -280,7 +281,7 @@ void telemetry_json(Telemetry *t, JsonWriter *w) {
     tell_notices(t);
     look.numbers[NVML_ENERGY] += t->before;
     for (int n = 0; n < NUMBERS && new; n++)
-        if (!isnan(look.numbers[n])) json_number(w, rows[n].key, look.numbers[n]);
+        if (!isnan(look.numbers[n])) metric_json(w, rows[n].metric, look.numbers[n]);
     Text names = {0};
     for (int r = 0; r < REASONS && new; r++)
         if (look.throttle & reasons[r].reason)

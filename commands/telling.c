@@ -6,6 +6,7 @@
 #include "commands/evaluation.h"
 #include "commands/telemetry.h"
 #include "data/checkpoint.h"
+#include "data/metric.h"
 #include "runtime/integers.h"
 #include "runtime/json.h"
 
@@ -80,14 +81,14 @@ static void write_metrics(Run *run, const StepResult *result, const Telling *tel
     JsonWriter w = {.out = &line};
     json_begin(&w, NULL, '{');
     json_integer(&w, "step", run->state.step);
-    json_integer(&w, "tokens", run->state.step * run_step_tokens(run));
-    json_number(&w, "loss", result->loss);
-    json_number(&w, "lr", result->lr);
-    json_number(&w, "grad_norm", result->grad_norm);
-    json_integer(&w, "skipped", run->state.skipped);
-    json_number(&w, "tokens_per_second", telling->tokens_per_second);
-    json_number(&w, "seconds", run->state.seconds);
-    if (run->peak > 0) json_number(&w, "mfu", flops_of(run, telling) / (run->peak * run->comm.size));
+    metric_json(&w, METRIC_TOKENS, (double)(run->state.step * run_step_tokens(run)));
+    metric_json(&w, METRIC_LOSS, result->loss);
+    metric_json(&w, METRIC_LR, result->lr);
+    metric_json(&w, METRIC_GRAD_NORM, result->grad_norm);
+    metric_json(&w, METRIC_SKIPPED, (double)run->state.skipped);
+    metric_json(&w, METRIC_TOKENS_PER_SECOND, telling->tokens_per_second);
+    metric_json(&w, METRIC_SECONDS, run->state.seconds);
+    if (run->peak > 0) metric_json(&w, METRIC_MFU, flops_of(run, telling) / (run->peak * run->comm.size));
     telemetry_json(run->telemetry, &w);
     json_end(&w, '}');
     steps_write_metrics(run, &line);

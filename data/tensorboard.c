@@ -6,53 +6,23 @@
 #include <unistd.h>
 
 #include "data/event_file.h"
+#include "data/metric.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
 
 // ---- lines ----
 
-// Keys and their tags; a key that ends in * stands for all that begin so, of which the rest follows the tag. The first
-// row that fits counts.
-#define SECONDS "progress/seconds" // of the lines of steps alone
-static const struct {
-    const char *key, *tag;
-} tags[] = {
-    {"loss", "train/loss"},
-    {"val_loss", "val/loss"},
-    {"val_bits_per_byte", "val/bpb"},
-    {"val_*", "val/"},
-    {"hellaswag_*", "eval/hellaswag_"},
-    {"lr", "optim/lr"},
-    {"grad_norm", "optim/grad_norm"},
-    {"skipped", "stability/skipped_total"},
-    {"tokens_per_second", "perf/tokens_per_s"},
-    {"mfu", "perf/mfu"},
-    {"gpu_power", "gpu/power_w"},
-    {"gpu_temperature", "gpu/temp_c"},
-    {"gpu_clock", "gpu/sm_mhz"},
-    {"gpu_memory", "mem/gpu_bytes"},
-    {"gpu_energy", "gpu/energy_j"},
-    {"gpu_*", "gpu/"},
-    {"tokens", "progress/tokens"},
-    {"seconds", SECONDS},
-    {"*", "train/"},
-};
-
 static void name_tag(const char *key, EventScalar *scalar) {
-    const char *rest = NULL;
-    for (size_t row = 0; !rest; row++) { // the last one fits
-        size_t size = strlen(tags[row].key), common = size - (tags[row].key[size - 1] == '*');
-        if (strncmp(key, tags[row].key, common) != 0 || (common == size && key[size])) continue;
-        rest = key + common;
-        snprintf(scalar->tag, sizeof scalar->tag, "%s%s", tags[row].tag, rest);
-    }
+    const MetricFacts *row = metric_find(key);
+    snprintf(scalar->tag, sizeof scalar->tag, "%s%s", row ? row->tag : "train/", row ? "" : key);
 }
 
 // Lines that are no step's repeat where the run is: a tag has one number a step.
 static bool is_shown(const cJSON *node, bool of_step) {
     if (!cJSON_IsNumber(node) && !cJSON_IsNull(node)) return false;
     if (strcmp(node->string, "step") == 0) return false;
-    return of_step || (strcmp(node->string, "tokens") != 0 && strcmp(node->string, "seconds") != 0);
+    const MetricFacts *row = metric_find(node->string);
+    return of_step || (row != &metric_facts[METRIC_TOKENS] && row != &metric_facts[METRIC_SECONDS]);
 }
 
 void tensorboard_add_line(Text *out, double time, const char *line, size_t size) {
@@ -167,8 +137,9 @@ static bool is_told(const Metrics *metrics, const EventRecord *record) {
 // The step up to which it shows what the metrics tell until `step`; 0: it does not.
 static int64_t known_until(const File *file, const Metrics *metrics, int64_t step) {
     EventRecord record = {0}, last = {0};
+    const char *tag = metric_facts[METRIC_SECONDS].tag; // of the lines of steps alone
     while (events_next(file->bytes, file->size, &record))
-        if (record.step <= step && memmem(record.bytes, record.size, SECONDS, strlen(SECONDS))) last = record;
+        if (record.step <= step && memmem(record.bytes, record.size, tag, strlen(tag))) last = record;
     return last.bytes && is_told(metrics, &last) ? last.step : 0;
 }
 

@@ -63,7 +63,7 @@ static void add_title(const TextList *directories, const RunSet *set, Text *out)
 bool report_write(const TextList *directories, const char *out, Errors *errors) {
     Page page = {0};
     Text title = {0};
-    RunSet set = {.metric = trace_rows[TRACE_METRIC].key};
+    RunSet set = {.metric = metric_facts[trace_rows[TRACE_METRIC].metric].name};
     int before = errors->count;
     for (int64_t i = 0; i < directories->count; i++) is_known(directories->items[i], errors);
     if (errors->count > before) return false;

@@ -10,19 +10,19 @@
 enum { JSON_LIMIT = 4 << 20, KEYS_TOLD = 2000, EVENTS_TOLD = 12, LEAST_POINTS = 60 };
 
 const TraceRow trace_rows[TRACES] = {
-    [TRACE_METRIC] = {"val_loss", "Validation loss", "nats per token", UNIT_PLAIN, false, false},
-    [TRACE_LOSS] = {"loss", "Training loss", "nats per token", UNIT_PLAIN, false, true},
-    [TRACE_RATE_OF_LEARNING] = {"lr", "Learning rate", "of the matrices", UNIT_PLAIN, false, false},
-    [TRACE_NORM] = {"grad_norm", "Gradient norm", "before clipping", UNIT_PLAIN, true, true},
-    [TRACE_SPEED] = {"tokens_per_second", "Speed", "tokens per second", UNIT_COUNT, false, false},
-    [TRACE_MFU] = {"mfu", "Use of the peak", "share of the maker's peak", UNIT_SHARE, false, false},
-    [TRACE_POWER] = {"gpu_power", "GPU power", "watts, sum over GPUs", UNIT_PLAIN, false, false},
-    [TRACE_UTILIZATION] = {"gpu_utilization", "GPU utilization", "mean over GPUs", UNIT_SHARE, false, false},
-    [TRACE_TEMPERATURE] = {"gpu_temperature", "GPU temperature", "degrees C, highest", UNIT_PLAIN, false, false},
-    [TRACE_CLOCK] = {"gpu_clock", "GPU clock", "MHz, lowest", UNIT_PLAIN, false, false},
-    [TRACE_MEMORY] = {"gpu_memory", "GPU memory", "used, highest", UNIT_BYTES, false, false},
-    [TRACE_BITS] = {"val_bits_per_byte", "Bits per byte", "of validation text", UNIT_PLAIN, false, false},
-    [TRACE_HELLASWAG] = {"hellaswag_lmeval_acc_norm", "HellaSwag", "accuracy, normalised", UNIT_SHARE, false, false},
+    [TRACE_METRIC] = {METRIC_VAL_LOSS, "Validation loss", "nats per token", UNIT_PLAIN, false, false},
+    [TRACE_LOSS] = {METRIC_LOSS, "Training loss", "nats per token", UNIT_PLAIN, false, true},
+    [TRACE_RATE_OF_LEARNING] = {METRIC_LR, "Learning rate", "of the matrices", UNIT_PLAIN, false, false},
+    [TRACE_NORM] = {METRIC_GRAD_NORM, "Gradient norm", "before clipping", UNIT_PLAIN, true, true},
+    [TRACE_SPEED] = {METRIC_TOKENS_PER_SECOND, "Speed", "tokens per second", UNIT_COUNT, false, false},
+    [TRACE_MFU] = {METRIC_MFU, "Use of the peak", "share of the maker's peak", UNIT_SHARE, false, false},
+    [TRACE_POWER] = {METRIC_GPU_POWER, "GPU power", "watts, sum over GPUs", UNIT_PLAIN, false, false},
+    [TRACE_UTILIZATION] = {METRIC_GPU_UTILIZATION, "GPU utilization", "mean over GPUs", UNIT_SHARE, false, false},
+    [TRACE_TEMPERATURE] = {METRIC_GPU_TEMPERATURE, "GPU temperature", "degrees C, highest", UNIT_PLAIN, false, false},
+    [TRACE_CLOCK] = {METRIC_GPU_CLOCK, "GPU clock", "MHz, lowest", UNIT_PLAIN, false, false},
+    [TRACE_MEMORY] = {METRIC_GPU_MEMORY, "GPU memory", "used, highest", UNIT_BYTES, false, false},
+    [TRACE_BITS] = {METRIC_VAL_BITS_PER_BYTE, "Bits per byte", "of validation text", UNIT_PLAIN, false, false},
+    [TRACE_HELLASWAG] = {METRIC_LMEVAL_ACC_NORM, "HellaSwag", "accuracy, normalised", UNIT_SHARE, false, false},
 };
 
 static char *copy(const char *string) {
@@ -164,7 +164,7 @@ static void make_traces(RunFacts *facts, const MetricsTable *table, const FactsR
     for (int64_t i = 0; i < table->rows; i++) flops[i] = tokens ? tokens[i] * facts->flops_per_token : NAN;
     const double *const x[ALONGS] = {step, tokens, metrics_table_column(table, "seconds"), flops};
     for (int t = 0; t < TRACES; t++) {
-        const char *key = t == TRACE_METRIC ? request->metric : trace_rows[t].key;
+        const char *key = t == TRACE_METRIC ? request->metric : metric_facts[trace_rows[t].metric].name;
         const double *y = metrics_table_column(table, key);
         int64_t most = t == TRACE_METRIC ? request->metric_points : request->points;
         if (!y) continue;

@@ -1,6 +1,7 @@
 // What a run directory tells: its configuration, how it came about, what was measured along it.
 #pragma once
 
+#include "data/metric.h"
 #include "data/metrics_table.h"
 #include "report/curve.h"
 #include "report/scale.h"
@@ -24,7 +25,7 @@ typedef enum {
 } Trace;
 
 typedef struct {
-    const char *key;   // in metrics.jsonl
+    Metric metric;
     const char *title, *label;
     Unit unit;
     bool log;

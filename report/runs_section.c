@@ -63,7 +63,7 @@ static void write_cards(Page *page, const RunFacts *f, const char *metric) {
     card(page, "tokens", count_text(number, f->tokens));
     text_clear(&text);
     add_best(f, &text);
-    bool is_loss = strcmp(metric, "val_loss") == 0;
+    bool is_loss = strcmp(metric, metric_facts[METRIC_VAL_LOSS].name) == 0;
     card(page, is_loss ? "best validation loss" : metric, text_string(&text));
     card(page, is_loss ? "last validation loss" : "last", markup_number(number, f->last, 5));
     card(page, "last training loss", markup_number(number, f->last_loss, 5));
@@ -146,7 +146,8 @@ enum { RAW_RUNS = 3 }; // behind so many smoothed curves the raw ones can still 
 
 static void write_trace(Page *page, const RunSet *set, Trace trace, Along along) {
     const TraceRow *row = &trace_rows[trace];
-    bool metric = trace == TRACE_METRIC, own_metric = metric && strcmp(set->metric, row->key) != 0;
+    bool metric = trace == TRACE_METRIC;
+    bool own_metric = metric && strcmp(set->metric, metric_facts[row->metric].name) != 0;
     bool raw = row->smooth && set->count <= RAW_RUNS;
     char note[160];
     int64_t reach = 0;

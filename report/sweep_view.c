@@ -55,8 +55,9 @@ double sweep_view_result(const SweepView *view, int64_t record) {
 }
 
 const char *sweep_view_metric(const SweepView *view) {
-    return strcmp(view->history.metric, trace_rows[TRACE_METRIC].key) == 0 ? trace_rows[TRACE_METRIC].title
-                                                                           : view->history.metric;
+    const TraceRow *usual = &trace_rows[TRACE_METRIC];
+    const char *metric = view->history.metric;
+    return strcmp(metric, metric_facts[usual->metric].name) == 0 ? usual->title : metric;
 }
 
 void sweep_view_describe(const SweepView *view, int64_t record, Text *out) {

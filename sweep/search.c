@@ -70,7 +70,8 @@ static bool name_directory(Search *search, const SearchFile *file, const SearchR
 
 static void take_options(Search *search, const SearchFile *file) {
     snprintf(search->metric, sizeof search->metric, "%s", file->metric.name);
-    search->maximise = file->metric.goal == 1;
+    bool more = metric_find(file->metric.name)->more_is_better;
+    search->maximise = file->metric.goal == OPTION_AUTO ? more : file->metric.goal == 1;
     search->at_best = file->metric.at == 1;
     search->gpus_per_run = file->budget.gpus_per_run;
     search->max_parallel = file->budget.max_parallel;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "commands/config_keys.h"
+#include "data/metric.h"
 #include "runtime/options.h"
 #include "sweep/search.h"
 

@@ -260,17 +260,9 @@ static void read_member(SearchFile *file, const cJSON *node) {
     else if (strcmp(row->name, "base") != 0) read_option(file, 0, row, node);
 }
 
-// Numbers of metrics.jsonl by which runs may be compared (docs/formats.md).
-static const char *const metrics[] = {"val_loss", "val_bits_per_byte", "hellaswag_llmc_acc", "hellaswag_llmc_acc_norm",
-                                      "hellaswag_lmeval_acc", "hellaswag_lmeval_acc_norm", "loss", "grad_norm",
-                                      "skipped", "tokens_per_second", "seconds", "mfu", "gpu_power", "gpu_temperature",
-                                      "gpu_clock", "gpu_memory", "gpu_utilization", "gpu_energy"};
-
 static void check_metric(SearchFile *file, const cJSON *node) {
-    enum { COUNT = sizeof metrics / sizeof metrics[0] };
-    const char *name = file->metric.name, *nearest = text_nearest(name, metrics, COUNT);
-    for (int i = 0; i < COUNT; i++)
-        if (strcmp(metrics[i], name) == 0) return;
+    const char *name = file->metric.name, *nearest = metric_nearest(name);
+    if (metric_find(name)) return;
     if (nearest)
         search_complain(file, node, "metric.name", "no number of metrics.jsonl; did you mean \"%s\"?", nearest);
     else search_complain(file, node, "metric.name", "expected a number of metrics.jsonl, such as val_loss");

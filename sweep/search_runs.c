@@ -143,12 +143,6 @@ static bool check_settings(const Maker *maker, const Config *config, const TextL
 
 static int64_t greatest_divisor(int64_t a, int64_t b) { return b == 0 ? a : greatest_divisor(b, a % b); }
 
-// The task of an evaluation that measures it; NULL: it is a number of training.
-static const char *task_of(const char *metric) {
-    if (strncmp(metric, "val_", 4) == 0) return "val";
-    return strncmp(metric, "hellaswag_", 10) == 0 ? "hellaswag" : NULL;
-}
-
 static bool has_task(const Config *config, const char *task) {
     bool found = false;
     for (int64_t i = 0; i < config->eval.tasks.count; i++) found = found || strstr(config->eval.tasks.items[i], task);
@@ -157,7 +151,7 @@ static bool has_task(const Config *config, const char *task) {
 
 // Runs are compared by their metric, where early_stop asks for it at steps where all of them are evaluated.
 static bool check_evaluations(Maker *maker, const Config *config) {
-    const char *metric = maker->file->metric.name, *task = task_of(metric);
+    const char *metric = maker->file->metric.name, *task = metric_find(metric)->task;
     int64_t every = config->eval.every;
     bool halving = maker->file->given & GIVEN_EARLY_STOP;
     if (every == 0 && (halving || task))

@@ -338,6 +338,8 @@ TEST(mistakes_are_told_with_their_place_and_the_nearest_name) {
         {"{'base': 'base.json', 'metric': {'name': 'val/loss'}}", "did you mean \"val_loss\""},
         {"{'base': 'base.json', 'metric': {'name': 'quality'}}", "expected a number of metrics.jsonl"},
         {"{'base': 'base.json', 'metric': {'name': 'hellaswag_llmc_acc'}}", "eval.tasks is without hellaswag"},
+        {"{'base': 'base.json', 'metric': {'name': 'hellaswag_llmc'}}", "did you mean \"hellaswag_llmc_acc\""},
+        {"{'base': 'base.json', 'metric': {'name': 'step'}}", "expected a number of metrics.jsonl"},
         {"{'base': 'base.json', 'metric': {'goal': 'mni'}}", "did you mean \"min\""},
         {"{'base': 'base.json', 'budget': {'max_runs': 2}, 'axes': {'run.seed': [1, 2, 3]}}", "and these are 3 runs"},
         {"{'base': 'base.json', 'early_stop': {'kind': 'asha'}}", "say how many steps"},
@@ -374,6 +376,26 @@ TEST(rungs_are_where_the_runs_are_evaluated) {
     assert_true(s.maximise && s.at_best);
     assert_string_equal(s.dir, "out/of/the/way");
     search_close(&s);
+}
+
+TEST(which_way_is_better_is_as_the_metric_has_it) {
+    static const struct {
+        const char *text;
+        bool maximise;
+    } rows[] = {
+        {"{'base': 'base.json'}", false},
+        {"{'base': 'base.json', 'metric': {'goal': 'max'}}", true},
+        {"{'base': 'base.json', 'metric': {'name': 'tokens_per_second'}}", true},
+        {"{'base': 'base.json', 'metric': {'name': 'tokens_per_second', 'goal': 'min'}}", false},
+        {"{'base': 'base.json', 'metric': {'name': 'gpu_energy', 'goal': 'auto'}}", false},
+        {"{'base': 'base.json', 'metric': {'name': 'hellaswag_lmeval_acc_norm'}, 'set': {'eval.tasks': "
+         "['hellaswag']}}", true},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        Search s = open(rows[i].text);
+        assert_int_equal(s.maximise, rows[i].maximise);
+        search_close(&s);
+    }
 }
 
 TEST(settings_are_json_of_their_own_types) {
