@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum { PATHS = 16, PATH_BYTES = 4096 };
 
@@ -29,11 +30,7 @@ static void make_directory(const char *path) {
     if (mkdir(path, 0777) != 0 && errno != EEXIST) DIE(EXIT_CANNOT_WRITE, "cannot make %s for a test", path);
 }
 
-void *test_take(size_t bytes) {
-    void *memory = calloc(bytes ? bytes : 1, 1);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for a test", bytes);
-    return memory;
-}
+void *test_take(size_t bytes) { return memory_take((int64_t)bytes, 1, "a test"); }
 
 const char *test_folder(const char *name) {
     enum { OPEN_FOLDERS = 16 };

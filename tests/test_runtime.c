@@ -1,4 +1,4 @@
-// Errors, texts, tensors, arenas and random numbers.
+// Errors, memory, texts, tensors, arenas and random numbers.
 #include <math.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -6,6 +6,7 @@
 #include "runtime/arena.h"
 #include "runtime/error.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 #include "runtime/tensor.h"
 #include "runtime/text.h"
@@ -57,6 +58,85 @@ TEST(philox_normal_has_its_moments) {
     CHECK_CLOSE(mean / COUNT, 0, 0.03);
     CHECK_CLOSE(square / COUNT, 4, 0.06);
     CHECK_CLOSE(fourth / COUNT / 16, 3, 0.12);
+}
+
+TEST(memory_is_zeroed_and_never_null) {
+    for (int64_t count = 0; count < 3000; count += 7) {
+        char *used = memory_take(count, 1, "a test");
+        memset(used, 1, (size_t)count);
+        free(used);
+        char *taken = memory_take(count, 1, "a test");
+        assert_non_null(taken);
+        for (int64_t i = 0; i < count; i++) assert_int_equal(taken[i], 0);
+        free(taken);
+    }
+    char *grown = memory_grow(NULL, 0, sizeof(double), "a test");
+    assert_non_null(grown);
+    grown = memory_grow(grown, 0, 1, "a test"); // which is no free
+    assert_non_null(grown);
+    free(grown);
+    char *string = memory_string("text");
+    assert_string_equal(string, "text");
+    free(string);
+}
+
+TEST(room_in_memory_is_doubled) {
+    int64_t *items = NULL, capacity = 0, moves = 0;
+    for (int64_t i = 0; i < 5000; i++) {
+        int64_t before = capacity;
+        items = memory_room(items, i + 1, &capacity, sizeof *items, "a test");
+        assert_true(capacity > i);
+        moves += capacity != before;
+        items[i] = i;
+    }
+    for (int64_t i = 0; i < 5000; i++) assert_int_equal(items[i], i);
+    assert_true(moves < 12);
+    items = memory_room(items, 100000, &capacity, sizeof *items, "a test");
+    assert_int_equal(capacity, 100000);
+    free(items);
+}
+
+typedef struct {
+    int64_t count;
+    size_t size;
+    const char *told;
+} TooMuch;
+
+static void take_too_much(const void *context) {
+    const TooMuch *much = context;
+    free(memory_take(much->count, much->size, "numbers"));
+}
+
+static void grow_too_much(const void *context) {
+    const TooMuch *much = context;
+    int64_t capacity = 0;
+    free(memory_room(NULL, much->count, &capacity, much->size, "numbers"));
+}
+
+TEST(too_much_memory_ends_the_program) {
+    static const TooMuch rows[] = {
+        {INT64_C(1) << 60, 16, "out of memory: 16777216 TiB (1152921504606846976 of 16 bytes) for numbers\n"},
+        {INT64_C(1) << 59, 16, "(576460752303423488 of 16 bytes) for numbers\n"}, // more than a pointer's difference
+        {INT64_MAX, SIZE_MAX, "of 18446744073709551615 bytes) for numbers\n"},
+        {17, SIZE_MAX / 2, "(17 of 9223372036854775807 bytes) for numbers\n"},
+    };
+    char told[1000];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int grows = 0; grows < 2; grows++) {
+            int status = test_status_of(grows ? grow_too_much : take_too_much, &rows[i], told, sizeof told);
+            assert_int_equal(status, EXIT_INTERNAL);
+            if (!strstr(told, rows[i].told)) fail_msg("%s\nnot as expected: %s", told, rows[i].told);
+        }
+    int status = test_status_of(take_too_much, &(TooMuch){-1, 8, ""}, told, sizeof told);
+    assert_int_equal(status, EXIT_INTERNAL);
+    assert_non_null(strstr(told, "(-1 of 8 bytes) for numbers\n"));
+#ifndef __SANITIZE_ADDRESS__ // which ends the program itself
+    status = test_status_of(take_too_much, &(TooMuch){INT64_MAX, 1, ""}, told, sizeof told);
+    assert_int_equal(status, EXIT_INTERNAL);
+    status = test_status_of(grow_too_much, &(TooMuch){INT64_MAX, 1, ""}, told, sizeof told);
+    assert_int_equal(status, EXIT_INTERNAL);
+    assert_non_null(strstr(told, "(9223372036854775807 of 1 bytes) for numbers\n"));
+#endif
 }
 
 TEST(integers_round_up) {

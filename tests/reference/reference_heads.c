@@ -1,6 +1,7 @@
 // The reference backend on attention heads: rotation and attention itself, one query after the other.
 #include <stdlib.h>
 
+#include "runtime/memory.h"
 #include "tests/reference/numbers.h"
 
 enum { HEAD_LIMIT = 1024 }; // widest head
@@ -117,11 +118,7 @@ static double head_dot(Tensor x, HeadIndex i, Tensor y, HeadIndex j) {
     return sum;
 }
 
-static double *take_doubles(int64_t count) {
-    double *numbers = calloc((size_t)count, sizeof *numbers);
-    if (!numbers) DIE(EXIT_INTERNAL, "out of memory: %ld numbers", (long)count);
-    return numbers;
-}
+static double *take_doubles(int64_t count) { return memory_take(count, sizeof(double), "numbers"); }
 
 // `scores` has room for all keys.
 static void query_forward(Tensor out, Tensor lse, const AttentionHeads *heads, const AttentionMask *mask, HeadIndex at,
