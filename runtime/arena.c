@@ -5,6 +5,7 @@
 
 #include "runtime/error.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 // More than any machine has: sums stay there instead of wrapping, so that a plan that large is refused as too large.
 static const size_t MOST = SIZE_MAX / 4;
@@ -17,10 +18,8 @@ static void note_take(Arena *arena, const char *name, size_t bytes) {
         arena->takes[i].bytes = add_bytes(arena->takes[i].bytes, bytes);
         return;
     }
-    ArenaTake *takes = realloc(arena->takes, (size_t)(arena->take_count + 1) * sizeof *takes);
-    if (!takes) DIE(EXIT_INTERNAL, "out of memory while planning memory");
-    arena->takes = takes;
-    takes[arena->take_count++] = (ArenaTake){name, bytes};
+    arena->takes = memory_grow(arena->takes, arena->take_count + 1, sizeof *arena->takes, "a plan of memory");
+    arena->takes[arena->take_count++] = (ArenaTake){name, bytes};
 }
 
 void *arena_take(Arena *arena, const char *name, size_t bytes) {

@@ -12,6 +12,7 @@
 #include <xxhash.h>
 
 #include "runtime/fault.h"
+#include "runtime/memory.h"
 
 static const char *advice(int error) {
     static const struct {
@@ -129,8 +130,7 @@ static void add_block(Text *blocks, const void *bytes, size_t size) {
 }
 
 static bool hash_all(int descriptor, XXH3_state_t *state, Text *blocks, uint64_t *size) {
-    char *block = malloc(FILE_BLOCK);
-    if (!block) DIE(EXIT_INTERNAL, "out of memory: a block of a file");
+    char *block = memory_grow(NULL, FILE_BLOCK, 1, "a block of a file");
     ssize_t got;
     *size = 0;
     do {
@@ -227,9 +227,9 @@ bool file_create(FileWriter *writer, const char *path, Errors *errors) {
     strcpy(writer->path, path);
     writer->descriptor = open_new(path);
     if (writer->descriptor < 0) return cannot_write(path, "opening", errors);
-    writer->buffer = malloc(FILE_BLOCK);
+    writer->buffer = memory_grow(NULL, FILE_BLOCK, 1, path);
     writer->hash = XXH3_createState();
-    if (!writer->buffer || !writer->hash) DIE(EXIT_INTERNAL, "out of memory: a buffer to write %s", path);
+    if (!writer->hash) DIE(EXIT_INTERNAL, "out of memory: hashing %s", path);
     XXH3_128bits_reset(writer->hash);
     return true;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum {
     DEPTH_LIMIT = 64,
@@ -22,12 +23,6 @@ struct Json {
     size_t *offsets;
     int64_t count, capacity;
 };
-
-static void *take(void *memory, size_t size) {
-    void *result = realloc(memory, size);
-    if (!result) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of JSON", size);
-    return result;
-}
 
 // ---- positions ----
 
@@ -223,10 +218,7 @@ static bool scan_word(Scanner *s) {
 static bool scan_value(Scanner *s) {
     Json *json = s->json;
     if (json->count == VALUE_LIMIT) return fail(s, s->at, "more than 4194304 values; split the text");
-    if (json->count == json->capacity) {
-        json->capacity = json->capacity ? 2 * json->capacity : 32;
-        json->offsets = take(json->offsets, (size_t)json->capacity * sizeof *json->offsets);
-    }
+    json->offsets = memory_room(json->offsets, json->count + 1, &json->capacity, sizeof *json->offsets, "values");
     json->offsets[json->count++] = s->at;
     int byte = peek(s);
     if (byte == '{' || byte == '[') return scan_container(s);
@@ -283,7 +275,7 @@ static void note_equal(Duplicate *found, Member *members, int64_t count) {
 static void find_duplicate(Duplicate *found, const cJSON *node) {
     found->next++;
     int64_t members = cJSON_IsObject(node) ? cJSON_GetArraySize(node) : 0, filled = 0;
-    Member *list = members ? take(NULL, (size_t)members * sizeof *list) : NULL;
+    Member *list = members ? memory_grow(NULL, members, sizeof *list, "members of JSON") : NULL;
     for (const cJSON *child = node->child; child; child = child->next) {
         if (list) list[filled++] = (Member){child->string, found->json->offsets[found->next]};
         find_duplicate(found, child);
@@ -330,9 +322,8 @@ static bool parse(Json *json, int exit_code, Errors *errors) {
 }
 
 Json *json_parse(const char *name, const char *bytes, size_t size, int exit_code, Errors *errors) {
-    Json *json = take(NULL, sizeof *json);
-    *json = (Json){.name = strdup(name)};
-    if (!json->name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", strlen(name));
+    Json *json = memory_take(1, sizeof *json, name);
+    json->name = memory_string(name);
     text_append(&json->bytes, bytes, size);
     if (parse(json, exit_code, errors)) return json;
     json_close(json);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/error.h"
+#include "runtime/memory.h"
 
 // Of the LAPACK in OpenBLAS; behind the arguments come the lengths of those that are texts.
 void dsyevd_(const char *job, const char *triangle, const int *n, double *a, const int *stride, double *values,
@@ -22,11 +23,7 @@ void dgesdd_(const char *job, const int *rows, const int *columns, double *a, co
 
 enum { QUERY = -1 }; // as a work size: only the best one is written, to work[0]
 
-static void *take(double count, size_t bytes) {
-    void *memory = malloc((size_t)count * bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: work space of LAPACK, %.0f numbers", count);
-    return memory;
-}
+static const char work_space[] = "work space of LAPACK";
 
 static bool is_countable(double size) { return size <= INT32_MAX; }
 
@@ -59,8 +56,8 @@ bool eigenvectors(double *a, double *values, int64_t n) {
     if (info != 0 || !is_countable(best)) return false;
     work_size = (int)best;
     integer_size = integers_best;
-    double *work = take(best, sizeof *work);
-    int *integers = take(integer_size, sizeof *integers);
+    double *work = memory_grow(NULL, work_size, sizeof *work, work_space);
+    int *integers = memory_grow(NULL, integer_size, sizeof *integers, work_space);
     dsyevd_("V", "L", &order, a, &order, values, work, &work_size, integers, &integer_size, &info, 1, 1);
     free(work);
     free(integers);
@@ -72,11 +69,11 @@ bool orthogonal_columns(double *a, int64_t rows, int64_t columns) {
     REQUIRE(rows >= columns && columns > 0, "%ld orthonormal columns of length %ld", (long)columns, (long)rows);
     if (!is_countable((double)rows * (double)columns) || !is_finite(a, rows * columns)) return false;
     int longer = (int)rows, shorter = (int)columns, work_size = QUERY, info;
-    double factor_size, form_size, *tau = take(shorter, sizeof *tau);
+    double factor_size, form_size, *tau = memory_grow(NULL, shorter, sizeof *tau, work_space);
     dgelqf_(&shorter, &longer, a, &shorter, tau, &factor_size, &work_size, &info);
     dorglq_(&shorter, &longer, &shorter, a, &shorter, tau, &form_size, &work_size, &info);
     work_size = (int)fmax(factor_size, form_size);
-    double *work = take(work_size, sizeof *work);
+    double *work = memory_grow(NULL, work_size, sizeof *work, work_space);
     dgelqf_(&shorter, &longer, a, &shorter, tau, work, &work_size, &info);
     if (info == 0) dorglq_(&shorter, &longer, &shorter, a, &shorter, tau, work, &work_size, &info);
     free(work);
@@ -91,13 +88,13 @@ bool singular_values(double *u, double *values, double *v, double *a, int64_t ro
     int above = (int)columns, across = (int)rows, k = (int)side, work_size = QUERY, info;
     const char *job = u ? "S" : "N";
     double best, unused;
-    int *integers = take(8 * side, sizeof *integers);
+    int *integers = memory_grow(NULL, 8 * k, sizeof *integers, work_space);
     dgesdd_(job, &above, &across, a, &above, values, v ? v : &unused, &above, u ? u : &unused, &k, &best, &work_size,
             integers, &info, 1);
     bool good = info == 0 && is_countable(best);
     if (good) {
         work_size = (int)best;
-        double *work = take(best, sizeof *work);
+        double *work = memory_grow(NULL, work_size, sizeof *work, work_space);
         dgesdd_(job, &above, &across, a, &above, values, v ? v : &unused, &above, u ? u : &unused, &k, work, &work_size,
                 integers, &info, 1);
         free(work);

@@ -5,13 +5,10 @@
 #include <stdlib.h>
 
 #include "runtime/error.h"
+#include "runtime/memory.h"
 
 NamedTensor *named_tensors_add(NamedTensors *list, Tensor tensor, const char *format, ...) {
-    if (list->count == list->capacity) {
-        list->capacity = list->capacity ? 2 * list->capacity : 64;
-        list->items = realloc(list->items, (size_t)list->capacity * sizeof *list->items);
-        if (!list->items) DIE(EXIT_INTERNAL, "out of memory: a list of %ld tensors", list->capacity);
-    }
+    list->items = memory_room(list->items, list->count + 1, &list->capacity, sizeof *list->items, "a list of tensors");
     NamedTensor *item = &list->items[list->count++];
     *item = (NamedTensor){.tensor = tensor};
     va_list arguments;

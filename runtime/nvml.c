@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "runtime/memory.h"
+
 // ---- the library ----
 
 enum { SUCCESS = 0, TEMPERATURE_OF_GPU = 0, CLOCK_OF_MULTIPROCESSORS = 1, VERSION_SIZE = 80 };
@@ -70,8 +72,7 @@ static bool begin(Nvml *nvml, Errors *errors) {
 }
 
 Nvml *nvml_open(Errors *errors) {
-    Nvml *nvml = calloc(1, sizeof *nvml);
-    if (!nvml) DIE(EXIT_INTERNAL, "out of memory: NVML");
+    Nvml *nvml = memory_take(1, sizeof *nvml, "NVML");
     if (begin(nvml, errors)) {
         if (!GIVES(nvml, nvmlSystemGetDriverVersion, nvml->driver, VERSION_SIZE)) *nvml->driver = 0;
         return nvml;

@@ -9,14 +9,13 @@
 #include <utf8proc.h>
 
 #include "runtime/error.h"
+#include "runtime/memory.h"
 
 static void reserve(Text *text, size_t size) {
     if (size + 1 <= text->capacity) return;
     size_t capacity = text->capacity ? text->capacity : 64;
     while (capacity < size + 1) capacity *= 2;
-    char *data = realloc(text->data, capacity);
-    if (!data) DIE(EXIT_INTERNAL, "out of memory: a text of %zu bytes", capacity);
-    text->data = data;
+    text->data = memory_grow(text->data, (int64_t)capacity, 1, "a text");
     text->capacity = capacity;
 }
 
@@ -60,16 +59,8 @@ void text_close(Text *text) {
 const char *text_string(const Text *text) { return text->data ? text->data : ""; }
 
 void text_list_add(TextList *list, const char *string) {
-    if (list->count == list->capacity) {
-        int64_t capacity = list->capacity ? 2 * list->capacity : 16;
-        char **items = realloc(list->items, (size_t)capacity * sizeof *items);
-        if (!items) DIE(EXIT_INTERNAL, "out of memory: a list of %ld strings", capacity);
-        list->items = items;
-        list->capacity = capacity;
-    }
-    char *copy = strdup(string);
-    if (!copy) DIE(EXIT_INTERNAL, "out of memory: a string of %zu bytes", strlen(string));
-    list->items[list->count++] = copy;
+    list->items = memory_room(list->items, list->count + 1, &list->capacity, sizeof *list->items, "a list of strings");
+    list->items[list->count++] = memory_string(string);
 }
 
 void text_list_close(TextList *list) {
