@@ -6,6 +6,7 @@
 
 #include "optim/pieces.h"
 #include "optim/routes.h"
+#include "runtime/memory.h"
 
 enum { CHUNK_ELEMENTS = 1 << 25 }; // of the matrices that are orthogonalised by the same calls
 
@@ -170,8 +171,7 @@ bool optim_plan(Optim *optim, const Kernels *kernels, const ParamList *params, D
 
 static void upload_table(Optim *optim) {
     int64_t size = table_size(optim);
-    Segment *host = calloc((size_t)size, sizeof *host);
-    if (!host) DIE(EXIT_INTERNAL, "out of memory: %ld segments", size);
+    Segment *host = memory_take(size, sizeof *host, "segments");
     int64_t filled[OPTIM_GROUPS] = {0};
     for (int64_t i = 0; i < optim->piece_count; i++) {
         Group *group = group_of(optim, &optim->pieces[i]);

@@ -4,15 +4,10 @@
 #include <string.h>
 
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 #include "runtime/param.h"
 
 enum { CUT_ALIGNMENT = 4 }; // elements: ranges begin where the device loads fours
-
-static void *take(int64_t count, size_t bytes) {
-    void *memory = calloc((size_t)count + 1, bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: owners of %ld parts", count);
-    return memory;
-}
 
 // ---- whole parts ----
 
@@ -41,7 +36,7 @@ static int choose_owner(const Owners *owners, int64_t count, int64_t total, int6
 
 // Longest first, each to the rank that has the least to do. `owner` is filled for whole parts.
 static void give_whole_parts(Owners *owners, int *owner, const OwnedPart *parts, int64_t count) {
-    Ranked *order = take(count, sizeof *order);
+    Ranked *order = memory_take(count, sizeof *order, "parts by cost");
     int64_t wholes = 0, total = 0, largest = 0;
     for (int64_t i = 0; i < count; i++) {
         if (parts[i].cost == 0) continue;
@@ -116,10 +111,10 @@ Owners owners_plan(const OwnedPart *parts, int64_t count, int ranks) {
         REQUIRE(parts[i].offset >= end_of(&parts[i - 1]) && parts[i].unit >= parts[i - 1].unit,
                 "%s begins at %ld in unit %d, %s ends at %ld in unit %d", parts[i].name, parts[i].offset, parts[i].unit,
                 parts[i - 1].name, end_of(&parts[i - 1]), parts[i - 1].unit);
-    owners.loads = take(ranks, sizeof *owners.loads);
-    owners.unit_end = take(owners.units, sizeof *owners.unit_end);
-    owners.shares = take(count * ranks, sizeof *owners.shares);
-    int *owner = take(count, sizeof *owner);
+    owners.loads = memory_take(ranks, sizeof *owners.loads, "loads of ranks");
+    owners.unit_end = memory_take(owners.units, sizeof *owners.unit_end, "ends of units");
+    owners.shares = memory_take(count * ranks, sizeof *owners.shares, "shares of ranks");
+    int *owner = memory_take(count, sizeof *owner, "owners of parts");
     give_whole_parts(&owners, owner, parts, count);
     list_shares(&owners, owner, parts, count);
     for (int64_t i = 0; i < count; i++) count_cut(&owners, &parts[i]);

@@ -4,6 +4,7 @@
 
 #include "optim/routes.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 const Route *piece_route(const Optim *optim, const Piece *piece) { return &optim->routes[piece->segment.route]; }
 
@@ -15,12 +16,6 @@ int route_slots(const Route *route) {
     int count = 0;
     while (count < SEGMENT_SLOTS && route->recipe->direction->slots[count].name) count++;
     return count;
-}
-
-static void *take(int64_t count, size_t bytes) {
-    void *memory = calloc((size_t)count, bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld pieces", count);
-    return memory;
 }
 
 // ---- the list ----
@@ -49,7 +44,7 @@ void pieces_list(Optim *optim) {
     const ParamList *params = &optim->params;
     int64_t count = 0;
     for (int64_t i = 0; i < params->count; i++) count += params->items[i].part_count;
-    optim->pieces = take(count, sizeof *optim->pieces);
+    optim->pieces = memory_take(count, sizeof *optim->pieces, "pieces");
     optim->units = params->count > 0 ? params->items[params->count - 1].unit + 1 : 0;
     for (int64_t i = 0; i < params->count; i++)
         for (int part = 0; part < params->items[i].part_count; part++)
@@ -77,7 +72,7 @@ static OwnedPart part_of(const Optim *optim, const Piece *piece) {
 }
 
 Owners optim_owners(const Optim *optim, int ranks) {
-    OwnedPart *parts = take(optim->piece_count, sizeof *parts);
+    OwnedPart *parts = memory_take(optim->piece_count, sizeof *parts, "parts of pieces");
     TextList names = {0};
     for (int64_t i = 0; i < optim->piece_count; i++) {
         Text name = {0};

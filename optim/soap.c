@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "runtime/linear_algebra.h"
+#include "runtime/memory.h"
 
 enum { SLOT_M, SLOT_V, SLOT_L0, SLOT_Q0, SLOT_L1, SLOT_Q1 };
 
@@ -99,12 +100,6 @@ static void move_moments(const Soap *s) {
 
 // ---- bases ----
 
-static void *take(int64_t count, size_t bytes) {
-    void *memory = calloc((size_t)count, bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld columns of a basis", (long)count);
-    return memory;
-}
-
 static _Noreturn void die_of_lapack(int64_t n) {
     DIE(EXIT_INTERNAL, "soap: LAPACK finds no basis for a side of %ld; set optim.precondition_max below it", (long)n);
 }
@@ -113,7 +108,7 @@ static _Noreturn void die_of_lapack(int64_t n) {
 // most is left first. This is Cholesky with pivots of the projector on the null space: other than the null vectors of a
 // solver it does not hang on rounding, and SOAP's steps depend on it.
 static void complete_basis(double *q, int64_t rank, int64_t n) {
-    double *left = take(n, sizeof *left); // the projector's diagonal
+    double *left = memory_take(n, sizeof *left, "columns of a basis"); // the projector's diagonal
     for (int64_t i = 0; i < n; i++) left[i] = 1;
     for (int64_t j = 0; j < n; j++) {
         double *row = q + j * n;
@@ -139,7 +134,7 @@ static void begin_basis(const Soap *s, int side) {
     const double rank_tolerance = 1e-5;
     int64_t n = s->factor[side].shape[1], rank = 0;
     Tensor rows = square_view(s, 0, DTYPE_F64, n);
-    double *q = rows.data, *values = take(n, sizeof *values);
+    double *q = rows.data, *values = memory_take(n, sizeof *values, "columns of a basis");
     s->kernels->copy(rows, s->factor[side]);
     if (!eigenvectors(q, values, n)) die_of_lapack(n);
     while (rank < n && values[rank] > rank_tolerance * values[0]) rank++;
@@ -181,7 +176,7 @@ static void move_basis(const Soap *s, int side, double shift) {
     s->kernels->matrix_product(&(MatrixProduct){.out = product, .a = factor, .b = basis, .alpha = 1});
     const double *q = basis.data, *lq = product.data;
     double *next = factor.data;
-    Rank *order = take(n, sizeof *order);
+    Rank *order = memory_take(n, sizeof *order, "columns of a basis");
     for (int64_t j = 0; j < n; j++) order[j].column = j;
     for (int64_t i = 0; i < n; i++)
         for (int64_t j = 0; j < n; j++) order[j].value += q[i * n + j] * lq[i * n + j];
