@@ -2,12 +2,13 @@
 
 #include <stdlib.h>
 
+#include "runtime/memory.h"
+
 void decoder_open(Decoder *d, Gpt *gpt) {
     REQUIRE(gpt->setup.cache > 0, "a network without a cache");
     *d = (Decoder){.gpt = gpt};
-    d->logits = malloc((size_t)gpt->shape.vocab * sizeof *d->logits);
-    d->raw = malloc((size_t)gpt->shape.vocab * dtype_bytes(gpt->setup.compute));
-    if (!d->logits || !d->raw) DIE(EXIT_INTERNAL, "out of memory: %ld logits", gpt->shape.vocab);
+    d->logits = memory_take(gpt->shape.vocab, sizeof *d->logits, "logits");
+    d->raw = memory_take(gpt->shape.vocab, dtype_bytes(gpt->setup.compute), "logits");
 }
 
 void decoder_close(Decoder *d) {

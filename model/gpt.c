@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 // ---- memory ----
 
@@ -135,9 +136,8 @@ static Arena *arena_of(Gpt *gpt, int i) { return (Arena *)((char *)gpt + places[
 
 void gpt_plan(Gpt *gpt, const Kernels *kernels, const GptShape *shape, const GptSetup *setup) {
     *gpt = (Gpt){.kernels = kernels, .shape = *shape, .setup = *setup, .params = gpt_param_list(shape)};
-    gpt->acts = calloc((size_t)shape->layers, sizeof *gpt->acts);
-    gpt->caches = calloc((size_t)shape->layers, sizeof *gpt->caches);
-    if (!gpt->acts || !gpt->caches) DIE(EXIT_INTERNAL, "out of memory: %ld blocks", shape->layers);
+    gpt->acts = memory_take(shape->layers, sizeof *gpt->acts, "blocks");
+    gpt->caches = memory_take(shape->layers, sizeof *gpt->caches, "blocks");
     for (int i = 0; i < PLACES; i++) {
         arena_of(gpt, i)->name = places[i].name;
         places[i].place(gpt, arena_of(gpt, i));
@@ -207,8 +207,7 @@ void gpt_load_batch(Gpt *gpt, const Batch *host) {
 }
 
 void gpt_load_tokens(Gpt *gpt, const int32_t *ids, int64_t begin, int64_t count) {
-    int32_t offset = (int32_t)begin, *positions = malloc((size_t)count * sizeof *positions);
-    if (!positions) DIE(EXIT_INTERNAL, "out of memory: %ld positions", count);
+    int32_t offset = (int32_t)begin, *positions = memory_grow(NULL, count, sizeof *positions, "positions");
     REQUIRE(begin >= 0 && begin + count <= gpt->setup.cache, "positions %ld to %ld in a cache of %ld", begin,
             begin + count, gpt->setup.cache);
     for (int64_t i = 0; i < count; i++) positions[i] = offset + (int32_t)i;

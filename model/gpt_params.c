@@ -6,6 +6,7 @@
 
 #include "model/gpt.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 
 enum { STD_PER_MILLE = 20, POSITION_STD_PER_MILLE = 10 }; // GPT-2's 0.02 and 0.01
@@ -107,8 +108,7 @@ static void add_scope(ParamList *list, Param *items, const GptShape *s, Scope sc
 
 // Block after block, so that a block's parameters are one range.
 ParamList gpt_param_list(const GptShape *s) {
-    Param *items = calloc((size_t)(ROW_COUNT * (s->layers + 2)), sizeof *items);
-    if (!items) DIE(EXIT_INTERNAL, "out of memory: a list of parameters");
+    Param *items = memory_take(ROW_COUNT * (s->layers + 2), sizeof *items, "a list of parameters");
     ParamList list = {.items = items};
     add_scope(&list, items, s, SCOPE_FIRST, -1);
     for (int l = 0; l < s->layers; l++) add_scope(&list, items, s, SCOPE_BLOCK, l);
@@ -166,9 +166,8 @@ static void fill_param(const Gpt *gpt, Tensor flat, int64_t index, uint64_t seed
     gpt->kernels->fill_zero(all);
     if (fill == FILL_ZEROS) return;
     int64_t count = p->real_rows * p->columns, piece = count < PIECE ? count : PIECE;
-    float *values = malloc((size_t)piece * sizeof *values);
-    void *converted = malloc((size_t)piece * dtype_bytes(flat.dtype));
-    if (!values || !converted) DIE(EXIT_INTERNAL, "out of memory: initial values of %s", p->name);
+    float *values = memory_grow(NULL, piece, sizeof *values, p->name);
+    void *converted = memory_grow(NULL, piece, dtype_bytes(flat.dtype), p->name);
     for (int64_t begin = 0; begin < count; begin += piece) {
         int64_t size = count - begin < piece ? count - begin : piece;
         if (fill == FILL_ONES)

@@ -4,18 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/error.h"
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 
 void token_sampler_open(TokenSampler *s, const Sampling *options, int64_t vocab) {
-    size_t count = (size_t)vocab;
     *s = (TokenSampler){.options = *options, .vocab = vocab};
-    s->seen = calloc(count, sizeof *s->seen);
-    s->scores = malloc(count * sizeof *s->scores);
-    s->weights = malloc(count * sizeof *s->weights);
-    s->order = malloc(count * sizeof *s->order);
-    if (!s->seen || !s->scores || !s->weights || !s->order)
-        DIE(EXIT_INTERNAL, "out of memory: %ld scores", vocab);
+    s->seen = memory_take(vocab, sizeof *s->seen, "tokens seen");
+    s->scores = memory_take(vocab, sizeof *s->scores, "scores of tokens");
+    s->weights = memory_take(vocab, sizeof *s->weights, "weights of tokens");
+    s->order = memory_take(vocab, sizeof *s->order, "tokens by score");
 }
 
 void token_sampler_close(TokenSampler *s) {

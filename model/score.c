@@ -4,28 +4,24 @@
 #include <string.h>
 
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 // Lengths of passes are its multiples, as far as the network has room: a device chooses its algorithms by shapes, and
 // is to see few.
 enum { LENGTH_STEP = 32 };
 
-static void *take(int64_t count, size_t bytes) {
-    void *memory = malloc((size_t)count * bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: rows of %ld tokens", count);
-    return memory;
-}
-
 static int64_t room(const Gpt *gpt) { return gpt->setup.batch * gpt->setup.length; }
 
 void score_open(Scorer *scorer, Gpt *gpt) {
+    const char *rows = "rows of tokens";
     int64_t tokens = room(gpt);
     *scorer = (Scorer){.gpt = gpt,
-                       .tokens = take(tokens, sizeof *scorer->tokens),
-                       .targets = take(tokens, sizeof *scorer->targets),
-                       .positions = take(tokens, sizeof *scorer->positions),
-                       .weights = take(tokens, sizeof *scorer->weights),
-                       .losses = take(tokens, sizeof *scorer->losses),
-                       .wide = take(tokens, dtype_bytes(gpt->setup.wide))};
+                       .tokens = memory_take(tokens, sizeof *scorer->tokens, rows),
+                       .targets = memory_take(tokens, sizeof *scorer->targets, rows),
+                       .positions = memory_take(tokens, sizeof *scorer->positions, rows),
+                       .weights = memory_take(tokens, sizeof *scorer->weights, rows),
+                       .losses = memory_take(tokens, sizeof *scorer->losses, rows),
+                       .wide = memory_take(tokens, dtype_bytes(gpt->setup.wide), rows)};
 }
 
 void score_close(Scorer *scorer) {
