@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "data/tokenizer_rows.h"
+#include "runtime/memory.h"
 
 static int compare(const void *a, const void *b) {
     return strcmp((*(const AddedToken *const *)a)->name, (*(const AddedToken *const *)b)->name);
@@ -14,8 +15,7 @@ void added_matcher_open(AddedMatcher *matcher, const Tokenizer *tokenizer, unsig
     for (int64_t i = 0; i < tokenizer->added_count; i++)
         wanted |= (tokenizer->added[i].flags & (ADDED_NORMALIZED | ADDED_SPECIAL)) == normalized;
     if (!wanted) return;
-    matcher->tokens = malloc((size_t)tokenizer->added_count * sizeof *matcher->tokens);
-    if (!matcher->tokens) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    matcher->tokens = memory_take(tokenizer->added_count, sizeof *matcher->tokens, "added tokens");
     for (int64_t i = 0; i < tokenizer->added_count; i++) {
         const AddedToken *token = &tokenizer->added[i];
         if ((token->flags & ADDED_NORMALIZED) != normalized) continue;

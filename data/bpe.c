@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "data/tokenizer_rows.h"
+#include "runtime/memory.h"
 
 enum { SHORT_PIECE = 48, CACHE_SLOTS = 1 << 15, CACHE_BYTES = 26, CACHE_IDS = 9 };
 #define NO_RANK UINT32_MAX
@@ -50,8 +51,7 @@ static uint32_t rank_of(const Bpe *bpe, int32_t left, int32_t right) {
 static void place_pairs(Bpe *bpe, int64_t merge_count) {
     uint64_t slots = 64;
     while (slots < 2 * (uint64_t)merge_count) slots *= 2;
-    bpe->pairs = malloc(slots * sizeof *bpe->pairs);
-    if (!bpe->pairs) DIE(EXIT_INTERNAL, "out of memory for %ld merges", merge_count);
+    bpe->pairs = memory_grow(NULL, (int64_t)slots, sizeof *bpe->pairs, "a table of merges");
     bpe->pair_mask = slots - 1;
     for (uint64_t i = 0; i < slots; i++) bpe->pairs[i] = (PairSlot){NO_PAIR, NO_RANK};
     for (int64_t rank = 0; rank < merge_count; rank++) {
@@ -64,13 +64,11 @@ static void place_pairs(Bpe *bpe, int64_t merge_count) {
 // What each thread has for itself.
 static void open_scratch(Bpe *bpe, PresplitKind kind) {
     bpe->presplit = presplit_open(kind);
-    bpe->cache = calloc(CACHE_SLOTS, sizeof *bpe->cache);
-    if (!bpe->cache) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    bpe->cache = memory_take(CACHE_SLOTS, sizeof *bpe->cache, "the tokenizer");
 }
 
 Bpe *bpe_open(const Tokenizer *tokenizer) {
-    Bpe *bpe = calloc(1, sizeof *bpe);
-    if (!bpe) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Bpe *bpe = memory_take(1, sizeof *bpe, "the tokenizer");
     *bpe = (Bpe){.merges = tokenizer->merges, .byte_ids = tokenizer->byte_ids};
     if (tokenizer->ignore_merges) bpe->whole = &tokenizer->tokens;
     place_pairs(bpe, tokenizer->merge_count);
@@ -79,8 +77,7 @@ Bpe *bpe_open(const Tokenizer *tokenizer) {
 }
 
 Bpe *bpe_share(const Tokenizer *tokenizer) {
-    Bpe *bpe = calloc(1, sizeof *bpe);
-    if (!bpe) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Bpe *bpe = memory_take(1, sizeof *bpe, "the tokenizer");
     *bpe = *tokenizer->bpe;
     bpe->shared = true;
     open_scratch(bpe, tokenizer->presplit);
@@ -163,9 +160,8 @@ static void rank_pair(const Bpe *bpe, Symbol *symbols, uint32_t at, uint32_t end
 static int64_t merge_long(const Bpe *bpe, int32_t *ids, int64_t n) {
     REQUIRE(n < UINT32_MAX, "a piece of %ld bytes", n);
     uint32_t end = (uint32_t)n;
-    Symbol *symbols = malloc((size_t)n * sizeof *symbols);
-    Heap heap = {malloc(3 * (size_t)n * sizeof *heap.items), 0}; // n - 1 at first, two for each of n - 1 merges
-    if (!symbols || !heap.items) DIE(EXIT_INTERNAL, "out of memory: a word of %ld bytes", n);
+    Symbol *symbols = memory_grow(NULL, n, sizeof *symbols, "bytes of a word");
+    Heap heap = {memory_grow(NULL, 3 * n, sizeof *heap.items, "pairs of a word"), 0}; // n - 1, and two for each merge
     for (uint32_t i = 0; i < end; i++) symbols[i] = (Symbol){ids[i], NO_RANK, i - 1, i + 1};
     for (uint32_t i = 0; i < end; i++) rank_pair(bpe, symbols, i, end, &heap);
     while (heap.count > 0) {

@@ -8,6 +8,7 @@
 
 #include "data/progress.h"
 #include "data/tokenizer_rows.h"
+#include "runtime/memory.h"
 
 enum { BYTES = 256, FEW = 2, SWEEP_LEAST = 1024 };
 
@@ -38,12 +39,6 @@ typedef struct {
     int32_t (*merges)[2];
 } Trainer;
 
-static void *resize(void *memory, int64_t count, size_t size) {
-    memory = realloc(memory, (size_t)count * size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory to train a tokenizer: %ld items of %zu bytes", count, size);
-    return memory;
-}
-
 // ---- pairs ----
 
 static uint64_t key_of(int32_t left, int32_t right) { return (uint64_t)left << 32 | (uint32_t)right; }
@@ -69,8 +64,8 @@ static Pair *add_pair(Trainer *t, uint64_t key) {
         t->pair_capacity = t->pair_capacity ? 2 * t->pair_capacity : BYTES * BYTES;
         t->slot_count = 2 * (uint64_t)t->pair_capacity;
         REQUIRE(t->slot_count <= UINT32_MAX, "%ld pairs", t->pair_capacity);
-        t->pairs = resize(t->pairs, t->pair_capacity, sizeof *t->pairs);
-        t->slots = resize(t->slots, (int64_t)t->slot_count, sizeof *t->slots);
+        t->pairs = memory_grow(t->pairs, t->pair_capacity, sizeof *t->pairs, "pairs of tokens");
+        t->slots = memory_grow(t->slots, (int64_t)t->slot_count, sizeof *t->slots, "a table of pairs");
         place_pairs(t);
     }
     Pair *pair = &t->pairs[t->pair_count++];
@@ -91,7 +86,7 @@ static void add_word(Pair *pair, uint32_t word) {
     if (count > 0 && words[count - 1] == word) return;
     if (count == pair->word_capacity) {
         uint32_t capacity = 2 * count;
-        uint32_t *many = resize(count == FEW ? NULL : words, capacity, sizeof *many);
+        uint32_t *many = memory_grow(count == FEW ? NULL : words, capacity, sizeof *many, "words of a pair");
         if (count == FEW) memcpy(many, words, sizeof pair->words.few);
         pair->words.many = words = many;
         pair->word_capacity = capacity;
@@ -114,10 +109,7 @@ static void sift_down(Trainer *t, int64_t at) {
 }
 
 static void heap_add(Trainer *t, HeapItem item) {
-    if (t->heap_count == t->heap_capacity) {
-        t->heap_capacity = t->heap_capacity ? 2 * t->heap_capacity : BYTES * BYTES;
-        t->heap = resize(t->heap, t->heap_capacity, sizeof *t->heap);
-    }
+    t->heap = memory_room(t->heap, t->heap_count + 1, &t->heap_capacity, sizeof *t->heap, "pairs by count");
     int64_t at = t->heap_count++;
     for (; at > 0 && is_above(item, t->heap[(at - 1) / 2]); at = (at - 1) / 2) t->heap[at] = t->heap[(at - 1) / 2];
     t->heap[at] = item;
@@ -213,7 +205,7 @@ static bool merge_next(Trainer *t, int64_t number) {
 // Bytes to ids; the bytes and the table of the pieces are given back.
 static void take_words(Trainer *t, PieceCounts *pieces) {
     size_t size = pieces->bytes.size;
-    t->ids = resize(NULL, (int64_t)size + 1, sizeof *t->ids);
+    t->ids = memory_grow(NULL, (int64_t)size, sizeof *t->ids, "bytes of words");
     for (size_t i = 0; i < size; i++) t->ids[i] = byte_level_place((unsigned char)pieces->bytes.data[i]);
     t->words = pieces->items;
     pieces->items = NULL;
@@ -221,8 +213,8 @@ static void take_words(Trainer *t, PieceCounts *pieces) {
 
 // Twice over all words: how many each pair of bytes is in, so that each list is made once; then the lists.
 static void count_pairs(Trainer *t, int64_t word_count) {
-    uint32_t(*words)[2] = calloc(BYTES * BYTES, sizeof *words); // of each pair: how many, and the last one + 1
-    if (!words) DIE(EXIT_INTERNAL, "out of memory to train a tokenizer");
+    // Of each pair: how many, and the last one + 1.
+    uint32_t(*words)[2] = memory_take(BYTES * BYTES, sizeof *words, "pairs of bytes");
     for (int64_t w = 0; w < word_count; w++)
         for (uint32_t i = 1; i < t->words[w].size; i++) {
             const int32_t *ids = t->ids + t->words[w].at + i - 1;
@@ -235,7 +227,7 @@ static void count_pairs(Trainer *t, int64_t word_count) {
         Pair *pair = add_pair(t, key_of(p / BYTES, p % BYTES));
         if (words[p][0] <= FEW) continue;
         pair->word_capacity = words[p][0];
-        pair->words.many = resize(NULL, words[p][0], sizeof *pair->words.many);
+        pair->words.many = memory_grow(NULL, words[p][0], sizeof *pair->words.many, "words of a pair");
     }
     free(words);
     for (int64_t w = 0; w < word_count; w++)
@@ -260,7 +252,7 @@ Tokenizer *bpe_train(PieceCounts *pieces, int64_t vocab, bool quiet) {
     int64_t wanted = vocab - BYTES - 1, count = 0, word_count = pieces->count;
     REQUIRE(wanted >= 0 && vocab <= VOCAB_LIMIT, "a vocabulary of %ld", vocab);
     Trainer trainer = {.sweep_at = SWEEP_LEAST};
-    trainer.merges = resize(NULL, wanted + 1, sizeof *trainer.merges);
+    trainer.merges = memory_grow(NULL, wanted, sizeof *trainer.merges, "merges");
     Progress progress = progress_begin("merging ", wanted, quiet);
     take_words(&trainer, pieces);
     pieces_close(pieces);
@@ -273,8 +265,7 @@ Tokenizer *bpe_train(PieceCounts *pieces, int64_t vocab, bool quiet) {
 }
 
 Tokenizer *tokenizer_from_merges(const int32_t (*pairs)[2], int64_t count) {
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Tokenizer *tokenizer = memory_take(1, sizeof *tokenizer, "the tokenizer");
     char bytes[BYTES];
     for (int byte = 0; byte < BYTES; byte++) bytes[byte_level_place((unsigned char)byte)] = (char)byte;
     for (int place = 0; place < BYTES; place++) token_table_add(&tokenizer->tokens, &bytes[place], 1);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/checkpoint_parts.h"
+#include "runtime/memory.h"
 
 // Files of one rank on their way.
 typedef struct {
@@ -90,8 +91,7 @@ static char *take_word(char **line) {
 // The files of a part, to the manifest. They must be here as they were written.
 static bool add_part(ManifestWriter *manifest, const char *beside, const Text *part, Errors *errors) {
     bool good = true;
-    char *copy = strdup(text_string(part)), *rest = copy, *line;
-    if (!copy) DIE(EXIT_INTERNAL, "out of memory: the files of a checkpoint");
+    char *copy = memory_string(text_string(part)), *rest = copy, *line;
     while (good && (line = strsep(&rest, "\n")) && *line) {
         char path[4096];
         uint64_t there = 0;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "data/checkpoint_parts.h"
+#include "runtime/memory.h"
 
 enum { TOLD = 4 }; // of a list that may be long; the others are counted
 
@@ -13,8 +14,7 @@ typedef struct {
 // Blocks whose hashes differ, adjacent ones joined; freed by the caller.
 static Range *find_ranges(const ManifestFile *file, const Text *found, int64_t *count) {
     size_t blocks = found->size / BLOCK_HEX, size = (size_t)file->size;
-    Range *ranges = malloc((blocks + 1) * sizeof *ranges);
-    if (!ranges) DIE(EXIT_INTERNAL, "out of memory: %zu blocks of %s", blocks, file->name);
+    Range *ranges = memory_take((int64_t)blocks, sizeof *ranges, file->name);
     *count = 0;
     for (size_t i = 0; i < blocks; i++) {
         if (memcmp(found->data + i * BLOCK_HEX, file->blocks + i * BLOCK_HEX, BLOCK_HEX) == 0) continue;

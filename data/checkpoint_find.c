@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/checkpoint_parts.h"
+#include "runtime/memory.h"
 
 // ---- names ----
 
@@ -46,8 +47,7 @@ bool checkpoint_list_steps(Steps *steps, const char *checkpoints, Errors *errors
     TextList names = {0};
     *steps = (Steps){0};
     bool good = !path_exists(checkpoints) || directory_list(&names, checkpoints, errors);
-    steps->items = malloc((size_t)(names.count + 1) * sizeof *steps->items);
-    if (!steps->items) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", names.count);
+    steps->items = memory_take(names.count, sizeof *steps->items, "checkpoints");
     for (int64_t i = 0; i < names.count; i++)
         if (checkpoint_step_of(names.items[i]) >= 0) steps->items[steps->count++] = checkpoint_step_of(names.items[i]);
     qsort(steps->items, (size_t)steps->count, sizeof *steps->items, ascending);
@@ -283,8 +283,7 @@ bool checkpoint_find_valid(const char *run_dir, bool own, char path[4096], Error
     checkpoint_folder(checkpoints, run_dir);
     if (own) checkpoint_clear(checkpoints);
     bool good = checkpoint_list_steps(&steps, checkpoints, errors);
-    Unfit *unfit = malloc((size_t)(steps.count + 1) * sizeof *unfit);
-    if (!unfit) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", steps.count);
+    Unfit *unfit = memory_take(steps.count, sizeof *unfit, "checkpoints");
     int64_t found = good ? find_whole(checkpoints, &steps, unfit, &count) : -1;
     good = good && none_foreign(unfit, count, errors);
     if (good && found < 0) good = none_whole(run_dir, checkpoints, unfit, count, errors);

@@ -5,6 +5,7 @@
 
 #include "data/checkpoint_parts.h"
 #include "data/state_files.h"
+#include "runtime/memory.h"
 
 enum { VERSION = 1, MANIFEST_LIMIT = 1 << 26, FILES_LIMIT = 8192, NAME_LIMIT = 255 }; // 64 MiB: blocks of 4 TiB
 
@@ -92,8 +93,7 @@ static bool check_state(const Manifest *manifest, const char *path, Errors *erro
 static bool read_files(Manifest *manifest, const char *path, const cJSON *files, Errors *errors) {
     int count = cJSON_IsArray(files) ? cJSON_GetArraySize(files) : 0;
     if (count < 1 || count > FILES_LIMIT) return refuse(path, "", "\"files\" must list 1 to 8192 files", errors);
-    manifest->files = malloc((size_t)count * sizeof *manifest->files);
-    if (!manifest->files) DIE(EXIT_INTERNAL, "out of memory: %d files of a checkpoint", count);
+    manifest->files = memory_take(count, sizeof *manifest->files, "files of a checkpoint");
     const cJSON *node;
     cJSON_ArrayForEach(node, files) {
         const char *problem = read_file(manifest, node);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "data/checkpoint_parts.h"
+#include "runtime/memory.h"
 
 typedef enum { KEEP, REDUCE, REMOVE } Fate;
 
@@ -47,8 +48,7 @@ static bool list_kept(KeptList *list, const char *run_dir, int64_t newest, const
     checkpoint_folder(list->checkpoints, run_dir);
     bool good = checkpoint_list_steps(&steps, list->checkpoints, errors);
     list->count = 0;
-    list->items = malloc((size_t)(steps.count + 1) * sizeof *list->items);
-    if (!list->items) DIE(EXIT_INTERNAL, "out of memory: %ld checkpoints", steps.count);
+    list->items = memory_take(steps.count, sizeof *list->items, "checkpoints");
     for (int64_t i = 0; i < steps.count && steps.items[i] <= newest; i++)
         list->count += look(&list->items[list->count], list->checkpoints, steps.items[i], retention);
     free(steps.items);

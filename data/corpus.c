@@ -13,6 +13,7 @@
 #include "data/progress.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 // What a part became: so many of the unit's ids.
 typedef struct {
@@ -60,13 +61,7 @@ static void count_bigrams(Encoder *encoder, const unsigned char *bytes, size_t s
 }
 
 static Encoded *add_encoded(Slot *slot) {
-    if (slot->count == slot->capacity) {
-        int64_t capacity = slot->capacity ? 2 * slot->capacity : 64;
-        Encoded *parts = realloc(slot->parts, (size_t)capacity * sizeof *parts);
-        if (!parts) DIE(EXIT_INTERNAL, "out of memory: a list of %ld documents", capacity);
-        slot->parts = parts;
-        slot->capacity = capacity;
-    }
+    slot->parts = memory_room(slot->parts, slot->count + 1, &slot->capacity, sizeof *slot->parts, "documents");
     return &slot->parts[slot->count++];
 }
 
@@ -277,9 +272,8 @@ static bool write_output(Corpus *corpus) {
 static void open_corpus(Corpus *corpus) {
     static const char *const names[SPLITS] = {"train", "val"};
     int threads = corpus->setup->threads;
-    corpus->encoders = calloc((size_t)threads, sizeof *corpus->encoders);
-    corpus->slots = calloc((size_t)corpus_flow_slots(threads), sizeof *corpus->slots);
-    if (!corpus->encoders || !corpus->slots) DIE(EXIT_INTERNAL, "out of memory for %d threads", threads);
+    corpus->encoders = memory_take(threads, sizeof *corpus->encoders, "threads");
+    corpus->slots = memory_take(corpus_flow_slots(threads), sizeof *corpus->slots, "slots of threads");
     for (int i = 0; i < threads; i++) corpus->encoders[i].tokenizer = tokenizer_share(corpus->tokenizer);
     for (int split = 0; split < SPLITS; split++)
         corpus->shards[split] = shard_writer_open(corpus->partial, names[split], tokenizer_vocab(corpus->tokenizer),
@@ -304,8 +298,7 @@ bool corpus_prepare(const Tokenizer *tokenizer, const CorpusSetup *setup, Corpus
                 setup->shard_tokens < INT32_MAX && setup->threads > 0,
             "validation %g, %ld tokens in a shard, %d threads", setup->val_fraction, setup->shard_tokens,
             setup->threads);
-    Corpus *corpus = calloc(1, sizeof *corpus);
-    if (!corpus) DIE(EXIT_INTERNAL, "out of memory for the corpus");
+    Corpus *corpus = memory_take(1, sizeof *corpus, "the corpus");
     *counts = (CorpusCounts){0};
     *corpus = (Corpus){.tokenizer = tokenizer, .setup = setup, .counts = counts, .errors = errors};
     open_corpus(corpus);

@@ -13,6 +13,7 @@
 #include "data/shards.h"
 #include "data/text_stream.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 // ---- inputs ----
 
@@ -221,9 +222,8 @@ static void reserve(ShardWriter *writer, int64_t count) {
     int64_t capacity = writer->capacity ? 2 * writer->capacity : 1 << 16;
     if (capacity > writer->shard_tokens) capacity = writer->shard_tokens;
     if (capacity < writer->held + count) capacity = writer->held + count;
-    char *ids = realloc(writer->ids, (size_t)(capacity * writer->id_bytes));
-    if (!ids) DIE(EXIT_INTERNAL, "out of memory for a shard of %ld tokens; lower --shard-tokens", writer->shard_tokens);
-    writer->ids = ids;
+    writer->ids = memory_grow(writer->ids, capacity, (size_t)writer->id_bytes,
+                              "the tokens of a shard; lower --shard-tokens");
     writer->capacity = capacity;
 }
 

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "runtime/memory.h"
 #include "runtime/thread.h"
 
 typedef struct {
@@ -41,8 +42,7 @@ static bool take_batch(const Flow *flow, Batch *batch, Errors *errors) {
 static void open_batches(Batch batches[FLOW_BATCHES], int capacity) {
     for (int i = 0; i < FLOW_BATCHES; i++) {
         batches[i] = (Batch){.capacity = capacity, .first_slot = i * capacity};
-        batches[i].units = calloc((size_t)capacity, sizeof *batches[i].units);
-        if (!batches[i].units) DIE(EXIT_INTERNAL, "out of memory for the corpus");
+        batches[i].units = memory_take(capacity, sizeof *batches[i].units, "the corpus");
     }
 }
 
@@ -112,8 +112,7 @@ int corpus_flow_slots(int threads) { return FLOW_BATCHES * FLOW_UNITS * threads;
 
 bool corpus_flow(const Flow *flow, CorpusReader *reader, Errors *errors) {
     Batch batches[FLOW_BATCHES];
-    Worker *workers = calloc((size_t)flow->threads, sizeof *workers);
-    if (!workers) DIE(EXIT_INTERNAL, "out of memory for %d threads", flow->threads);
+    Worker *workers = memory_take(flow->threads, sizeof *workers, "threads");
     open_batches(batches, FLOW_UNITS * flow->threads);
     read_batch(&batches[0], reader);
     Batch *before = NULL, *current = &batches[0];

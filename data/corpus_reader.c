@@ -8,6 +8,7 @@
 #include "data/corpus_files.h"
 #include "data/corpus_units.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum { BINARY_PROBE = 64 << 10, LINE_LIMIT = 256 << 20, MANY_DOCUMENTS = 20 };
 enum { PIECE_LOOK = UNIT_BYTES + TAIL_SEARCH + 4 }; // tokenizer_piece looks no further
@@ -216,8 +217,7 @@ bool corpus_reader_next(CorpusReader *reader, Unit *unit, bool *ended, Errors *e
 // ---- all of it ----
 
 CorpusReader *corpus_reader_open(CorpusInputs *inputs, const Tokenizer *tokenizer) {
-    CorpusReader *reader = calloc(1, sizeof *reader);
-    if (!reader) DIE(EXIT_INTERNAL, "out of memory for the corpus");
+    CorpusReader *reader = memory_take(1, sizeof *reader, "the corpus");
     reader->inputs = inputs;
     reader->tokenizer = tokenizer;
     return reader;

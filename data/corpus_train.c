@@ -8,6 +8,7 @@
 #include "data/corpus_flow.h"
 #include "data/presplit.h"
 #include "data/progress.h"
+#include "runtime/memory.h"
 
 typedef struct {
     CorpusInputs inputs;
@@ -68,11 +69,9 @@ static bool add_unit(void *context, int slot, const Unit *unit, Errors *errors) 
 static bool count_all(Training *training, Errors *errors) {
     const CorpusSetup *setup = training->inputs.setup;
     int slots = corpus_flow_slots(setup->threads);
-    training->presplits = calloc((size_t)setup->threads, sizeof *training->presplits);
-    training->slots = calloc((size_t)slots, sizeof *training->slots);
-    training->slot_bytes = calloc((size_t)slots, sizeof *training->slot_bytes);
-    if (!training->presplits || !training->slots || !training->slot_bytes)
-        DIE(EXIT_INTERNAL, "out of memory for %d threads", setup->threads);
+    training->presplits = memory_take(setup->threads, sizeof *training->presplits, "threads");
+    training->slots = memory_take(slots, sizeof *training->slots, "slots of threads");
+    training->slot_bytes = memory_take(slots, sizeof *training->slot_bytes, "slots of threads");
     for (int i = 0; i < setup->threads; i++) training->presplits[i] = presplit_open(PRESPLIT_GPT2);
     training->progress = progress_begin("counting ", training->inputs.total_bytes, setup->quiet);
     CorpusReader *reader = corpus_reader_open(&training->inputs, training->bytes);

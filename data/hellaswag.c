@@ -7,6 +7,7 @@
 
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { FILE_LIMIT = 256 << 20, LINE_LIMIT = 1 << 20 };
 
@@ -25,20 +26,15 @@ static bool refuse(Reader *reader, const char *problem) {
     return errors_add(reader->errors, EXIT_DATA, "%s: %s", text_string(&reader->where), problem);
 }
 
-static void *grown(void *items, int64_t count, size_t bytes) {
-    items = realloc(items, (size_t)count * bytes);
-    if (!items) DIE(EXIT_INTERNAL, "out of memory: %ld examples", count);
-    return items;
-}
-
 // The rows of one more example, in the styles that the file has.
 static void begin_example(Reader *reader, HellaswagStyle styles) {
     Hellaswag *set = reader->set;
     if (set->examples == reader->capacity) {
         reader->capacity = 2 * reader->capacity + 64;
-        set->labels = grown(set->labels, reader->capacity, sizeof *set->labels);
+        set->labels = memory_grow(set->labels, reader->capacity, sizeof *set->labels, "examples");
         for (unsigned style = 0; style < styles; style++)
-            set->rows[style] = grown(set->rows[style], reader->capacity * HELLASWAG_ENDINGS, sizeof *set->rows[style]);
+            set->rows[style] = memory_grow(set->rows[style], reader->capacity * HELLASWAG_ENDINGS,
+                                           sizeof *set->rows[style], "endings of examples");
     }
     set->examples++;
 }
@@ -398,7 +394,7 @@ static bool read_binary(Reader *reader, const File *file) {
     if (header[2] < 1 || header[2] > MARK) return refuse_word(reader, 8, "expected 1 to 65535 examples", header[2]);
     TokenList *ids = &reader->set->ids;
     ids->capacity = (int64_t)(file->size / 2);
-    ids->items = grown(NULL, ids->capacity, sizeof *ids->items);
+    ids->items = memory_grow(NULL, ids->capacity, sizeof *ids->items, "tokens of examples");
     Words words = {(const unsigned char *)file->bytes, HEADER_BYTES, file->size};
     int32_t longest = 0;
     while (reader->set->examples < header[2] && !is_full(reader)) {

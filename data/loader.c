@@ -8,6 +8,7 @@
 
 #include "runtime/arena.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 #include "runtime/thread.h"
 
 typedef struct {
@@ -165,13 +166,11 @@ Loader *loader_open(const LoaderSetup *setup, Errors *errors) {
     REQUIRE(setup->sampler.windows > 0 && setup->sampler.windows <= windows, "%ld of %ld windows",
             setup->sampler.windows, windows);
 
-    Loader *loader = calloc(1, sizeof *loader);
-    if (!loader) DIE(EXIT_INTERNAL, "out of memory for the loader");
+    Loader *loader = memory_take(1, sizeof *loader, "the loader");
     loader->setup = *setup;
     loader->micro_steps = loader_micro_steps(setup);
     loader->slot_count = setup->prefetch + 1;
-    loader->slots = calloc((size_t)loader->slot_count, sizeof *loader->slots);
-    if (!loader->slots) DIE(EXIT_INTERNAL, "out of memory for the loader");
+    loader->slots = memory_take(loader->slot_count, sizeof *loader->slots, "slots of the loader");
     loader->arena.name = "batches";
     place(loader);
     void *memory = aligned_alloc(ARENA_ALIGNMENT, loader->arena.used);

@@ -12,12 +12,7 @@
 
 #include "runtime/file.h"
 #include "runtime/json.h"
-
-static void *take(void *memory, size_t size) {
-    void *result = realloc(memory, size);
-    if (!result) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of metrics", size);
-    return result;
-}
+#include "runtime/memory.h"
 
 // ---- rows and columns ----
 
@@ -31,11 +26,10 @@ static int64_t find_column(MetricsTable *t, const char *key, size_t size, int64_
     for (int64_t i = 0; i < t->column_count; i++)
         if (is_key(&t->columns[i], key, size)) return i;
     if (t->column_count == METRICS_KEYS || (t->rows + 1) * (t->column_count + 1) > METRICS_VALUES) return -1;
-    t->columns = take(t->columns, (size_t)(t->column_count + 1) * sizeof *t->columns);
+    t->columns = memory_grow(t->columns, t->column_count + 1, sizeof *t->columns, "columns of metrics");
     MetricsColumn *column = &t->columns[t->column_count];
-    column->key = strndup(key, size);
-    if (!column->key) DIE(EXIT_INTERNAL, "out of memory: a key of %zu bytes", size);
-    column->values = take(NULL, (size_t)t->capacity * sizeof *column->values);
+    column->key = memcpy(memory_take((int64_t)size + 1, 1, "a key"), key, size);
+    column->values = memory_grow(NULL, t->capacity, sizeof *column->values, "rows of metrics");
     for (int64_t row = 0; row <= t->rows; row++) column->values[row] = NAN;
     return t->column_count++;
 }
@@ -46,20 +40,15 @@ static bool begin_row(MetricsTable *t) {
     if (t->rows == t->capacity) {
         t->capacity = t->capacity ? 2 * t->capacity : 256;
         for (int64_t i = 0; i < t->column_count; i++)
-            t->columns[i].values = take(t->columns[i].values, (size_t)t->capacity * sizeof(double));
+            t->columns[i].values = memory_grow(t->columns[i].values, t->capacity, sizeof(double), "rows of metrics");
     }
     for (int64_t i = 0; i < t->column_count; i++) t->columns[i].values[t->rows] = NAN;
     return true;
 }
 
 static void add_note(MetricsTable *t, const char *key, const char *value) {
-    if (t->note_count == t->note_capacity) {
-        t->note_capacity = t->note_capacity ? 2 * t->note_capacity : 16;
-        t->notes = take(t->notes, (size_t)t->note_capacity * sizeof *t->notes);
-    }
-    MetricsNote *note = &t->notes[t->note_count++];
-    *note = (MetricsNote){strdup(key), strdup(value), t->rows};
-    if (!note->key || !note->value) DIE(EXIT_INTERNAL, "out of memory: a text of %zu bytes", strlen(value));
+    t->notes = memory_room(t->notes, t->note_count + 1, &t->note_capacity, sizeof *t->notes, "notes of metrics");
+    t->notes[t->note_count++] = (MetricsNote){memory_string(key), memory_string(value), t->rows};
 }
 
 // ---- a line ----

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 #define MODEL "model.safetensors"
 #define INDEX "model.safetensors.index.json"
@@ -43,18 +44,9 @@ bool model_files_are(const char *path) {
     return has(path, MODEL) || has(path, INDEX) || has(path, pickled[0]) || has(path, pickled[1]);
 }
 
-static void *take(size_t count, size_t size) {
-    void *memory = calloc(count + 1, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: the tensors of a model");
-    return memory;
-}
-
 static Entry *add_entry(ModelFiles *files) {
-    if (files->count == files->capacity) {
-        files->capacity = files->capacity ? 2 * files->capacity : 256;
-        files->entries = realloc(files->entries, (size_t)files->capacity * sizeof *files->entries);
-        if (!files->entries) DIE(EXIT_INTERNAL, "out of memory: %ld tensors of a model", files->capacity);
-    }
+    files->entries = memory_room(files->entries, files->count + 1, &files->capacity, sizeof *files->entries,
+                                 "tensors of a model");
     Entry *entry = &files->entries[files->count++];
     *entry = (Entry){0};
     return entry;
@@ -319,7 +311,7 @@ static bool read_index(ModelFiles *files, const Index *index) {
     TextList names = {0};
     if (!cJSON_IsObject(map)) return refuse(index, root, "expected an object weight_map of tensors and files");
     bool good = list_shards(index, map, &names);
-    files->shards = take((size_t)names.count, sizeof *files->shards);
+    files->shards = memory_take(names.count, sizeof *files->shards, "files of a model");
     for (int64_t i = 0; i < names.count && good; i++) {
         const Safetensors *shard = open_shard(files, names.items[i], index->errors);
         if (shard) add_tensors(files, shard);
@@ -342,7 +334,7 @@ static bool open_sharded(ModelFiles *files, Errors *errors) {
 
 static bool open_directory(ModelFiles *files, Errors *errors) {
     if (has(files->path, MODEL)) {
-        files->shards = take(1, sizeof *files->shards);
+        files->shards = memory_take(1, sizeof *files->shards, "files of a model");
         const Safetensors *shard = open_shard(files, MODEL, errors);
         if (shard) add_tensors(files, shard);
         return shard != NULL;
@@ -363,9 +355,8 @@ static bool is_twice(const ModelFiles *files, Errors *errors) {
 }
 
 ModelFiles *model_files_open(const char *path, Errors *errors) {
-    ModelFiles *files = take(1, sizeof *files);
-    files->path = strdup(path);
-    if (!files->path) DIE(EXIT_INTERNAL, "out of memory: %s", path);
+    ModelFiles *files = memory_take(1, sizeof *files, path);
+    files->path = memory_string(path);
     bool good = path_is_directory(path) ? open_directory(files, errors) : open_llmc(files, errors);
     if (good && files->count > 0) qsort(files->entries, (size_t)files->count, sizeof *files->entries, compare_entries);
     if (good && !is_twice(files, errors)) return files;
@@ -457,7 +448,7 @@ static bool is_tied_head(const ModelFiles *files, const Entry *entry, const Name
 
 bool model_files_check(const ModelFiles *files, const NamedTensor *tensors, int64_t count, Errors *errors) {
     int before = errors->count;
-    bool *used = take((size_t)files->count, sizeof *used);
+    bool *used = memory_take(files->count, sizeof *used, "tensors of a model");
     for (int64_t i = 0; i < count; i++) {
         const Entry *entry = find(files, tensors[i].name);
         check_one(files, &tensors[i], entry, errors);

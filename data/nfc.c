@@ -7,6 +7,7 @@
 #include <utf8proc.h>
 
 #include "data/tokenizer_rows.h"
+#include "runtime/memory.h"
 
 // The lead byte of U+0300, and how many code points one is taken apart into at most.
 enum { FIRST_LEAD = 0xCC, PARTS = 8 };
@@ -19,8 +20,7 @@ typedef struct {
 static void points_reserve(Points *points, size_t more) {
     if (points->count + more <= points->capacity) return;
     points->capacity = 2 * points->capacity + more;
-    points->items = realloc(points->items, points->capacity * sizeof *points->items);
-    if (!points->items) DIE(EXIT_INTERNAL, "out of memory for text of %zu characters", points->capacity);
+    points->items = memory_grow(points->items, (int64_t)points->capacity, sizeof *points->items, "characters");
 }
 
 static size_t next_high(const char *text, size_t size, size_t at) {

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "runtime/error.h"
+#include "runtime/memory.h"
 
 #define HASH_BITS 0xFFFFFFFF00000000u
 
@@ -33,10 +33,9 @@ static void place_all(PieceCounts *pieces) {
 static void grow(PieceCounts *pieces) {
     pieces->capacity = pieces->capacity ? 2 * pieces->capacity : 1024;
     pieces->slot_count = 2 * (uint64_t)pieces->capacity;
-    pieces->items = realloc(pieces->items, (size_t)pieces->capacity * sizeof *pieces->items);
+    pieces->items = memory_grow(pieces->items, pieces->capacity, sizeof *pieces->items, "words");
     free(pieces->slots);
-    pieces->slots = malloc(pieces->slot_count * sizeof *pieces->slots);
-    if (!pieces->items || !pieces->slots) DIE(EXIT_INTERNAL, "out of memory: a table of %ld words", pieces->capacity);
+    pieces->slots = memory_grow(NULL, (int64_t)pieces->slot_count, sizeof *pieces->slots, "a table of words");
     place_all(pieces);
 }
 

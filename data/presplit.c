@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "runtime/error.h"
+#include "runtime/memory.h"
 
 // \s is spelled out as Unicode's White_Space, because PCRE2's has U+180E besides.
 #define SPACE                                                                              \
@@ -70,8 +71,7 @@ static uint8_t class_of(int byte) {
 }
 
 Presplit *presplit_open(PresplitKind kind) {
-    Presplit *presplit = calloc(1, sizeof *presplit);
-    if (!presplit) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Presplit *presplit = memory_take(1, sizeof *presplit, "the tokenizer");
     presplit->words = kinds[kind].words;
     presplit->digits = kinds[kind].digits;
     for (int byte = 0; byte < 256; byte++) presplit->classes[byte] = class_of(byte);

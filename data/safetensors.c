@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { HEADER_LIMIT = 100000000, TENSOR_LIMIT = 65536, FILE_RANK = 8 };
 
@@ -127,8 +128,7 @@ static int by_name(const void *a, const void *b) {
 }
 
 static void index_names(Safetensors *st) {
-    st->by_name = calloc((size_t)st->count + 1, sizeof *st->by_name);
-    if (!st->by_name) DIE(EXIT_INTERNAL, "out of memory: %ld tensors", st->count);
+    st->by_name = memory_take(st->count, sizeof *st->by_name, "tensors by name");
     for (int64_t i = 0; i < st->count; i++) st->by_name[i] = &st->entries[i];
     qsort(st->by_name, (size_t)st->count, sizeof *st->by_name, by_name);
 }
@@ -152,8 +152,7 @@ static bool read_header(Safetensors *st, const cJSON *root, Errors *errors) {
     if (!cJSON_IsObject(root)) return refuse(st, NULL, "the header is not an object", errors);
     int tensors = cJSON_GetArraySize(root);
     if (tensors > TENSOR_LIMIT) return refuse(st, NULL, "more than 65536 tensors", errors);
-    st->entries = calloc((size_t)tensors + 1, sizeof *st->entries);
-    if (!st->entries) DIE(EXIT_INTERNAL, "out of memory: %d tensors", tensors);
+    st->entries = memory_take(tensors, sizeof *st->entries, "tensors of a file");
     const cJSON *node;
     cJSON_ArrayForEach(node, root) {
         bool metadata = strcmp(node->string, "__metadata__") == 0;
@@ -181,8 +180,8 @@ static bool validate(Safetensors *st, Errors *errors) {
 }
 
 Safetensors *safetensors_open(const char *path, int exit_code, Errors *errors) {
-    Safetensors *st = calloc(1, sizeof *st);
-    if (!st || !(st->path = strdup(path))) DIE(EXIT_INTERNAL, "out of memory: %s", path);
+    Safetensors *st = memory_take(1, sizeof *st, path);
+    st->path = memory_string(path);
     st->exit_code = exit_code;
     if (file_map(&st->file, path, exit_code, errors) && validate(st, errors)) return st;
     safetensors_close(st);
@@ -275,17 +274,10 @@ bool safetensors_check(const Safetensors *st, const NamedTensor *wanted, Errors 
     return false;
 }
 
-static void *take(size_t bytes) {
-    void *memory = malloc(bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to read or write a tensor", bytes);
-    return memory;
-}
-
 // Whether the tensors of the file are those of the list, no more and no less.
 static bool check_all(const Safetensors *st, const NamedTensor *tensors, int64_t count, Errors *errors) {
     int before = errors->count;
-    bool *wanted = take((size_t)st->count + 1);
-    memset(wanted, 0, (size_t)st->count + 1);
+    bool *wanted = memory_take(st->count, sizeof *wanted, "tensors of a file");
     for (int64_t i = 0; i < count; i++) {
         const Entry *entry = find(st, tensors[i].name);
         safetensors_check(st, &tensors[i], errors);
@@ -302,7 +294,7 @@ void safetensors_fill(const Kernels *kernels, Tensor out, Tensor in) {
     enum { PIECE = 1 << 20 };
     int64_t count = tensor_count(out), piece = count < PIECE ? count : PIECE;
     Tensor flat = tensor_reshape(out, count, 0, 0, 0);
-    void *converted = take((size_t)piece * dtype_bytes(out.dtype));
+    void *converted = memory_grow(NULL, piece, dtype_bytes(out.dtype), "a piece of a tensor");
     for (int64_t i = 0; i < count; i += piece) {
         int64_t size = count - i < piece ? count - i : piece;
         dtype_convert(converted, out.dtype, (char *)in.data + i * (int64_t)dtype_bytes(in.dtype), in.dtype, size);
@@ -313,7 +305,7 @@ void safetensors_fill(const Kernels *kernels, Tensor out, Tensor in) {
 
 void safetensors_fill_transposed(const Kernels *kernels, Tensor out, Tensor in) {
     int64_t rows = out.shape[0], columns = out.shape[1];
-    char *turned = take(tensor_size_bytes(in));
+    char *turned = memory_grow(NULL, (int64_t)tensor_size_bytes(in), 1, "a tensor to transpose");
     elements_transpose(turned, in.data, columns, rows, rows, dtype_bytes(in.dtype));
     safetensors_fill(kernels, out, tensor_2d(turned, in.dtype, rows, columns));
     free(turned);

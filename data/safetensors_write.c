@@ -6,6 +6,7 @@
 
 #include "data/safetensors.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { HEADER_ALIGNMENT = 4096, PIECE = 1 << 20 }; // bytes, elements
 
@@ -27,8 +28,7 @@ static void name_item(Item *item) {
 }
 
 static Item *sorted(const NamedTensor *tensors, int64_t count) {
-    Item *order = malloc((size_t)(count + 1) * sizeof *order);
-    if (!order) DIE(EXIT_INTERNAL, "out of memory: %ld tensors", count);
+    Item *order = memory_take(count, sizeof *order, "tensors to write");
     for (int64_t i = 0; i < count; i++) {
         order[i].named = &tensors[i];
         name_item(&order[i]);
@@ -107,8 +107,7 @@ static void write_straight(const Output *out, Tensor t) {
 // As many columns at a time as fill a piece.
 static void write_transposed(const Output *out, Tensor t) {
     int64_t rows = t.shape[0], columns = t.shape[1], bytes = (int64_t)dtype_bytes(t.dtype), most = PIECE / rows;
-    char *buffer = out->kernels ? malloc(tensor_size_bytes(t)) : NULL;
-    if (out->kernels && !buffer) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to write a tensor", tensor_size_bytes(t));
+    char *buffer = out->kernels ? memory_grow(NULL, (int64_t)tensor_size_bytes(t), 1, "a tensor to write") : NULL;
     REQUIRE(most > 0, "a matrix of %ld rows", rows);
     const char *whole = on_host(out, t, buffer);
     for (int64_t c = 0; c < columns; c += most) {
@@ -133,8 +132,8 @@ bool safetensors_write(FileWriter *writer, const Kernels *kernels, const NamedTe
     file_reserve(writer, sizeof length + length + data);
     file_write(writer, &length, sizeof length);
     file_write(writer, header.data, header.size);
-    Output out = {writer, kernels, DTYPE_F32, malloc(PIECE * sizeof(double)), malloc(PIECE * sizeof(double))};
-    if (!out.raw || !out.converted) DIE(EXIT_INTERNAL, "out of memory: pieces of tensors to write");
+    Output out = {writer, kernels, DTYPE_F32, memory_grow(NULL, PIECE, sizeof(double), "a piece to write"),
+                  memory_grow(NULL, PIECE, sizeof(double), "a piece to write")};
     for (int64_t i = 0; i < count && !writer->error; i++) {
         const NamedTensor *named = order[i].named;
         out.dtype = file_dtype(named, dtype);

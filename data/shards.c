@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum { HEADER_BYTES = 4 * SHARD_HEADER_WORDS, MIB = 1 << 20 };
 
@@ -115,8 +116,7 @@ static int compare_places(const void *a, const void *b) {
 
 // Keeps the first of equal paths, in order: globs may overlap.
 static void drop_repeated(TextList *paths) {
-    Place *places = malloc(((size_t)paths->count + 1) * sizeof *places);
-    if (!places) DIE(EXIT_INTERNAL, "out of memory for %ld shards", paths->count);
+    Place *places = memory_take(paths->count, sizeof *places, "shards");
     for (int64_t i = 0; i < paths->count; i++) places[i] = (Place){paths->items[i], i};
     qsort(places, (size_t)paths->count, sizeof *places, compare_places);
     const char *before = NULL;
@@ -147,13 +147,11 @@ Shards *shards_open(const TextList *globs, ShardFormat format, Errors *errors) {
     drop_repeated(&paths);
     if (globs->count == 0) errors_add(errors, EXIT_NO_INPUT, "no token shards are named; set data.train and data.val");
 
-    Shards *shards = calloc(1, sizeof *shards);
-    Shard *items = calloc((size_t)paths.count + 1, sizeof *items);
-    if (!shards || !items) DIE(EXIT_INTERNAL, "out of memory for %ld shards", paths.count);
+    Shards *shards = memory_take(1, sizeof *shards, "shards");
+    Shard *items = memory_take(paths.count, sizeof *items, "shards");
     *shards = (Shards){items, paths.count};
     for (int64_t i = 0; i < paths.count; i++) {
-        items[i].path = strdup(paths.items[i]);
-        if (!items[i].path) DIE(EXIT_INTERNAL, "out of memory for %ld shards", paths.count);
+        items[i].path = memory_string(paths.items[i]);
         shard_open(&items[i], format, errors);
     }
     text_list_close(&paths);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "data/checkpoint_parts.h"
+#include "runtime/memory.h"
 
 // ---- names ----
 
@@ -70,12 +71,6 @@ struct StateFiles {
     int64_t whole_count;
 };
 
-static void *take(int64_t count, size_t bytes) {
-    void *memory = calloc((size_t)count + 1, bytes);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld tensors of a state", count);
-    return memory;
-}
-
 static bool is_float(DType dtype) { return dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_BF16; }
 
 static bool read_part(Part *part, const StateFile *file, int64_t index, Errors *errors) {
@@ -135,7 +130,7 @@ static void check_parts(const StateFiles *state, const Whole *whole, Errors *err
 
 static void index_names(StateFiles *state, Errors *errors) {
     qsort(state->parts, (size_t)state->part_count, sizeof *state->parts, by_name_and_place);
-    state->wholes = take(state->part_count, sizeof *state->wholes);
+    state->wholes = memory_take(state->part_count, sizeof *state->wholes, "tensors of a state");
     for (int64_t i = 0; i < state->part_count; i++) {
         bool next = i > 0 && strcmp(state->parts[i].name, state->parts[i - 1].name) == 0;
         if (!next) state->wholes[state->whole_count++].first = i;
@@ -147,7 +142,7 @@ static void index_names(StateFiles *state, Errors *errors) {
 static bool open_files(StateFiles *state, const Manifest *manifest, Errors *errors) {
     int64_t parts = 0;
     bool good = true;
-    state->files = take(manifest->count, sizeof *state->files);
+    state->files = memory_take(manifest->count, sizeof *state->files, "files of a state");
     for (int64_t i = 0; i < manifest->count; i++) {
         if (!checkpoint_is_state(manifest->files[i].name)) continue;
         StateFile *file = &state->files[state->file_count++];
@@ -156,7 +151,7 @@ static bool open_files(StateFiles *state, const Manifest *manifest, Errors *erro
         if (file->tensors) parts += safetensors_count(file->tensors);
         else good = false;
     }
-    state->parts = take(good ? parts : 0, sizeof *state->parts);
+    state->parts = memory_take(good ? parts : 0, sizeof *state->parts, "tensors of a state");
     for (int64_t f = 0; good && f < state->file_count; f++)
         for (int64_t i = 0; i < safetensors_count(state->files[f].tensors); i++)
             read_part(&state->parts[state->part_count++], &state->files[f], i, errors);
@@ -164,7 +159,7 @@ static bool open_files(StateFiles *state, const Manifest *manifest, Errors *erro
 }
 
 StateFiles *state_open(const char *checkpoint, Errors *errors) {
-    StateFiles *state = take(0, sizeof *state);
+    StateFiles *state = memory_take(1, sizeof *state, "a state");
     Manifest manifest;
     int before = errors->count;
     snprintf(state->checkpoint, sizeof state->checkpoint, "%s", checkpoint);

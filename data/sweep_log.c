@@ -8,6 +8,7 @@
 
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { STATE_LIMIT = 1 << 30 }; // bytes
 
@@ -40,9 +41,7 @@ bool sweep_status_is_failure(SweepStatus status) { return status >= SWEEP_OUT_OF
 
 static void *grow(void *items, int64_t count, size_t size) {
     if (count & (count - 1)) return items; // its room is the next power of two
-    void *more = realloc(items, size * (size_t)(count ? 2 * count : 1));
-    if (!more) DIE(EXIT_INTERNAL, "out of memory: the record of a sweep");
-    return more;
+    return memory_grow(items, count ? 2 * count : 1, size, "the record of a sweep");
 }
 
 static const char *keep(SweepHistory *history, const char *string) {

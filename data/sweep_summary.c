@@ -7,6 +7,7 @@
 #include "data/sweep_log.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 static const char seed_key[] = "run.seed";
 
@@ -52,12 +53,6 @@ static uint64_t group_hash(const SweepRecord *record) {
     return hash;
 }
 
-static void *take(int64_t count, size_t size) {
-    void *memory = calloc((size_t)count + 1, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: groups of %ld runs", count);
-    return memory;
-}
-
 // Mean and squares of deviations from it (in `error`), by Welford's recurrence.
 static void add_result(SweepGroup *group, double result) {
     if (!isfinite(result)) return;
@@ -70,8 +65,9 @@ static void add_result(SweepGroup *group, double result) {
 int64_t sweep_groups(const SweepHistory *history, SweepGroup **out, int64_t *of) {
     int64_t mask = 1, count = 0;
     while (mask < 2 * history->count) mask = 2 * mask + 1;
-    int64_t *places = take(mask, sizeof *places); // numbers of groups + 1, by their hash; 0: free
-    SweepGroup *groups = *out = take(history->count, sizeof *groups);
+    // Numbers of groups + 1, by their hash; 0: free.
+    int64_t *places = memory_take(mask + 1, sizeof *places, "places of groups");
+    SweepGroup *groups = *out = memory_take(history->count, sizeof *groups, "groups of runs");
     for (int64_t i = 0; i < history->count; i++) {
         const SweepRecord *r = &history->records[i];
         int64_t place = (int64_t)group_hash(r) & mask;
@@ -272,7 +268,7 @@ static bool replace(const char *sweep_dir, const char *name, Text *content, Erro
 
 bool sweep_summary_write(const SweepHistory *history, const char *sweep_dir, Errors *errors) {
     Text csv = {0}, json = {0};
-    Groups groups = {.of = take(history->count, sizeof *groups.of)};
+    Groups groups = {.of = memory_take(history->count, sizeof *groups.of, "groups of runs")};
     groups.count = sweep_groups(history, &groups.items, groups.of);
     add_csv_head(history, &csv);
     for (int64_t i = 0; i < history->count; i++)

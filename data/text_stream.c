@@ -13,6 +13,7 @@
 #include <zstd_errors.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum { BLOCK = 128 << 10, WINDOW_LOG = 27, ZSTD_STEP = 4096 };
 
@@ -208,8 +209,7 @@ static bool open_file(TextStream *stream, Errors *errors) {
 }
 
 TextStream *text_stream_open(const char *path, Errors *errors) {
-    TextStream *stream = malloc(sizeof *stream);
-    if (!stream) DIE(EXIT_INTERNAL, "out of memory to read %s", text_stream_name(path));
+    TextStream *stream = memory_grow(NULL, 1, sizeof *stream, text_stream_name(path));
     memset(stream, 0, offsetof(TextStream, in));
     stream->path = path;
     if (open_file(stream, errors)) return stream;

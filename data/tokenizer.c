@@ -9,6 +9,7 @@
 
 #include "data/tokenizer_rows.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 // The kinds. The hash is what tokenizer_hash answers for that kind and nothing else: a tokenizer.json is known by it.
 static const struct {
@@ -24,12 +25,8 @@ enum { KINDS = sizeof kinds / sizeof kinds[0] };
 // ---- lists and tables ----
 
 void token_list_reserve(TokenList *list, size_t more) {
-    if (list->count + (int64_t)more <= list->capacity) return;
-    int64_t capacity = 2 * list->capacity + (int64_t)more;
-    int32_t *items = realloc(list->items, (size_t)capacity * sizeof *items);
-    if (!items) DIE(EXIT_INTERNAL, "out of memory: a list of %ld tokens", capacity);
-    list->items = items;
-    list->capacity = capacity;
+    int64_t count = list->count + (int64_t)more;
+    list->items = memory_room(list->items, count, &list->capacity, sizeof *list->items, "a list of tokens");
 }
 
 void token_list_close(TokenList *list) {
@@ -49,11 +46,10 @@ static int64_t slot_of(const TokenTable *table, const char *bytes, size_t size) 
 
 static void table_grow(TokenTable *table) {
     int64_t capacity = table->capacity ? 2 * table->capacity : 512;
-    table->ends = realloc(table->ends, (size_t)capacity * sizeof *table->ends);
+    table->ends = memory_grow(table->ends, capacity, sizeof *table->ends, "tokens");
     free(table->slots);
     table->slot_count = 2 * capacity + 1;
-    table->slots = malloc((size_t)table->slot_count * sizeof *table->slots);
-    if (!table->ends || !table->slots) DIE(EXIT_INTERNAL, "out of memory: a table of %ld tokens", capacity);
+    table->slots = memory_grow(NULL, table->slot_count, sizeof *table->slots, "a table of tokens");
     table->capacity = capacity;
     for (int64_t i = 0; i < table->slot_count; i++) table->slots[i] = -1;
     for (int64_t id = 0; id < table->count; id++) {
@@ -88,26 +84,15 @@ void token_table_close(TokenTable *table) {
 }
 
 void tokenizer_add_merge(Tokenizer *tokenizer, Merge merge) {
-    if (tokenizer->merge_count == tokenizer->merge_capacity) {
-        int64_t capacity = tokenizer->merge_capacity ? 2 * tokenizer->merge_capacity : 1024;
-        Merge *merges = realloc(tokenizer->merges, (size_t)capacity * sizeof *merges);
-        if (!merges) DIE(EXIT_INTERNAL, "out of memory: a list of %ld merges", capacity);
-        tokenizer->merges = merges;
-        tokenizer->merge_capacity = capacity;
-    }
+    tokenizer->merges = memory_room(tokenizer->merges, tokenizer->merge_count + 1, &tokenizer->merge_capacity,
+                                    sizeof merge, "merges");
     tokenizer->merges[tokenizer->merge_count++] = merge;
 }
 
 int32_t tokenizer_add_named(Tokenizer *tokenizer, const char *name, unsigned flags) {
-    if (tokenizer->added_count == tokenizer->added_capacity) {
-        int64_t capacity = tokenizer->added_capacity ? 2 * tokenizer->added_capacity : 16;
-        AddedToken *added = realloc(tokenizer->added, (size_t)capacity * sizeof *added);
-        if (!added) DIE(EXIT_INTERNAL, "out of memory: a list of %ld added tokens", capacity);
-        tokenizer->added = added;
-        tokenizer->added_capacity = capacity;
-    }
-    AddedToken token = {(int32_t)tokenizer->tokens.count, strdup(name), flags};
-    if (!token.name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", strlen(name));
+    AddedToken token = {(int32_t)tokenizer->tokens.count, memory_string(name), flags};
+    tokenizer->added = memory_room(tokenizer->added, tokenizer->added_count + 1, &tokenizer->added_capacity,
+                                   sizeof token, "added tokens");
     tokenizer->added[tokenizer->added_count++] = token;
     token_table_add(&tokenizer->tokens, "", 0);
     return token.id;
@@ -237,8 +222,7 @@ bool tokenizer_complete(Tokenizer *tokenizer, Errors *errors) {
 }
 
 Tokenizer *tokenizer_open_byte(Errors *errors) {
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Tokenizer *tokenizer = memory_take(1, sizeof *tokenizer, "the tokenizer");
     for (int byte = 0; byte < 256; byte++) {
         char c = (char)byte;
         token_table_add(&tokenizer->tokens, &c, 1);
@@ -262,8 +246,7 @@ Tokenizer *tokenizer_open(const char *which, Errors *errors) {
 }
 
 Tokenizer *tokenizer_share(const Tokenizer *tokenizer) {
-    Tokenizer *copy = malloc(sizeof *copy);
-    if (!copy) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Tokenizer *copy = memory_take(1, sizeof *copy, "the tokenizer");
     *copy = *tokenizer;
     copy->shared = true;
     if (copy->bpe) copy->bpe = bpe_share(tokenizer);

@@ -1,10 +1,10 @@
 // GPT-2's tokenizer from its published list of merges, one "left right" a line in the byte-level alphabet, lowest rank
 // first. Token ids follow from it: 256 bytes in the alphabet's order, merge k is 256 + k, the separator is last.
-#include <stdlib.h>
 #include <string.h>
 
 #include "data/tokenizer_rows.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 enum { GPT2_MERGES = 50000, FILE_LIMIT = 16 << 20 };
 
@@ -83,8 +83,7 @@ Tokenizer *tokenizer_open_gpt2(Errors *errors) {
     char path[4096];
     File file = {0};
     if (!find_file(path, errors) || !file_read(&file, path, FILE_LIMIT, EXIT_NO_INPUT, errors)) return NULL;
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Tokenizer *tokenizer = memory_take(1, sizeof *tokenizer, "the tokenizer");
     if (!build(tokenizer, path, &file, errors)) {
         tokenizer_close(tokenizer);
         tokenizer = NULL;

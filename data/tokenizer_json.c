@@ -6,6 +6,7 @@
 
 #include "data/tokenizer_rows.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { FILE_LIMIT = 64 << 20 };
 #define READ_HERE "byte-level BPE with the pre-split of GPT-2, Llama 3 or Qwen is read here"
@@ -174,8 +175,7 @@ static bool refuse_name(const Reader *reader, const cJSON *node, const char *nam
 static Entry *entry_of(Entries *entries, int64_t id) {
     if (id >= entries->capacity) {
         int64_t capacity = 2 * id + 512;
-        entries->items = realloc(entries->items, (size_t)capacity * sizeof *entries->items);
-        if (!entries->items) DIE(EXIT_INTERNAL, "out of memory for a vocabulary");
+        entries->items = memory_grow(entries->items, capacity, sizeof *entries->items, "a vocabulary");
         memset(entries->items + entries->capacity, 0,
                (size_t)(capacity - entries->capacity) * sizeof *entries->items);
         entries->capacity = capacity;
@@ -361,8 +361,8 @@ static bool read_root(const Reader *reader, const cJSON *root) {
 Tokenizer *tokenizer_open_json(const char *path, Errors *errors) {
     Json *json = json_open(path, FILE_LIMIT, EXIT_DATA, errors);
     if (!json) return NULL;
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer || !(tokenizer->path = strdup(path))) DIE(EXIT_INTERNAL, "out of memory for the tokenizer");
+    Tokenizer *tokenizer = memory_take(1, sizeof *tokenizer, "the tokenizer");
+    tokenizer->path = memory_string(path);
     Reader reader = {json, tokenizer, errors};
     if (!read_root(&reader, json_root(json))) {
         tokenizer_close(tokenizer);
