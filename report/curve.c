@@ -3,14 +3,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "runtime/error.h"
+#include "runtime/memory.h"
 
 void curve_add(Curve *curve, CurvePoint point) {
-    if (curve->count == curve->capacity) {
-        curve->capacity = curve->capacity ? 2 * curve->capacity : 16;
-        curve->points = realloc(curve->points, (size_t)curve->capacity * sizeof *curve->points);
-        if (!curve->points) DIE(EXIT_INTERNAL, "out of memory: a curve of %ld points", curve->capacity);
-    }
+    curve->points = memory_room(curve->points, curve->count + 1, &curve->capacity, sizeof point, "points of a curve");
     curve->points[curve->count++] = point;
 }
 
@@ -47,8 +43,7 @@ void curve_thin(Curve *out, const double *const x[ALONGS], const double *y, cons
 
 void curve_smooth(double *out, const double *y, int64_t rows, int64_t reach) {
     int64_t count = count_finite(y, rows), place = 0;
-    double *sums = calloc((size_t)count + 1, sizeof *sums); // of the finite ones before
-    if (!sums) DIE(EXIT_INTERNAL, "out of memory: a curve of %ld rows", rows);
+    double *sums = memory_take(count + 1, sizeof *sums, "rows of a curve"); // of the finite ones before
     for (int64_t i = 0; i < rows; i++)
         if (isfinite(y[i])) place++, sums[place] = sums[place - 1] + y[i];
     place = 0;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/error.h"
+#include "runtime/memory.h"
 
 // In the units of the drawing, of which a page shows all at any width.
 enum { WIDTH = 480, HEIGHT = 300, LEFT = 50, RIGHT = 14, TOP = 28, BOTTOM = 42, NAME_ROOM = 112, NAME_CHARACTERS = 13 };
@@ -14,8 +14,7 @@ enum { TOLD_POINTS = 60, ALL_TOLD = 2000 }; // a line of at most so many, of so 
 enum { LINE_POINTS = 400 };                 // of longer ones some are left out
 
 Series *figure_add(Figure *figure, Series series) {
-    figure->series = realloc(figure->series, (size_t)(figure->count + 1) * sizeof series);
-    if (!figure->series) DIE(EXIT_INTERNAL, "out of memory: a figure of %ld series", figure->count);
+    figure->series = memory_grow(figure->series, figure->count + 1, sizeof series, "the series of a figure");
     figure->series[figure->count] = series;
     return &figure->series[figure->count++];
 }
@@ -99,8 +98,7 @@ static void measure(Plot *plot, Range *x, Range *y) {
     int64_t count = 0, capacity = 0;
     bool dots = has_dots(f);
     for (const Series *s = f->series; s < f->series + f->count; s++) capacity += curve_of(s)->count;
-    double *values = malloc((size_t)(capacity + 1) * sizeof *values);
-    if (!values) DIE(EXIT_INTERNAL, "out of memory: %ld points", capacity);
+    double *values = memory_grow(NULL, capacity, sizeof *values, "points of a figure");
     *x = *y = (Range){INFINITY, -INFINITY};
     for (const Series *s = f->series; s < f->series + f->count; s++)
         for (const CurvePoint *p = curve_of(s)->points; p < curve_of(s)->points + curve_of(s)->count; p++) {

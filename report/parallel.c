@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "report/scale.h"
-#include "runtime/error.h"
+#include "runtime/memory.h"
 
 enum { TOP = 34, PLOT = 230, HEIGHT = 290, LEFT = 108, RIGHT = 50 };
 enum { CLASSES = 7, LABELS = 12, CHARACTERS = 15 };
@@ -123,9 +123,8 @@ static int compare(const void *a, const void *b) {
 // Most of the colours are for the better half: the last one is for the worst fifth.
 static void find_colours(Drawing *d) {
     const Parallel *p = d->parallel;
-    double *sorted = malloc((size_t)(p->count + 1) * sizeof *sorted);
+    double *sorted = memory_grow(NULL, p->count, sizeof *sorted, "lines of a figure");
     int64_t count = 0;
-    if (!sorted) DIE(EXIT_INTERNAL, "out of memory: %ld lines", p->count);
     for (int64_t i = 0; i < p->count; i++)
         if (isfinite(result_of(p)->values[i])) sorted[count++] = result_of(p)->values[i];
     qsort(sorted, (size_t)count, sizeof *sorted, compare);
@@ -137,8 +136,7 @@ static void find_colours(Drawing *d) {
 }
 
 void parallel_write(const Parallel *p, Page *page) {
-    Drawing d = {.parallel = p, .page = page, .scales = calloc((size_t)p->axis_count, sizeof(Scale))};
-    if (!d.scales) DIE(EXIT_INTERNAL, "out of memory: %ld axes", p->axis_count);
+    Drawing d = {.parallel = p, .page = page, .scales = memory_take(p->axis_count, sizeof(Scale), "axes")};
     for (int64_t a = 0; a < p->axis_count; a++) d.scales[a] = scale_along(&p->axes[a], p->count);
     find_colours(&d);
     int width = (int)axis_x(p, p->axis_count - 1) + RIGHT;

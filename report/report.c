@@ -6,6 +6,7 @@
 #include "report/runs_section.h"
 #include "report/sweep_view.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 // Points of a curve, so that many runs on one page stay readable and small.
 static int64_t points_for(int64_t runs) {
@@ -23,8 +24,7 @@ static bool is_known(const char *dir, Errors *errors) {
 
 // A run that was named is to be whole.
 static void read_runs(RunSet *set, const TextList *directories, Errors *errors) {
-    RunFacts *runs = calloc((size_t)directories->count + 1, sizeof *runs);
-    if (!runs) DIE(EXIT_INTERNAL, "out of memory: %ld runs", directories->count);
+    RunFacts *runs = memory_take(directories->count, sizeof *runs, "runs");
     FactsRequest request = {.metric = set->metric, .points = points_for(directories->count)};
     request.metric_points = request.points;
     for (int64_t i = 0; i < directories->count; i++) {

@@ -6,6 +6,7 @@
 
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { JSON_LIMIT = 4 << 20, KEYS_TOLD = 2000, EVENTS_TOLD = 12, LEAST_POINTS = 60 };
 
@@ -24,12 +25,6 @@ const TraceRow trace_rows[TRACES] = {
     [TRACE_BITS] = {METRIC_VAL_BITS_PER_BYTE, "Bits per byte", "of validation text", UNIT_PLAIN, false, false},
     [TRACE_HELLASWAG] = {METRIC_LMEVAL_ACC_NORM, "HellaSwag", "accuracy, normalised", UNIT_SHARE, false, false},
 };
-
-static char *copy(const char *string) {
-    char *result = strdup(string);
-    if (!result) DIE(EXIT_INTERNAL, "out of memory: a text of %zu bytes", strlen(string));
-    return result;
-}
 
 bool run_dir_is(const char *path) {
     static const char *const names[] = {"run.json", "metrics.jsonl"};
@@ -79,7 +74,7 @@ static double number_of(const cJSON *object, const char *key) {
 
 static char *string_of(const cJSON *object, const char *key) {
     const cJSON *node = json_member(object, key);
-    return copy(cJSON_IsString(node) ? node->valuestring : "");
+    return memory_string(cJSON_IsString(node) ? node->valuestring : "");
 }
 
 static void read_provenance(RunFacts *facts) {
@@ -158,9 +153,8 @@ static void list_events(RunFacts *facts, const MetricsTable *table) {
 
 static void make_traces(RunFacts *facts, const MetricsTable *table, const FactsRequest *request) {
     const double *step = metrics_table_column(table, "step"), *tokens = metrics_table_column(table, "tokens");
-    size_t bytes = ((size_t)table->rows + 1) * sizeof(double);
-    double *flops = malloc(bytes), *smooth = malloc(bytes);
-    if (!flops || !smooth) DIE(EXIT_INTERNAL, "out of memory: %ld rows", table->rows);
+    double *flops = memory_grow(NULL, table->rows, sizeof *flops, "rows of metrics");
+    double *smooth = memory_grow(NULL, table->rows, sizeof *smooth, "rows of metrics");
     for (int64_t i = 0; i < table->rows; i++) flops[i] = tokens ? tokens[i] * facts->flops_per_token : NAN;
     const double *const x[ALONGS] = {step, tokens, metrics_table_column(table, "seconds"), flops};
     for (int t = 0; t < TRACES; t++) {
@@ -203,9 +197,7 @@ static char *last_part(const char *dir) {
     while (size > 1 && dir[size - 1] == '/') size--;
     size_t begin = size;
     while (begin > 0 && dir[begin - 1] != '/') begin--;
-    char *name = strndup(dir + begin, size - begin);
-    if (!name) DIE(EXIT_INTERNAL, "out of memory: a name of %zu bytes", size);
-    return name;
+    return memcpy(memory_take((int64_t)(size - begin) + 1, 1, "a name"), dir + begin, size - begin);
 }
 
 char *run_dir_name(const char *dir) {
@@ -218,7 +210,7 @@ char *run_dir_name(const char *dir) {
 }
 
 void run_facts_read(RunFacts *facts, const char *dir, const FactsRequest *request) {
-    *facts = (RunFacts){.dir = copy(dir), .name = run_dir_name(dir)};
+    *facts = (RunFacts){.dir = memory_string(dir), .name = run_dir_name(dir)};
     read_provenance(facts);
     read_configuration(facts);
     read_metrics(facts, request);

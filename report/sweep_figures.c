@@ -5,6 +5,7 @@
 #include "report/figure.h"
 #include "report/parallel.h"
 #include "report/sweep_view.h"
+#include "runtime/memory.h"
 
 static const char lr_key[] = "optim.lr", seed_key[] = "run.seed";
 
@@ -224,8 +225,7 @@ static void explain_frontier(Page *page, const SweepView *view, const Frontier *
 
 static void write_best_curves(Page *page, const SweepView *view) {
     RunSet set = {.metric = view->history.metric, .maximise = view->history.maximise};
-    RunFacts *runs = calloc((size_t)view->arms.count + 1, sizeof *runs);
-    if (!runs) DIE(EXIT_INTERNAL, "out of memory: %ld arms", view->arms.count);
+    RunFacts *runs = memory_take(view->arms.count, sizeof *runs, "the best runs of arms");
     for (int64_t arm = 0; arm < view->arms.count; arm++) { // without a best one an empty place keeps the colours
         if (view->best[arm] >= 0) runs[arm] = view->facts[view->best[arm]];
         text_list_add(&set.names, view->arms.items[arm]);
@@ -285,8 +285,7 @@ static void write_parallel(Page *page, const SweepView *view) {
     const SweepHistory *h = &view->history;
     Axes axes = {0};
     TextList notes = {0};
-    double *values = calloc((size_t)((PARALLEL_KEYS + 2) * h->count) + 1, sizeof *values);
-    if (!values) DIE(EXIT_INTERNAL, "out of memory: the axes of %ld runs", h->count);
+    double *values = memory_take((PARALLEL_KEYS + 2) * h->count, sizeof *values, "the axes of runs");
     add_axis(&axes, view, NULL, values);
     for (int64_t k = 0; k < h->key_count && axes.count <= PARALLEL_KEYS; k++)
         if (!names_arms(view, h->keys[k])) add_axis(&axes, view, h->keys[k], values + axes.count * h->count);
@@ -323,8 +322,7 @@ static void write_results(Page *page, const SweepView *view) {
 }
 
 void sweep_figures(Page *page, const SweepView *view) {
-    Frontier *frontiers = calloc((size_t)view->arms.count + 1, sizeof *frontiers);
-    if (!frontiers) DIE(EXIT_INTERNAL, "out of memory: %ld arms", view->arms.count);
+    Frontier *frontiers = memory_take(view->arms.count, sizeof *frontiers, "the frontiers of arms");
     for (int64_t arm = 0; arm < view->arms.count; arm++) sweep_view_frontier(view, arm, &frontiers[arm]);
     text_add(&page->out, "<h3>Results</h3>\n");
     legend_write(page, &view->arms);

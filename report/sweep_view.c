@@ -5,12 +5,7 @@
 #include <string.h>
 
 #include "runtime/file.h"
-
-static void *take(int64_t count, size_t size) {
-    void *result = calloc((size_t)count + 1, size);
-    if (!result) DIE(EXIT_INTERNAL, "out of memory: a sweep of %ld runs", count);
-    return result;
-}
+#include "runtime/memory.h"
 
 // ---- settings ----
 
@@ -91,7 +86,7 @@ static void find_arms(SweepView *view) {
 // By the mean of its group first, then by its own result.
 static void find_best(SweepView *view) {
     const SweepHistory *h = &view->history;
-    view->best = take(view->arms.count, sizeof *view->best);
+    view->best = memory_take(view->arms.count, sizeof *view->best, "arms of a sweep");
     for (int64_t a = 0; a < view->arms.count; a++) view->best[a] = -1;
     for (int64_t i = 0; i < h->count; i++) {
         int64_t *best = &view->best[view->arm[i]];
@@ -155,9 +150,9 @@ bool sweep_view_open(SweepView *view, const char *dir, Errors *errors) {
     if (!sweep_history_read(&view->history, dir, errors)) return false;
     sweep_history_keep_planned(&view->history);
     int64_t count = view->history.count;
-    view->facts = take(count, sizeof *view->facts);
-    view->arm = take(count, sizeof *view->arm);
-    view->group = take(count, sizeof *view->group);
+    view->facts = memory_take(count, sizeof *view->facts, "runs of a sweep");
+    view->arm = memory_take(count, sizeof *view->arm, "runs of a sweep");
+    view->group = memory_take(count, sizeof *view->group, "runs of a sweep");
     FactsRequest request = {.metric = view->history.metric, .maximise = view->history.maximise, .points = POINTS,
                             .metric_points = METRIC_POINTS};
     for (int64_t i = 0; i < count; i++) {
