@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/memory.h"
+
 enum { COLUMNS = 6, GAP = 2, NAMED = 6 };
 static const char *const heads[COLUMNS] = {"run", "arm", "memory", "time", "status", "settings"};
 
@@ -109,8 +111,7 @@ typedef struct {
 // What is left, longest first, each to the slot that is free first.
 static Totals add_up(const Table *table, const int64_t *order, int64_t slots) {
     Totals t = {0};
-    double *busy = calloc((size_t)slots, sizeof *busy);
-    if (!busy) DIE(EXIT_INTERNAL, "out of memory: %ld slots", slots);
+    double *busy = memory_take(slots, sizeof *busy, "slots");
     for (int64_t i = 0; i < table->search->count; i++) {
         const Forecast *f = &table->forecasts[order[i]];
         int64_t earliest = 0;

@@ -11,6 +11,7 @@
 #include "data/sweep_log.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { PIECE = 1 << 20 }; // bytes read at a time; a line is shorter
 
@@ -66,8 +67,7 @@ static int64_t read_lines(Follow *f, const char *bytes, size_t size) {
 
 // Not mapped: a run that goes back cuts the file.
 static void read_pieces(Follow *f, int file) {
-    char *bytes = malloc(PIECE);
-    if (!bytes) DIE(EXIT_INTERNAL, "out of memory: a piece of a file");
+    char *bytes = memory_grow(NULL, PIECE, 1, "a piece of a file");
     int64_t took = 1;
     while (took > 0) {
         ssize_t got = pread(file, bytes, PIECE, f->offset);

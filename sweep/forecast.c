@@ -12,6 +12,7 @@
 
 #include "commands/console.h"
 #include "commands/estimate.h"
+#include "runtime/memory.h"
 
 // Of a large matrix product, a second, by is_host() and precision: measured once, and passed on to the next child, so
 // that all times are of one measure.
@@ -185,8 +186,7 @@ static int64_t collect(const Child *child, Forecast *forecasts, int64_t first, i
         Answer answer;
         console_progress("planning the runs", i, count);
         if (!receive(child->from, &answer, sizeof answer)) return i;
-        char *problem = malloc(answer.problem + 1);
-        if (!problem) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of a message", answer.problem);
+        char *problem = memory_take((int64_t)answer.problem + 1, 1, "a message");
         bool whole = receive(child->from, problem, answer.problem);
         if (whole) {
             forecasts[i] = answer.forecast;
@@ -200,8 +200,7 @@ static int64_t collect(const Child *child, Forecast *forecasts, int64_t first, i
 }
 
 bool forecast_runs(const Search *search, const ForecastPlace *place, Forecast **out, Errors *errors) {
-    Forecast *forecasts = calloc((size_t)search->count + 1, sizeof *forecasts);
-    if (!forecasts) DIE(EXIT_INTERNAL, "out of memory: %ld forecasts", search->count);
+    Forecast *forecasts = memory_take(search->count, sizeof *forecasts, "forecasts");
     bool good = true;
     for (int64_t next = 0; good && next < search->count;) {
         Child child = {0};
@@ -239,9 +238,8 @@ static int longest_first(const void *a, const void *b) {
 }
 
 int64_t *forecast_order(const Forecast *forecasts, int64_t count) {
-    Place *places = calloc((size_t)count + 1, sizeof *places);
-    int64_t *order = calloc((size_t)count + 1, sizeof *order);
-    if (!places || !order) DIE(EXIT_INTERNAL, "out of memory: the order of %ld runs", count);
+    Place *places = memory_take(count, sizeof *places, "the order of runs");
+    int64_t *order = memory_take(count, sizeof *order, "the order of runs");
     for (int64_t i = 0; i < count; i++) {
         const Forecast *f = &forecasts[i];
         places[i] = (Place){f->good && !isnan(f->seconds) ? f->seconds : -1, i};

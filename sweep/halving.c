@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "runtime/memory.h"
+
 int64_t halving_rungs(const Halving *halving, const HalvingRun *run, int64_t steps[HALVING_RUNGS]) {
     int64_t count = 0, every = run->every > 0 ? run->every : 1, eta = halving->eta > 1 ? halving->eta : 2;
     double rung = (double)halving->min_steps;
@@ -79,10 +81,9 @@ static bool decide(const Halving *halving, const HalvingRun *runs, const Standin
 }
 
 void halving_moves(const Halving *halving, const HalvingRun *runs, int64_t count, HalvingMove *moves) {
-    Standing *all = calloc((size_t)count + 1, sizeof *all);
+    Standing *all = memory_take(count, sizeof *all, "rungs of runs");
     int64_t rungs = 0;
     bool complete = true;
-    if (!all) DIE(EXIT_INTERNAL, "out of memory: rungs of %ld runs", count);
     for (int64_t i = 0; i < count; i++) {
         SweepStatus status = runs[i].record->status;
         all[i] = standing_of(halving, &runs[i]);

@@ -12,17 +12,12 @@
 #include "comm/launch.h"
 #include "kernels/kernels.h"
 #include "runtime/machine.h"
+#include "runtime/memory.h"
 #include "runtime/process.h"
 
 enum { GPUS_LIMIT = 64, NOBODY = -1 };
 
 // ---- places ----
-
-static void *take(int64_t count, size_t size) {
-    void *memory = calloc((size_t)count + 1, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld places for runs", count);
-    return memory;
-}
 
 // Of those names, or of all that this process may see: the driver takes names up to the first that it does not know.
 // In a process of its own, so that this one never opens a driver.
@@ -94,11 +89,11 @@ bool pool_open(Pool *pool, const PoolSetup *setup, Errors *errors) {
     if (setup->most > 0 && jobs > setup->most) jobs = setup->most;
     pool->jobs = jobs > 0 ? jobs : 1;
     pool->memory = (double)cpu_kernels.memory_bytes();
-    pool->gpu_owners = take(pool->gpus.count, sizeof(int64_t));
-    pool->job_owners = take(pool->jobs, sizeof(int64_t));
+    pool->gpu_owners = memory_take(pool->gpus.count, sizeof(int64_t), "places for runs");
+    pool->job_owners = memory_take(pool->jobs, sizeof(int64_t), "places for runs");
     for (int64_t i = 0; i < pool->gpus.count; i++) pool->gpu_owners[i] = NOBODY;
     for (int64_t i = 0; i < pool->jobs; i++) pool->job_owners[i] = NOBODY;
-    pool->runs = take(pool->gpus.count + pool->jobs, sizeof *pool->runs);
+    pool->runs = memory_take(pool->gpus.count + pool->jobs, sizeof *pool->runs, "places for runs");
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 #include "sweep/search_parts.h"
 
@@ -84,11 +85,9 @@ static void add_number(const OptionRow *row, double value, double from, double t
 // ---- axes ----
 
 static Axis *add_axis(AxisList *list) {
-    Axis *items = realloc(list->items, (size_t)(list->count + 1) * sizeof *items);
-    if (!items) DIE(EXIT_INTERNAL, "out of memory: %ld axes", list->count + 1);
-    list->items = items;
-    items[list->count] = (Axis){0};
-    return &items[list->count++];
+    list->items = memory_grow(list->items, list->count + 1, sizeof *list->items, "axes");
+    list->items[list->count] = (Axis){0};
+    return &list->items[list->count++];
 }
 
 bool axis_has(const Axis *axis, const char *key) {
@@ -297,8 +296,7 @@ static void read_pair(SearchFile *file, const cJSON *object, Scope *scope) {
     const cJSON *node;
     Axis axis = {0};
     int before = file->errors->count;
-    TextList *columns = calloc((size_t)cJSON_GetArraySize(object) + 1, sizeof *columns);
-    if (!columns) DIE(EXIT_INTERNAL, "out of memory: %d keys", cJSON_GetArraySize(object));
+    TextList *columns = memory_take(cJSON_GetArraySize(object), sizeof *columns, "paired keys");
     cJSON_ArrayForEach(node, object) {
         if (search_enough(file)) break;
         if (strcmp(node->string, "cross") == 0) {

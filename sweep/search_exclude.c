@@ -1,7 +1,7 @@
 // What a sweep leaves out: elements of "exclude", of which each leaves out the runs that are all that it says.
-#include <stdlib.h>
 #include <string.h>
 
+#include "runtime/memory.h"
 #include "sweep/search_parts.h"
 
 static const struct {
@@ -11,10 +11,8 @@ static const struct {
 enum { COMPARISONS = sizeof comparisons / sizeof comparisons[0] };
 
 static void add_match(SearchFile *file, const Match *match) {
-    Match *matches = realloc(file->matches, (size_t)(file->match_count + 1) * sizeof *matches);
-    if (!matches) DIE(EXIT_INTERNAL, "out of memory: %ld exclusions", file->match_count + 1);
-    file->matches = matches;
-    matches[file->match_count++] = *match;
+    file->matches = memory_grow(file->matches, file->match_count + 1, sizeof *match, "exclusions");
+    file->matches[file->match_count++] = *match;
 }
 
 static bool read_arm(SearchFile *file, const cJSON *node, Text *out) {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 #include "sweep/search_parts.h"
 
 enum { SIZE_LIMIT = 4 << 20, NAME_LIMIT = 63 };
@@ -228,8 +229,7 @@ static void read_arms(SearchFile *file, const cJSON *list) {
     static const char expected[] = "with \"name\" and \"set\" or \"axes\"";
     const cJSON *object;
     int count = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
-    file->scopes = calloc((size_t)count + 1, sizeof *file->scopes);
-    if (!file->scopes) DIE(EXIT_INTERNAL, "out of memory: %d arms", count);
+    file->scopes = memory_take(count, sizeof *file->scopes, "arms");
     if (count == 0) search_complain(file, list, "arms", "expected a list of objects %s", expected);
     else cJSON_ArrayForEach(object, list) {
         if (search_enough(file)) return;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 #include "sweep/search_parts.h"
 
 // The axes of an arm, in the order in which a point says them.
@@ -27,12 +28,6 @@ typedef struct {
     int64_t *hits;    // of each element of `exclude`
     int64_t every;    // least common multiple of eval.every
 } Maker;
-
-static void *take(int64_t count, size_t size) {
-    void *memory = calloc((size_t)count, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld parts of a search", count);
-    return memory;
-}
 
 // A mistake of the file as a whole; always false.
 __attribute__((format(printf, 2, 3))) static bool refuse(const Maker *maker, const char *format, ...) {
@@ -82,7 +77,7 @@ static Arm make_arm(const Maker *maker, int64_t number, const char *base) {
         if (*arm.scope->base) arm.base = arm.scope->base;
     }
     const AxisList none = {0}, *common = &file->common.axes, *own = arm.scope ? &arm.scope->axes : &none;
-    arm.axes = take(common->count + own->count + 1, sizeof *arm.axes);
+    arm.axes = memory_take(common->count + own->count, sizeof *arm.axes, "axes of an arm");
     for (int64_t i = 0; i < common->count; i++)
         if (!gives_way(maker, &common->items[i], &arm)) arm.axes[arm.count++] = &common->items[i];
     for (int64_t i = 0; i < own->count; i++) arm.axes[arm.count++] = &own->items[i];
@@ -178,11 +173,7 @@ static void add_run(Maker *maker, int64_t arm, const Config *config, TextList *s
         s->duplicates++;
         return;
     }
-    if (s->count == maker->capacity) {
-        maker->capacity = maker->capacity ? 2 * maker->capacity : 64;
-        s->runs = realloc(s->runs, (size_t)maker->capacity * sizeof *s->runs);
-        if (!s->runs) DIE(EXIT_INTERNAL, "out of memory: %ld runs", maker->capacity);
-    }
+    s->runs = memory_room(s->runs, s->count + 1, &maker->capacity, sizeof *s->runs, "runs of a search");
     SearchRun *run = &s->runs[s->count++];
     *run = (SearchRun){.arm = maker->file->arms.count ? arm : -1, .settings = *settings};
     *settings = (TextList){0};
@@ -315,15 +306,15 @@ bool search_make_runs(Search *search, const SearchFile *file, const char *base, 
     int64_t count = file->arms.count ? file->arms.count : 1;
     int before = errors->count;
     Maker maker = {.search = search, .file = file, .overrides = overrides, .errors = errors, .every = 1};
-    Arm *arms = take(count, sizeof *arms);
-    maker.hits = take(file->exclusions + 1, sizeof *maker.hits);
+    Arm *arms = memory_take(count, sizeof *arms, "arms");
+    maker.hits = memory_take(file->exclusions, sizeof *maker.hits, "exclusions");
     for (int64_t i = 0; i < count; i++) arms[i] = make_arm(&maker, i, base);
     bool good = check_overrides(&maker);
     good = check_bases(&maker, arms, count) && good;
     good = check_points(&maker, arms, count) && good && errors->count == before;
     if (good) {
         for (maker.mask = 1023; maker.mask < 2 * (uint64_t)search->points; maker.mask = 2 * maker.mask + 1) continue;
-        maker.seen = take((int64_t)maker.mask + 1, sizeof *maker.seen);
+        maker.seen = memory_take((int64_t)maker.mask + 1, sizeof *maker.seen, "runs that are known");
         for (int64_t i = 0; i < count; i++) good = make_runs(&maker, &arms[i], i) && good;
         good = good && check_count(&maker);
         if (good) settle_rungs(&maker);

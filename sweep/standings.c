@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/memory.h"
+
 static void add_settings(const SweepRecord *record, bool with_seed, Text *out) {
     Text raw = {0};
     text_add(&raw, record->arm);
@@ -104,9 +106,8 @@ static void add_groups(const SweepHistory *history, Text *out) {
 }
 
 void standings_print(const SweepHistory *history, Text *out) {
-    Place *places = calloc((size_t)history->count + 1, sizeof *places);
+    Place *places = memory_take(history->count, sizeof *places, "a table of runs");
     int64_t count = 0;
-    if (!places) DIE(EXIT_INTERNAL, "out of memory: a table of %ld runs", history->count);
     for (int64_t i = 0; i < history->count; i++)
         if (history->records[i].planned) places[count++] = place_of(history, &history->records[i]);
     qsort(places, (size_t)count, sizeof *places, compare);

@@ -1,15 +1,9 @@
 // The folder of a sweep, and what it has already.
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/file.h"
+#include "runtime/memory.h"
 #include "sweep/work_lines.h"
-
-static void *take(int64_t count, size_t size) {
-    void *memory = calloc((size_t)count + 1, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %ld runs", count);
-    return memory;
-}
 
 static bool make_folders(const char *dir, Errors *errors) {
     static const char *const names[] = {"configs", "runs", "logs", "locks"};
@@ -86,9 +80,9 @@ bool work_open(Work *work, const WorkSetup *setup, Pool *pool, Errors *errors) {
                    .has_threads = setup->has_threads,
                    .journal.descriptor = -1, .history = {.name = "", .metric = ""}};
     work->order = forecast_order(setup->forecasts, search->count);
-    work->runs = take(search->count, sizeof *work->runs);
-    work->moves = take(search->count, sizeof *work->moves);
-    if (search->min_steps > 0) work->halving = take(search->count, sizeof *work->halving);
+    work->runs = memory_take(search->count, sizeof *work->runs, "runs of a sweep");
+    work->moves = memory_take(search->count, sizeof *work->moves, "runs of a sweep");
+    if (search->min_steps > 0) work->halving = memory_take(search->count, sizeof *work->halving, "runs of a sweep");
     for (int64_t i = 0; i < search->count; i++) {
         work->runs[i] = (WorkRun){.number = i, .ours = i % setup->shards == setup->shard,
                                   .host = setup->forecasts[i].host || pool_places(pool, false) == 0,
