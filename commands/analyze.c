@@ -10,6 +10,7 @@
 #include "commands/command.h"
 #include "commands/console.h"
 #include "commands/run.h"
+#include "runtime/memory.h"
 #include "runtime/options.h"
 
 // ---- options ----
@@ -150,8 +151,8 @@ static bool measure(const Analysis *a, Examined *m, const double *matrix, Errors
     Iteration it = {.arena = {.name = "Newton-Schulz"}};
     place(&it, a, rows, columns);
     it.memory = a->kernels->take_memory(it.arena.used);
-    double *x = malloc((size_t)(rows * columns) * sizeof *x);
-    if (!it.memory || !x) DIE(EXIT_INTERNAL, "out of memory: a matrix (%ld, %ld)", rows, columns);
+    double *x = memory_grow(NULL, rows * columns, sizeof *x, "a matrix");
+    if (!it.memory) DIE(EXIT_INTERNAL, "out of memory: a matrix (%ld, %ld)", rows, columns);
     arena_begin_placing(&it.arena, it.memory);
     place(&it, a, rows, columns);
     bool good = true;
@@ -177,8 +178,7 @@ static bool measure(const Analysis *a, Examined *m, const double *matrix, Errors
 
 // One matrix, which is freed: decomposed, measured, reported.
 static bool examine(Analysis *a, const char *name, double *matrix, int64_t rows, int64_t columns, Errors *errors) {
-    Examined *m = calloc(1, sizeof *m);
-    if (!m) DIE(EXIT_INTERNAL, "out of memory");
+    Examined *m = memory_take(1, sizeof *m, name);
     m->name = name;
     bool good = polar_open(&m->polar, matrix, rows, columns);
     if (!good)
@@ -219,8 +219,7 @@ static double *parse_spectrum(const char *text, int64_t *count, int64_t side, Er
     bool power = strncmp(text, "power:", 6) == 0, geometric = strncmp(text, "geometric:", 10) == 0;
     const char *list = power || geometric ? strchr(text, ':') + 1 : text;
     int64_t numbers = numbers_in(list), room = numbers > side ? numbers : side;
-    double *sigma = calloc((size_t)room, sizeof *sigma), sum = 0;
-    if (!sigma) DIE(EXIT_INTERNAL, "out of memory: %ld singular values", room);
+    double *sigma = memory_take(room, sizeof *sigma, "singular values"), sum = 0;
     *count = parse_list(sigma, list);
     double first = sigma[0];
     for (int64_t i = 0; i < *count; i++) sum += sigma[i];
@@ -319,8 +318,7 @@ static bool examine_tensor(Analysis *a, const State *state, int64_t index, Error
     NamedTensor wanted = {.tensor = matrix_at(state, index)};
     int64_t count = tensor_count(wanted.tensor);
     strcpy(wanted.name, name);
-    wanted.tensor.data = malloc((size_t)count * sizeof(double));
-    if (!wanted.tensor.data) DIE(EXIT_INTERNAL, "out of memory: a matrix of %ld elements", count);
+    wanted.tensor.data = memory_grow(NULL, count, sizeof(double), "a matrix");
     bool good = state_check(state->files, &wanted, 1, errors);
     if (good) state_fill(state->files, a->kernels, &wanted, 1);
     else free(wanted.tensor.data);

@@ -13,6 +13,7 @@
 #include "commands/estimate.h"
 #include "commands/telemetry.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 
 enum { REPEATS = 7, SHAPES = 16, WARMUP = 3 };
@@ -44,8 +45,7 @@ static Batch random_batch(const Run *run, char *memory) {
         weights[i] = 1;
     }
     int64_t bound = run->shape.vocab > t ? run->shape.vocab : t;
-    int32_t *counts = malloc((size_t)(bound + 1) * sizeof *counts);
-    if (!counts) DIE(EXIT_INTERNAL, "out of memory: %ld counts", bound);
+    int32_t *counts = memory_take(bound + 1, sizeof *counts, "counts of tokens");
     batch_sort(token_order, tokens, n, run->shape.vocab, counts);
     batch_sort(position_order, positions, n, t, counts);
     free(counts);
@@ -307,8 +307,7 @@ static void remember(const Run *run, const Result *r) {
 static bool measure_and_print(Run *run, bool json, Errors *errors) {
     static Result result;
     int64_t n = run->gpt.setup.batch * run->gpt.setup.length;
-    char *memory = malloc((size_t)n * 6 * sizeof(int32_t));
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: a batch of %ld tokens", n);
+    char *memory = memory_take(n, 6 * sizeof(int32_t), "a batch of tokens");
     Batch batch = random_batch(run, memory);
     bool good = measure(run, &result, &batch, errors);
     if (good && json) print_json(run, &result);

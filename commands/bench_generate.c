@@ -9,6 +9,7 @@
 #include "commands/console.h"
 #include "model/generate.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 enum { PLACES = 4, WARMUP = 3, LEAST = 5, PROMPT = 128, READERS = 8 };
 
@@ -125,8 +126,7 @@ static bool open_bench(GenerateBench *b, Run *run, Errors *errors) {
     }
     b->bytes = (size_t)round_up((int64_t)b->places[PLACES - 1].bytes, 1 << 12);
     b->memory = run->kernels->take_memory(b->bytes);
-    b->ids = calloc((size_t)positions, sizeof *b->ids);
-    if (!b->ids) DIE(EXIT_INTERNAL, "out of memory: %ld ids", positions);
+    b->ids = memory_take(positions, sizeof *b->ids, "ids");
     decoder_open(&b->decoder, &run->gpt);
     token_sampler_open(&b->sampler, &sampling, run->shape.vocab);
     return b->memory || errors_add(errors, EXIT_USAGE, "not enough memory for a read of %zu bytes to compare with; "

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "commands/config_keys.h"
+#include "runtime/memory.h"
 
 // Sections of one prefix stand together, parts after their whole.
 const ConfigSection config_sections[] = {
@@ -124,8 +125,7 @@ enum { NEAR_SIBLING, NEAR_WHOLE, NEAR_PART, NEAR_KINDS };
 bool config_key_nearest(const char *name, Text *out) {
     TextList names = {0};
     list_names(&names);
-    const char **words = malloc((size_t)names.count * sizeof *words), *nearest = NULL;
-    if (!words) DIE(EXIT_INTERNAL, "out of memory: %ld names", names.count);
+    const char **words = memory_take(names.count, sizeof *words, "names of keys"), *nearest = NULL;
     for (int kind = 0; !nearest && kind < NEAR_KINDS; kind++) {
         int64_t count = 0;
         for (int64_t i = 0; i < names.count; i++)

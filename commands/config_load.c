@@ -9,6 +9,7 @@
 #include "commands/config_keys.h"
 #include "runtime/file.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { SIZE_LIMIT = 4 << 20, EXTENDS_LIMIT = 8, FILES_LIMIT = 64 };
 
@@ -26,12 +27,6 @@ typedef struct {
     Errors *errors;
     int file;
 } Reader;
-
-static void *take(size_t count, size_t size) {
-    void *memory = calloc(count, size);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of configuration", count * size);
-    return memory;
-}
 
 // ---- mistakes ----
 
@@ -79,8 +74,7 @@ void config_key_unknown(const char *key, Text *problem) {
 static void set_source(Config *config, int64_t number, const char *place, int file) {
     ConfigSource *source = &config->sources->items[number];
     free(source->place);
-    source->place = place ? strdup(place) : NULL;
-    if (place && !source->place) DIE(EXIT_INTERNAL, "out of memory: %s", place);
+    source->place = place ? memory_string(place) : NULL;
     source->file = file;
 }
 
@@ -319,8 +313,8 @@ static void read_override(Config *config, const char *text, Errors *errors) {
 // ---- the whole ----
 
 static void set_defaults(Config *config) {
-    *config = (Config){.sources = take(1, sizeof *config->sources)};
-    config->sources->items = take((size_t)config_key_count(), sizeof *config->sources->items);
+    *config = (Config){.sources = memory_take(1, sizeof *config->sources, "a configuration")};
+    config->sources->items = memory_take(config_key_count(), sizeof *config->sources->items, "a configuration");
     Text problem = {0};
     for (int64_t i = 0; i < config_key_count(); i++) {
         ConfigKey key = config_key(i);

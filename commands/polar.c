@@ -7,15 +7,12 @@
 
 #include "runtime/error.h"
 #include "runtime/linear_algebra.h"
+#include "runtime/memory.h"
 #include "runtime/philox.h"
 
 const double polar_quantiles[POLAR_QUANTILES] = {0, 0.01, 0.1, 0.5, 0.9, 1};
 
-static double *take(int64_t count) {
-    double *memory = calloc((size_t)count, sizeof *memory);
-    if (!memory) DIE(EXIT_INTERNAL, "out of memory: a matrix of %ld elements", (long)count);
-    return memory;
-}
+static double *take(int64_t count) { return memory_take(count, sizeof(double), "a matrix"); }
 
 static int64_t short_side(int64_t rows, int64_t columns) { return rows < columns ? rows : columns; }
 

@@ -12,6 +12,7 @@
 #include "commands/telemetry.h"
 #include "runtime/file.h"
 #include "runtime/integers.h"
+#include "runtime/memory.h"
 
 // ---- plan ----
 
@@ -250,8 +251,7 @@ bool run_open(Run *run, Errors *errors) {
     if ((run->parts & RUN_TRAINING) && !optim_open(&run->optim, &target, errors)) return false;
     if (run->parts & RUN_TRAINING) run->status = run->kernels->take_host_memory(STATUS_BYTES);
     if ((run->parts & RUN_TRAINING) && !run->status) DIE(EXIT_INTERNAL, "out of memory: %d numbers", STATUS_COUNT);
-    run->unit_marks = calloc((size_t)run->shape.layers + 2, sizeof *run->unit_marks);
-    if (!run->unit_marks) DIE(EXIT_INTERNAL, "out of memory: marks of %ld blocks", run->shape.layers);
+    run->unit_marks = memory_take(run->shape.layers + 2, sizeof *run->unit_marks, "marks of blocks");
     open_copies(run);
     LoaderSetup setup = loader_setup(run);
     if (run->parts & RUN_DATA) run->loader = loader_open(&setup, errors);

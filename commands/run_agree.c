@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands/run.h"
+#include "runtime/memory.h"
 
 // What a rank tells: "+" and what it gives, or its exit code, a blank, and messages.
 static void report(Text *out, bool good, const Text *given, const Errors *errors) {
@@ -41,8 +42,7 @@ bool run_gather(Run *run, bool good, const Text *given, Text *all, Errors *error
         if (given) text_append(all, given->data, given->size);
         return good;
     }
-    Text mine = {0}, *told = calloc((size_t)size, sizeof *told);
-    if (!told) DIE(EXIT_INTERNAL, "out of memory: %d ranks", size);
+    Text mine = {0}, *told = memory_take(size, sizeof *told, "texts of ranks");
     report(&mine, good, given, errors);
     ranks_collect(run->ranks, &mine, told);
     int failed = run_leads(run) ? hear(told, size, errors) : 0;
@@ -80,8 +80,7 @@ void run_share(Run *run, char text[4096]) {
 
 void run_collect(Run *run, Text *text) {
     int others = run->ranks && run_leads(run) ? run->launch.size : 0;
-    Text *all = calloc((size_t)others + 1, sizeof *all);
-    if (!all) DIE(EXIT_INTERNAL, "out of memory: texts of %d ranks", others);
+    Text *all = memory_take(others, sizeof *all, "texts of ranks");
     if (run->ranks) ranks_collect(run->ranks, text, all);
     for (int rank = 1; rank < others; rank++) text_append(text, all[rank].data, all[rank].size);
     for (int rank = 0; rank < others; rank++) text_close(&all[rank]);

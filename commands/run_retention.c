@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "commands/run.h"
+#include "runtime/memory.h"
 
 // Reads one step of "1000,5000": where the next begins (or the end is), or NULL where it is no step.
 static const char *read_step(const char *text, int64_t *step) {
@@ -55,11 +56,7 @@ typedef struct {
 
 static void add_step(int64_t step, void *context) {
     StepList *list = context;
-    if (list->count == list->capacity) {
-        list->capacity = 2 * list->capacity + 8;
-        list->steps = realloc(list->steps, (size_t)list->capacity * sizeof *list->steps);
-        if (!list->steps) DIE(EXIT_INTERNAL, "out of memory: %ld milestones", list->capacity);
-    }
+    list->steps = memory_room(list->steps, list->count + 1, &list->capacity, sizeof step, "milestones");
     list->steps[list->count++] = step;
 }
 

@@ -8,6 +8,7 @@
 
 #include "commands/run.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 #include "runtime/process.h"
 #include "runtime/thread.h"
 #include "runtime/version.h"
@@ -183,8 +184,7 @@ static Save *save_prepare(Run *run, bool prune) {
     static const DType model_dtypes[] = {DTYPE_F32, DTYPE_BF16};
     const CheckpointOptions *c = &run->config.checkpoint;
     DType dtype = c->model_dtype == OPTION_AUTO ? run->compute : model_dtypes[c->model_dtype];
-    Save *save = calloc(1, sizeof *save);
-    if (!save) DIE(EXIT_INTERNAL, "out of memory: a checkpoint");
+    Save *save = memory_take(1, sizeof *save, "a checkpoint");
     save->run_dir = run->dir;
     save->rank = run->comm.rank;
     save->ranks = run->comm.size;
@@ -316,8 +316,7 @@ static void hash_tensor(Text *out, const Kernels *kernels, Tensor tensor) {
     Text pieces = {0};
     int64_t count = tensor_count(tensor), most = count < PIECE ? count : PIECE;
     Tensor flat = tensor_reshape(tensor, count, 0, 0, 0);
-    void *room = kernels ? malloc((size_t)most * dtype_bytes(tensor.dtype)) : NULL;
-    if (kernels && !room) DIE(EXIT_INTERNAL, "out of memory: %ld numbers to hash", most);
+    void *room = kernels ? memory_grow(NULL, most, dtype_bytes(tensor.dtype), "numbers to hash") : NULL;
     for (int64_t i = 0; i < count; i += PIECE) {
         Tensor piece = tensor_slice(flat, 0, i, count - i < PIECE ? count - i : PIECE);
         if (kernels) kernels->download(room, piece);
@@ -368,11 +367,7 @@ static bool tell_difference(Save *save, const Text *hashes) {
     return count > 0;
 }
 
-static Text *take_texts(const Save *save) {
-    Text *texts = calloc((size_t)save->ranks, sizeof *texts);
-    if (!texts) DIE(EXIT_INTERNAL, "out of memory: %d ranks", save->ranks);
-    return texts;
-}
+static Text *take_texts(const Save *save) { return memory_take(save->ranks, sizeof(Text), "texts of ranks"); }
 
 static void return_texts(const Save *save, Text *texts) {
     for (int rank = 0; rank < save->ranks; rank++) text_close(&texts[rank]);

@@ -4,6 +4,7 @@
 
 #include "commands/run.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 static bool is_foreign(const char *path) { return !checkpoint_is(path) && model_files_are(path); }
 
@@ -140,8 +141,7 @@ bool run_find_beginning(Run *run, Errors *errors) {
     if (!path_exists(path))
         return errors_add(errors, EXIT_USAGE, "model.init: \"%s\" is neither auto, gpt2, llama, nor the path of a run, "
                           "a checkpoint, a Hugging Face directory or a file of llm.c", path);
-    ModelSource *source = malloc(sizeof *source);
-    if (!source) DIE(EXIT_INTERNAL, "out of memory: %s", path);
+    ModelSource *source = memory_take(1, sizeof *source, path);
     if (!source_open(source, path, errors)) {
         free(source);
         return false;

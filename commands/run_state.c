@@ -8,6 +8,7 @@
 #include "commands/run.h"
 #include "runtime/integers.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 // ---- loading ----
 
@@ -127,8 +128,7 @@ static bool read_state(Run *run, const char *checkpoint, const cJSON *root, Erro
 
 // Whether some rank asks for every tensor there is.
 static bool check_used(Run *run, const StateFiles *files, bool good, Errors *errors) {
-    Text used = {0}, *all = calloc((size_t)run->comm.size, sizeof *all);
-    if (!all) DIE(EXIT_INTERNAL, "out of memory: %d ranks", run->comm.size);
+    Text used = {0}, *all = memory_take(run->comm.size, sizeof *all, "texts of ranks");
     if (good) state_used(files, &used);
     good = run_gather(run, good, &used, all, errors);
     bool known = !good || run->comm.rank > 0 || state_check_used(files, all, run->comm.size, errors);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum { SIZE_LIMIT = 64 << 20 };
 
@@ -99,8 +100,7 @@ void prompts_close(Prompts *prompts) {
 static bool is_gap(char c) { return c == ',' || isspace((unsigned char)c); }
 
 static bool read_ids(TokenList *out, const char *text, Errors *errors) {
-    out->items = malloc((strlen(text) / 2 + 1) * sizeof *out->items);
-    if (!out->items) DIE(EXIT_INTERNAL, "out of memory: %zu bytes of ids", strlen(text));
+    out->items = memory_take((int64_t)strlen(text) / 2 + 1, sizeof *out->items, "ids of a prompt");
     for (const char *word = text; *word; ) {
         if (is_gap(*word) && word++) continue;
         char *end;
@@ -122,8 +122,7 @@ static bool read_ids(TokenList *out, const char *text, Errors *errors) {
 }
 
 bool prompts_read_ids(Prompts *prompts, Errors *errors) {
-    prompts->ids = calloc((size_t)prompts->texts.count, sizeof *prompts->ids);
-    if (!prompts->ids) DIE(EXIT_INTERNAL, "out of memory: %ld prompts", prompts->texts.count);
+    prompts->ids = memory_take(prompts->texts.count, sizeof *prompts->ids, "prompts");
     for (int64_t i = 0; i < prompts->texts.count; i++)
         if (!read_ids(&prompts->ids[i], prompts->texts.items[i], errors)) return false;
     return true;

@@ -1,9 +1,9 @@
 #include "commands/sample_text.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #include "commands/console.h"
+#include "runtime/memory.h"
 
 // ---- text as it comes ----
 
@@ -84,8 +84,7 @@ static int32_t *prompt_ids(const Run *run, const Prompt *prompt, int64_t more, i
         tokenizer_encode(run->tokenizer, prompt->text, strlen(prompt->text), &list);
     const TokenList *given = prompt->ids.count > 0 ? &prompt->ids : &list;
     *length = given->count > 0 ? given->count : 1;
-    int32_t *ids = malloc((size_t)(*length + more) * sizeof *ids);
-    if (!ids) DIE(EXIT_INTERNAL, "out of memory: %ld tokens", *length + more);
+    int32_t *ids = memory_take(*length + more, sizeof *ids, "tokens of a sample");
     ids[0] = run->tokenizer ? tokenizer_separator(run->tokenizer) : (int32_t)run->shape.vocab - 1;
     if (given->count > 0) memcpy(ids, given->items, (size_t)given->count * sizeof *ids);
     token_list_close(&list);

@@ -6,6 +6,7 @@
 #include "data/metric.h"
 #include "model/score.h"
 #include "runtime/file.h"
+#include "runtime/memory.h"
 
 const char *const hellaswag_names[HELLASWAG_STYLES] = {"hellaswag_llmc", "hellaswag_lmeval"};
 
@@ -30,8 +31,7 @@ bool hellaswag_plan(Run *run, Errors *errors) {
 // Rows of every `ranks`-th example, from this rank's first one on; freed by the caller.
 static ScoreRow *list_rows(const Run *run, HellaswagStyle style, int64_t *count) {
     const Hellaswag *set = &run->hellaswag;
-    ScoreRow *rows = calloc((size_t)set->examples * HELLASWAG_ENDINGS, sizeof *rows);
-    if (!rows) DIE(EXIT_INTERNAL, "out of memory: %ld examples", set->examples);
+    ScoreRow *rows = memory_take(set->examples * HELLASWAG_ENDINGS, sizeof *rows, "endings of examples");
     *count = 0;
     for (int64_t example = run->comm.rank; example < set->examples; example += run->comm.size)
         for (int ending = 0; ending < HELLASWAG_ENDINGS; ending++) {
@@ -88,8 +88,7 @@ static bool run_style(Run *run, HellaswagStyle style, HellaswagResult *result) {
     const Hellaswag *set = &run->hellaswag;
     int64_t count;
     ScoreRow *rows = list_rows(run, style, &count);
-    double *losses = calloc((size_t)set->examples * HELLASWAG_ENDINGS, sizeof *losses);
-    if (!losses) DIE(EXIT_INTERNAL, "out of memory: %ld examples", set->examples);
+    double *losses = memory_take(set->examples * HELLASWAG_ENDINGS, sizeof *losses, "endings of examples");
     bool done = score_rows(run, style, rows, count);
     for (int64_t i = 0; i < count; i++) losses[rows[i].number] = rows[i].loss;
     if (done) {

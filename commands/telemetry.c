@@ -10,6 +10,7 @@
 
 #include "commands/console.h"
 #include "data/metric.h"
+#include "runtime/memory.h"
 #include "runtime/nvml.h"
 #include "runtime/thread.h"
 
@@ -209,8 +210,7 @@ static void add_gpu(Telemetry *t, const char *address, size_t size) {
 static Telemetry *list_gpus(Run *run) {
     Text machine = {0}, lines = {0};
     gather_lines(run, &machine, &lines);
-    Telemetry *t = calloc(1, sizeof *t + (size_t)(run->launch.size + 1) * sizeof *t->gpus);
-    if (!t) DIE(EXIT_INTERNAL, "out of memory: %d GPUs", run->launch.size);
+    Telemetry *t = memory_take(1, sizeof *t + (size_t)(run->launch.size + 1) * sizeof *t->gpus, "states of GPUs");
     for (const char *at = text_string(&lines), *end; (end = strchr(at, '\n')); at = end + 1)
         if (strncmp(at, text_string(&machine), machine.size) == 0)
             add_gpu(t, at + machine.size, (size_t)(end - at) - machine.size);

@@ -6,6 +6,7 @@
 
 #include "commands/console.h"
 #include "runtime/json.h"
+#include "runtime/memory.h"
 
 enum {
     NAMED = 6,   // tensors of a message or a line
@@ -25,8 +26,7 @@ static bool is_finite(const void *data, DType dtype, int64_t i) {
 
 static int64_t count_not_finite(const Kernels *kernels, Tensor tensor) {
     int64_t count = 0;
-    void *host = malloc(tensor_size_bytes(tensor));
-    if (!host) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to look for NaN in", tensor_size_bytes(tensor));
+    void *host = memory_grow(NULL, (int64_t)tensor_size_bytes(tensor), 1, "a look for NaN");
     kernels->download(host, tensor);
     for (int64_t i = 0; i < tensor_count(tensor); i++) count += !is_finite(host, tensor.dtype, i);
     free(host);
