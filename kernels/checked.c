@@ -2,10 +2,10 @@
 // stands for one size throughout a call. What lists cannot say is required in a line beside them.
 #include "kernels/checked.h"
 
-#include <stdlib.h>
 
 #include "kernels/checked_calls.h"
 #include "kernels/checked_segments.h"
+#include "runtime/memory.h"
 
 // ---- the device ----
 
@@ -271,9 +271,7 @@ static Update readable(const Update *update) {
     Update copy = *update;
     size_t bytes = (size_t)update->segments.count * sizeof *items;
     if (!update->segments.items || bytes == 0) return copy;
-    free(items);
-    items = malloc(bytes);
-    if (!items) DIE(EXIT_INTERNAL, "out of memory: %ld segments", (long)update->segments.count);
+    items = memory_grow(items, update->segments.count, sizeof *items, "segments");
     Tensor on_device = tensor_1d((void *)update->segments.items, DTYPE_I64, (int64_t)(bytes / sizeof(int64_t)));
     checked_inner->download(items, on_device);
     copy.segments.items = items;

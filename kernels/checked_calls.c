@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "kernels/checked.h"
+#include "runtime/memory.h"
 
 _Static_assert((int)OPERATIONS <= (int)CHECKED_TALLIES, "more operations than tallies");
 
@@ -131,8 +132,7 @@ static void check_finite(const Call *call, const Role *role, Tensor t) {
         for (int64_t i = 0; i < t.shape[0]; i++) check_finite(call, role, part_of(t, i));
         return;
     }
-    void *host = malloc(tensor_size_bytes(t));
-    if (!host) DIE(EXIT_INTERNAL, "out of memory: %zu bytes to look for NaN in", tensor_size_bytes(t));
+    void *host = memory_grow(NULL, (int64_t)tensor_size_bytes(t), 1, "a look for NaN");
     checked_inner->download(host, t);
     for (int64_t i = 0; i < tensor_count(t); i++)
         REQUIRE(isfinite(host_float(host, t.dtype, i)), "%s wrote %g to %s", names[call->operation],

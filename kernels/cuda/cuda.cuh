@@ -10,6 +10,7 @@
 #define _Noreturn __attribute__((noreturn))
 extern "C" {
 #include "kernels/kernels.h"
+#include "runtime/memory.h"
 
 #define K(result, operation, parameters) result cuda_##operation parameters;
 KERNELS(K)

@@ -189,12 +189,8 @@ static int64_t place_of(const GemmShape *shape) {
 }
 
 static void insert_plan(int64_t place, GemmPlan *plan) {
-    if (gemms.count == gemms.capacity) {
-        gemms.capacity = gemms.capacity > 0 ? 2 * gemms.capacity : 64;
-        size_t bytes = static_cast<size_t>(gemms.capacity) * sizeof *gemms.plans;
-        gemms.plans = static_cast<GemmPlan **>(realloc(gemms.plans, bytes));
-        if (!gemms.plans) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for the plans of products", bytes);
-    }
+    gemms.plans = static_cast<GemmPlan **>(
+        memory_room(gemms.plans, gemms.count + 1, &gemms.capacity, sizeof *gemms.plans, "plans of products"));
     memmove(gemms.plans + place + 1, gemms.plans + place,
             static_cast<size_t>(gemms.count - place) * sizeof *gemms.plans);
     gemms.plans[place] = plan;
@@ -206,8 +202,7 @@ GemmPlan *gemm_plan_of(const GemmShape *shape) {
     if (place < gemms.count && compare_shapes(&gemms.plans[place]->shape, shape) == 0) return gemms.plans[place];
     REQUIRE(!cuda_recording(), "%ld x %ld x %ld, epilogue %ld: a recorded program has a product that it had not when "
             "it ran", (long)shape->rows, (long)shape->columns, (long)shape->inner, (long)shape->epilogue);
-    GemmPlan *plan = static_cast<GemmPlan *>(calloc(1, sizeof *plan));
-    if (!plan) DIE(EXIT_INTERNAL, "out of memory: %zu bytes for the plan of a product", sizeof *plan);
+    GemmPlan *plan = static_cast<GemmPlan *>(memory_take(1, sizeof *plan, "the plan of a product"));
     plan->shape = *shape;
     make_layouts(plan);
     make_operation(plan);
