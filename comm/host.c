@@ -11,6 +11,7 @@
 #include "comm/comm.h"
 #include "comm/ranks_internal.h"
 #include "comm/row.h"
+#include "runtime/memory.h"
 
 enum { PIECE_BYTES = 1 << 18, RUNS = 64 };
 
@@ -253,8 +254,7 @@ static int64_t gather(Comm *comm, Tensor tensor, Shares shares) {
 static int64_t sum(Comm *comm, Tensor tensor) {
     REQUIRE(tensor.dtype == DTYPE_F32 || tensor.dtype == DTYPE_F64, "no sums of %s", dtype_name(tensor.dtype));
     int64_t count = tensor_count(tensor);
-    Share *items = malloc((size_t)comm->size * sizeof *items);
-    REQUIRE(items, "no memory for %d shares", comm->size);
+    Share *items = memory_take(comm->size, sizeof *items, "shares of ranks");
     for (int i = 0; i < comm->size; i++) {
         int64_t begin = count * i / comm->size;
         items[i] = (Share){begin, count * (i + 1) / comm->size - begin, i};
@@ -287,14 +287,12 @@ static const CommRow row_host = {.name = "host",
                                  .close = close_host};
 
 bool comm_host(Comm *comm, const Kernels *kernels, Ranks *ranks, Errors *errors) {
-    Host *host = calloc(1, sizeof *host);
-    char *piece = malloc(PIECE_BYTES);
-    REQUIRE(host && piece, "no memory for a ring");
-    host->piece = piece;
+    Host *host = memory_take(1, sizeof *host, "a ring");
+    host->piece = memory_take(PIECE_BYTES, 1, "a ring");
     *comm = (Comm){.row = &row_host, .kernels = kernels, .ranks = ranks, .rank = ranks_rank(ranks),
                    .size = ranks_size(ranks), .own = host};
     if (ring_connect(ranks, &host->next, &host->previous, errors)) return true;
-    free(piece);
+    free(host->piece);
     free(host);
     *comm = (Comm){0};
     return false;

@@ -11,6 +11,7 @@
 
 #include "comm/launch.h"
 #include "comm/socket.h"
+#include "runtime/memory.h"
 #include "runtime/process.h"
 
 // How long the others may go on behind a failure. They notice it within a second; one that was stopped never does.
@@ -134,10 +135,9 @@ void launch_ranks(Launch *launch, int ranks) {
     if (listener < 0) DIE(EXIT_COMM, "--ranks: no port of 127.0.0.1 can be had: %s", reason);
     launch->port = socket_port(listener);
     make_secret(launch->secret);
-    Family family = {.ranks = ranks, .left = ranks, .culprit = -1, .pids = calloc((size_t)ranks, sizeof(pid_t)),
-                     .statuses = calloc((size_t)ranks, sizeof(int))};
+    Family family = {.ranks = ranks, .left = ranks, .culprit = -1, .pids = memory_take(ranks, sizeof(pid_t), "ranks"),
+                     .statuses = memory_take(ranks, sizeof(int), "ranks")};
     sigemptyset(&family.passed);
-    REQUIRE(family.pids && family.statuses, "no memory for %d ranks", ranks);
     process_choose_signals(&signals);
     sigprocmask(SIG_BLOCK, &signals, &before);
     fflush(NULL);

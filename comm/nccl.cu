@@ -338,8 +338,7 @@ static bool check_gpus(const Text *gpus, int size, Errors *errors) {
 
 // The communicator's id on all ranks, or the reason why there is none: the other ranks give rank 0's.
 static bool make_id(Comm *comm, ncclUniqueId *id, Errors *errors) {
-    Text mine = {}, shared = {}, *gpus = static_cast<Text *>(calloc(static_cast<size_t>(comm->size), sizeof(Text)));
-    REQUIRE(gpus, "no memory for %d texts", comm->size);
+    Text mine = {}, shared = {}, *gpus = static_cast<Text *>(memory_take(comm->size, sizeof(Text), "texts of ranks"));
     add_gpu(&mine);
     ranks_collect(comm->ranks, &mine, gpus);
     Errors own = {};
@@ -398,8 +397,7 @@ bool comm_nccl(Comm *comm, const Kernels *kernels, Ranks *ranks, Errors *errors)
         *comm = {};
         return false;
     }
-    Nccl *nccl = static_cast<Nccl *>(calloc(1, sizeof(Nccl)));
-    REQUIRE(nccl, "no memory for a communicator");
+    Nccl *nccl = static_cast<Nccl *>(memory_take(1, sizeof(Nccl), "a communicator"));
     nccl->ranks = ranks;
     pthread_mutex_init(&nccl->asking, NULL);
     connect(comm, nccl, id);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "comm/ranks_internal.h"
+#include "runtime/memory.h"
 #include "runtime/version.h"
 
 static const char magic[8] = "thalweg";
@@ -51,11 +52,8 @@ static void add_visitor(Visitors *visitors, int socket) {
     for (int64_t i = visitors->count - 1; i >= 0; i--)
         if (visitors->items[i].state == VISITOR_COMES) silent++, oldest = i;
     if (silent > 0 && silent >= visitors->silent_limit) remove_visitor(visitors, oldest);
-    if (visitors->count == visitors->capacity) {
-        visitors->capacity = 2 * visitors->capacity + 16;
-        visitors->items = realloc(visitors->items, (size_t)visitors->capacity * sizeof *visitors->items);
-        REQUIRE(visitors->items, "no memory for %ld connections", visitors->capacity);
-    }
+    visitors->items = memory_room(visitors->items, visitors->count + 1, &visitors->capacity, sizeof *visitors->items,
+                                  "connections");
     visitors->items[visitors->count++] = (Visitor){.socket = socket};
 }
 
@@ -79,8 +77,7 @@ static bool listen_to(Visitor *visitor) {
 
 bool visitors_wait(Visitors *visitors, int listener, double deadline) {
     int64_t count = visitors->count;
-    struct pollfd *items = calloc((size_t)count + 1, sizeof *items);
-    REQUIRE(items, "no memory for %ld connections", count);
+    struct pollfd *items = memory_take(count + 1, sizeof *items, "connections");
     for (int64_t i = 0; i < count; i++) {
         bool awaited = visitors->items[i].state != VISITOR_IS_GONE;
         items[i] = (struct pollfd){.fd = awaited ? visitors->items[i].socket : -1, .events = POLLIN};
@@ -280,12 +277,10 @@ static bool join_rank_0(const Launch *launch, const Hello *self, Peer *peer, dou
 // ---- both ----
 
 static Ranks *make_ranks(const Launch *launch, const Hello *self, double timeout) {
-    Ranks *ranks = calloc(1, sizeof *ranks);
-    REQUIRE(ranks, "no memory for ranks");
+    Ranks *ranks = memory_take(1, sizeof *ranks, "ranks");
     *ranks = (Ranks){.rank = launch->rank, .size = launch->size, .timeout = timeout, .self = *self, .wake = -1};
     ranks->peer_count = launch->rank == 0 ? launch->size : 1;
-    ranks->peers = calloc((size_t)ranks->peer_count, sizeof *ranks->peers);
-    REQUIRE(ranks->peers, "no memory for %d ranks", ranks->peer_count);
+    ranks->peers = memory_take(ranks->peer_count, sizeof *ranks->peers, "ranks");
     for (int i = 0; i < ranks->peer_count; i++) ranks->peers[i].control = ranks->peers[i].watch = -1;
     pthread_mutex_init(&ranks->lock, NULL);
     return ranks;

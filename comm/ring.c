@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "comm/ranks_internal.h"
+#include "runtime/memory.h"
 
 // At the address by which rank 0 and this rank know each other, at any port.
 static int listen_here(const Ranks *ranks, Errors *errors) {
@@ -23,8 +24,7 @@ static int listen_here(const Ranks *ranks, Errors *errors) {
 // Where each rank listens, one sockaddr_storage behind the other.
 static void exchange_addresses(Ranks *ranks, int listener, Text *out) {
     struct sockaddr_storage address;
-    Text own = {0}, *all = calloc((size_t)ranks->size, sizeof *all);
-    REQUIRE(all, "no memory for %d addresses", ranks->size);
+    Text own = {0}, *all = memory_take(ranks->size, sizeof *all, "addresses of ranks");
     socket_local(listener, &address);
     text_append(&own, &address, sizeof address);
     ranks_collect(ranks, &own, all);

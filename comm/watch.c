@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "comm/ranks_internal.h"
+#include "runtime/memory.h"
 #include "runtime/thread.h"
 
 // One write, so that the lines of ranks do not mix.
@@ -208,8 +209,7 @@ static bool tell_place(Ranks *ranks, bool due, double now) {
 static void *watch(void *argument) {
     Ranks *ranks = argument;
     double interval = fmax(0.2, fmin(1, ranks->timeout / 10)), next = 0, before = clock_seconds();
-    struct pollfd *items = calloc((size_t)ranks->peer_count + 1, sizeof *items);
-    REQUIRE(items, "no memory for %d ranks", ranks->peer_count);
+    struct pollfd *items = memory_take(ranks->peer_count + 1, sizeof *items, "connections of ranks");
     forgive(ranks, before);
     for (;;) {
         wait_for_news(ranks, items, next);
