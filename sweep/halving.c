@@ -47,33 +47,52 @@ static bool is_under_way(const SweepRecord *record) {
     return record->status == SWEEP_PLANNED || record->status == SWEEP_RUNNING || record->status == SWEEP_INTERRUPTED;
 }
 
-// How many of those at a rung are better than run i; of runs that are alike the first is.
-static int64_t rank_of(const Halving *halving, const Standing *all, int64_t count, int64_t i, int64_t rung) {
-    int64_t better = 0;
-    for (int64_t j = 0; j < count; j++) {
-        if (j == i || !is_at(&all[j], rung)) continue;
-        double a = all[j].metrics[rung], b = all[i].metrics[rung];
-        bool alike = !sweep_better(halving->maximise, a, b) && !sweep_better(halving->maximise, b, a);
-        better += alike ? j < i : sweep_better(halving->maximise, a, b);
-    }
-    return better;
+// A run at a rung.
+typedef struct {
+    double metric;
+    int64_t run;
+    bool maximise;
+} Place;
+
+// The best first; of runs that are alike the first.
+static int compare(const void *a, const void *b) {
+    const Place *p = a, *q = b;
+    if (sweep_better(p->maximise, p->metric, q->metric)) return -1;
+    if (sweep_better(p->maximise, q->metric, p->metric)) return 1;
+    return (p->run > q->run) - (p->run < q->run);
 }
 
 // ---- moves ----
 
+typedef struct {
+    const Halving *halving;
+    const HalvingRun *runs;
+    Standing *standings;
+    Place *places; // room for those at a rung
+    int64_t count;
+} Field;
+
 static int64_t next_step(const Standing *s) { return s->reached < s->rungs ? s->steps[s->reached] : 0; }
 
-// Those that are paused at a rung. `complete`: no more can arrive there. Returns whether none of them goes on.
-static bool decide(const Halving *halving, const HalvingRun *runs, const Standing *all, int64_t count, int64_t rung,
-                   bool complete, HalvingMove *moves) {
+// Those at a rung, the best first; returns how many.
+static int64_t rank(Field *field, int64_t rung) {
     int64_t there = 0;
+    for (int64_t i = 0; i < field->count; i++)
+        if (is_at(&field->standings[i], rung))
+            field->places[there++] = (Place){field->standings[i].metrics[rung], i, field->halving->maximise};
+    qsort(field->places, (size_t)there, sizeof *field->places, compare);
+    return there;
+}
+
+// Those that are paused at a rung. `complete`: no more can arrive there. Returns whether none of them goes on.
+static bool decide(Field *field, int64_t rung, bool complete, HalvingMove *moves) {
+    int64_t there = rank(field, rung), best = there / (field->halving->eta > 1 ? field->halving->eta : 2);
     bool none = true;
-    for (int64_t i = 0; i < count; i++) there += is_at(&all[i], rung);
-    int64_t best = there / (halving->eta > 1 ? halving->eta : 2);
     if (complete && best == 0) best = 1;
-    for (int64_t i = 0; i < count; i++) {
-        if (runs[i].record->status != SWEEP_PAUSED || all[i].reached != rung + 1) continue;
-        moves[i].go = rank_of(halving, all, count, i, rung) < best;
+    for (int64_t k = 0; k < there; k++) {
+        int64_t i = field->places[k].run;
+        if (field->runs[i].record->status != SWEEP_PAUSED || field->standings[i].reached != rung + 1) continue;
+        moves[i].go = k < best;
         moves[i].prune = !moves[i].go && complete;
         none = none && !moves[i].go;
     }
@@ -81,20 +100,24 @@ static bool decide(const Halving *halving, const HalvingRun *runs, const Standin
 }
 
 void halving_moves(const Halving *halving, const HalvingRun *runs, int64_t count, HalvingMove *moves) {
-    Standing *all = memory_take(count, sizeof *all, "rungs of runs");
+    Field field = {halving, runs, memory_take(count, sizeof *field.standings, "rungs of runs"),
+                   memory_take(count, sizeof *field.places, "rungs of runs"), count};
     int64_t rungs = 0;
     bool complete = true;
     for (int64_t i = 0; i < count; i++) {
         SweepStatus status = runs[i].record->status;
-        all[i] = standing_of(halving, &runs[i]);
-        if (all[i].rungs > rungs) rungs = all[i].rungs;
-        bool free_to_go = !sweep_status_is_result(status) && (status != SWEEP_PAUSED || all[i].reached == 0);
-        moves[i] = (HalvingMove){.go = free_to_go, .until = next_step(&all[i]), .rung = all[i].reached};
+        Standing *s = &field.standings[i];
+        *s = standing_of(halving, &runs[i]);
+        if (s->rungs > rungs) rungs = s->rungs;
+        bool free_to_go = !sweep_status_is_result(status) && (status != SWEEP_PAUSED || s->reached == 0);
+        moves[i] = (HalvingMove){.go = free_to_go, .until = next_step(s), .rung = s->reached};
     }
     for (int64_t rung = 0; rung < rungs; rung++) {
-        for (int64_t i = 0; i < count; i++)
-            if (all[i].reached == rung && rung < all[i].rungs && is_under_way(runs[i].record)) complete = false;
-        complete = decide(halving, runs, all, count, rung, complete, moves) && complete;
+        for (int64_t i = 0; i < count; i++) {
+            const Standing *s = &field.standings[i];
+            if (s->reached == rung && rung < s->rungs && is_under_way(runs[i].record)) complete = false;
+        }
+        complete = decide(&field, rung, complete, moves) && complete;
     }
-    free(all);
+    free(field.standings), free(field.places);
 }

@@ -1,6 +1,7 @@
 // Successive halving: which runs may go on, by records made by hand.
 #include <math.h>
 
+#include "runtime/philox.h"
 #include "sweep/halving.h"
 #include "tests/test.h"
 
@@ -149,4 +150,97 @@ TEST(what_finished_without_rungs_counts_at_all_of_them) {
     pause_at(t, 2, 10, 3);
     moves(t, &thirds, ". p p"); // one of three goes on, and it did
     free(t);
+}
+
+// ---- the rule, pair by pair ----
+
+static bool is_behind(const Table *t, int run, int64_t rung, int64_t rungs) {
+    return rung < rungs && (t->records[run].status == SWEEP_FINISHED || rung < t->records[run].rung_count);
+}
+
+static int64_t rungs_of(const Table *t, int run) {
+    int64_t steps[HALVING_RUNGS];
+    return halving_rungs(&thirds, &t->runs[run], steps);
+}
+
+static bool is_at(const Table *t, int run, int64_t rung) {
+    const SweepRecord *r = &t->records[run];
+    bool on_its_way = r->status == SWEEP_DIVERGED && rung == r->rung_count && rung < rungs_of(t, run);
+    return on_its_way || is_behind(t, run, rung, rungs_of(t, run));
+}
+
+static double metric_at(const Table *t, int run, int64_t rung) {
+    const SweepRecord *r = &t->records[run];
+    if (rung < r->rung_count) return r->rungs[rung].metric;
+    return r->status == SWEEP_FINISHED ? r->metric : NAN;
+}
+
+static bool is_better(const Table *t, int a, int b, int64_t rung, bool maximise) {
+    double x = metric_at(t, a, rung), y = metric_at(t, b, rung);
+    return sweep_better(maximise, x, y) || (!sweep_better(maximise, y, x) && a < b);
+}
+
+// Whether one that is paused at a rung is among its best.
+static bool is_among_best(const Table *t, const Halving *halving, int run, bool complete) {
+    int64_t rung = t->records[run].rung_count - 1, there = 0, better = 0;
+    for (int other = 0; other < t->count; other++) {
+        if (!is_at(t, other, rung)) continue;
+        there++;
+        better += other != run && is_better(t, other, run, rung, halving->maximise);
+    }
+    int64_t best = there / halving->eta;
+    return better < (complete && best == 0 ? 1 : best);
+}
+
+// Whether one may still arrive at a rung: it is on its way there or to one below, or may go on from one below.
+static bool may_arrive(const Table *t, const Halving *halving, int64_t rung) {
+    for (int i = 0; i < t->count; i++) {
+        const SweepRecord *r = &t->records[i];
+        bool goes = r->status == SWEEP_PLANNED || r->status == SWEEP_RUNNING || r->status == SWEEP_INTERRUPTED;
+        if (goes && r->rung_count <= rung && r->rung_count < rungs_of(t, i)) return true;
+        if (r->status != SWEEP_PAUSED || r->rung_count > rung) continue;
+        if (is_among_best(t, halving, i, !may_arrive(t, halving, r->rung_count - 1))) return true;
+    }
+    return false;
+}
+
+static void check_moves(Table *t, const Halving *halving) {
+    halving_moves(halving, t->runs, t->count, t->moves);
+    for (int i = 0; i < t->count; i++) {
+        const SweepRecord *r = &t->records[i];
+        bool paused = r->status == SWEEP_PAUSED && r->rung_count > 0;
+        bool complete = paused && !may_arrive(t, halving, r->rung_count - 1);
+        bool go = paused ? is_among_best(t, halving, i, complete) : !sweep_status_is_result(r->status);
+        assert_int_equal(t->moves[i].go, go);
+        assert_int_equal(t->moves[i].prune, complete && !go);
+    }
+}
+
+// Metrics of few values, so that many are alike; some are none.
+static void fill(Table *t, uint64_t seed) {
+    static const SweepStatus statuses[] = {SWEEP_PAUSED, SWEEP_PAUSED, SWEEP_PAUSED,   SWEEP_PAUSED,
+                                           SWEEP_PRUNED, SWEEP_FAILED, SWEEP_FINISHED, SWEEP_DIVERGED,
+                                           SWEEP_RUNNING, SWEEP_INTERRUPTED, SWEEP_PLANNED};
+    int64_t steps[HALVING_RUNGS], draws = 0;
+#define DRAW(n) ((int64_t)(philox_u64(seed, STREAM_TEST, 0, (uint64_t)draws++) % (uint64_t)(n)))
+    int64_t kinds = DRAW(4) ? 8 : 11; // in most tables none is under way
+    for (int i = 0; i < t->count; i++) {
+        t->runs[i].steps = DRAW(3) ? 100 : 20;
+        int64_t reached = DRAW(halving_rungs(&thirds, &t->runs[i], steps) + 1);
+        for (int64_t k = 0; k < reached; k++) pause_at(t, i, steps[k], DRAW(6) ? (double)DRAW(4) : NAN);
+        t->records[i].status = statuses[reached ? DRAW(kinds) : 4 + DRAW(kinds - 4)];
+        t->records[i].metric = DRAW(6) ? (double)DRAW(4) : NAN;
+    }
+#undef DRAW
+}
+
+TEST(moves_are_what_comparing_all_pairs_gives) {
+    for (uint64_t seed = 0; seed < 3000; seed++) {
+        Table *t = table_of(1 + (int64_t)(seed % RUNS));
+        Halving halving = thirds;
+        halving.maximise = seed & 1;
+        fill(t, seed);
+        check_moves(t, &halving);
+        free(t);
+    }
 }
