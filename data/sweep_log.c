@@ -57,10 +57,29 @@ static const char *keep_key(SweepHistory *history, const char *key) {
     return history->keys[history->key_count++] = keep(history, key);
 }
 
+// ---- records ----
+
+// Where an id is, or would be.
+static int64_t *place_of(const SweepHistory *history, const char *id) {
+    uint64_t mask = (uint64_t)history->place_count - 1, place = XXH3_64bits(id, strlen(id)) & mask;
+    while (history->places[place] && strcmp(history->records[history->places[place] - 1].id, id) != 0)
+        place = (place + 1) & mask;
+    return &history->places[place];
+}
+
+static void place_records(SweepHistory *history) {
+    int64_t count = 64;
+    while (count < 4 * history->count) count *= 2;
+    free(history->places);
+    history->places = calloc((size_t)count, sizeof *history->places);
+    if (!history->places) DIE(EXIT_INTERNAL, "out of memory: the record of a sweep");
+    history->place_count = count;
+    for (int64_t i = 0; i < history->count; i++) *place_of(history, history->records[i].id) = i + 1;
+}
+
 const SweepRecord *sweep_record(const SweepHistory *history, const char *id) {
-    for (int64_t i = 0; i < history->count; i++)
-        if (strcmp(history->records[i].id, id) == 0) return &history->records[i];
-    return NULL;
+    int64_t number = history->place_count ? *place_of(history, id) : 0;
+    return number ? &history->records[number - 1] : NULL;
 }
 
 static SweepRecord *find_or_add(SweepHistory *history, const char *id) {
@@ -71,6 +90,8 @@ static SweepRecord *find_or_add(SweepHistory *history, const char *id) {
     *record = (SweepRecord){.arm = "", .reason = "", .host = "", .slot = "", .metric = NAN, .best = NAN,
                             .tokens_per_second = NAN, .energy = NAN};
     memcpy(record->id, id, SWEEP_ID);
+    if (2 * history->count > history->place_count) place_records(history);
+    else *place_of(history, id) = history->count;
     return record;
 }
 
@@ -313,11 +334,13 @@ void sweep_history_keep_planned(SweepHistory *history) {
         else close_record(&history->records[i]);
     }
     history->count = count;
+    place_records(history);
 }
 
 void sweep_history_close(SweepHistory *history) {
     for (int64_t i = 0; i < history->count; i++) close_record(&history->records[i]);
     free(history->records);
+    free(history->places);
     free(history->keys);
     text_list_close(&history->strings);
     *history = (SweepHistory){.name = "", .metric = ""};

@@ -73,6 +73,8 @@ typedef struct {
     bool maximise, at_best;    // the result of a run is its best metric, else its last one
     SweepRecord *records;      // in the order in which they were first planned
     int64_t count;
+    int64_t *places;   // numbers of records + 1, by a hash of their ids; 0: free
+    int64_t place_count; // a power of two
     const char **keys; // of all settings, each once
     int64_t key_count;
     uint64_t plan;     // a hash of what the newest plan says

@@ -15,14 +15,12 @@ typedef struct {
     const SweepHistory *history;
 } Table;
 
-static const SweepRecord *find_record(const SweepHistory *history, const char *id) {
-    for (int64_t i = 0; history && i < history->count; i++)
-        if (strcmp(history->records[i].id, id) == 0) return &history->records[i];
-    return NULL;
+static const SweepRecord *find_record(const Table *table, int64_t run) { // NULL: none
+    return table->history ? sweep_record(table->history, table->search->runs[run].id) : NULL;
 }
 
 static bool is_done(const Table *table, int64_t run) {
-    const SweepRecord *record = find_record(table->history, table->search->runs[run].id);
+    const SweepRecord *record = find_record(table, run);
     return record && sweep_status_is_result(record->status);
 }
 
@@ -34,7 +32,7 @@ static void add_cell(const Table *table, int64_t run, int column, Text *out) {
     char number[TEXT_NUMBER];
     const SearchRun *r = &table->search->runs[run];
     const Forecast *f = &table->forecasts[run];
-    const SweepRecord *record = find_record(table->history, r->id);
+    const SweepRecord *record = find_record(table, run);
     Text raw = {0};
     switch (column) {
     case 0: text_add(&raw, r->id); break;

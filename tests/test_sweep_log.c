@@ -75,6 +75,32 @@ TEST(the_newest_plan_says_which_runs_are_planned) {
     sweep_history_close(&h);
 }
 
+static void add_plan(Text *out, int first, int last) { // of runs with those numbers
+    text_add(out, "{\"v\":1,\"event\":\"plan\",\"runs\":[");
+    for (int i = first; i < last; i++) text_printf(out, "%s{\"id\":\"%012x\"}", i > first ? "," : "", i);
+    text_add(out, "]}\n");
+}
+
+TEST(each_of_many_runs_is_found_by_its_id) {
+    Text text = {0};
+    add_plan(&text, 0, 1000);
+    add_plan(&text, 700, 1300);
+    SweepHistory h = history_of(text_string(&text));
+    assert_int_equal(h.count, 1300);
+    for (int i = 0; i < 1300; i++) {
+        char id[SWEEP_ID];
+        snprintf(id, sizeof id, "%012x", i);
+        assert_true(sweep_record(&h, id) == &h.records[i]);
+    }
+    sweep_history_keep_planned(&h);
+    assert_int_equal(h.count, 600);
+    assert_true(sweep_record(&h, "000000000514") == NULL && sweep_record(&h, "0000000002bb") == NULL);
+    assert_true(sweep_record(&h, "0000000002bc") == &h.records[0]);
+    sweep_history_close(&h);
+    assert_null(sweep_record(&h, A));
+    text_close(&text);
+}
+
 // They may differ in what their plan set for all: nobody can tell from their settings.
 TEST(runs_of_an_older_plan_are_not_compared_with_those_of_the_newest) {
     SweepHistory h = history_of(PLAN ENDED(A, "finished", ",\"metric\":2") ENDED(B, "finished", ",\"metric\":4")
