@@ -59,18 +59,19 @@ static void find_moves(Work *work) {
     halving_moves(&halving, work->halving, search->count, work->moves);
 }
 
-// What came since, of any process.
-static void look(Work *work) {
+static void find_records(Work *work) {
     static const SweepRecord unknown = {.arm = "", .reason = "", .host = "", .slot = "", .metric = NAN, .best = NAN};
+    for (int64_t i = 0; i < work->search->count; i++) {
+        const SweepRecord *record = sweep_record(&work->history, search_run(work, i)->id);
+        work->runs[i].record = record ? record : &unknown;
+    }
+}
+
+void work_look(Work *work) {
     Errors errors = {0};
     if (!journal_grown(&work->journal)) return;
     sweep_history_read_on(&work->history, work->search->dir, &errors);
-    for (int64_t i = 0; i < work->search->count; i++) {
-        const SweepRecord *record = i < work->history.count ? &work->history.records[i] : NULL;
-        if (!record || strcmp(record->id, search_run(work, i)->id) != 0)
-            record = sweep_record(&work->history, search_run(work, i)->id);
-        work->runs[i].record = record ? record : &unknown;
-    }
+    find_records(work);
     find_moves(work);
     work->stale = true;
     if (errors.count && !work->stopping) stop(work, ": its record cannot be relied on"); // which is told now
@@ -155,8 +156,7 @@ static bool begin(Work *work, int64_t run, Errors *errors) {
     return begun != NULL;
 }
 
-// Takes a run, looks what others wrote of it meanwhile, and does with it what is still to be done. False: not now.
-static bool take(Work *work, int64_t run, bool prune, Errors *errors) {
+bool work_take(Work *work, int64_t run, bool prune, Errors *errors) {
     WorkRun *r = &work->runs[run];
     r->try_at = clock_seconds() + busy_seconds;
     ClaimResult result = claim_take(&r->claim, work->search->dir, search_run(work, run)->id, clock_unix(), errors);
@@ -164,7 +164,7 @@ static bool take(Work *work, int64_t run, bool prune, Errors *errors) {
     if (result != CLAIM_TAKEN) return false;
     Claim claim = r->claim;
     r->claim.descriptor = -1; // so that it is open as it was before
-    look(work);
+    work_look(work); // it may be through since
     bool still = work_is_open(work, run) && (prune ? work->moves[run].prune : work->moves[run].go);
     r->claim = claim;
     bool good = still && prune;
@@ -202,8 +202,8 @@ static void begin_all(Work *work) {
     Errors errors = {0};
     for (int64_t i = 0; i < work->search->count && is_recorded(work); i++)
         if (work->moves[i].prune && work_is_open(work, i) && clock_seconds() >= work->runs[i].try_at)
-            take(work, i, true, &errors);
-    for (int64_t run; is_recorded(work) && (run = choose(work)) >= 0;) take(work, run, false, &errors);
+            work_take(work, i, true, &errors);
+    for (int64_t run; is_recorded(work) && (run = choose(work)) >= 0;) work_take(work, run, false, &errors);
     if (work->pool.count == 0 && !is_recorded(work)) work->stopping = true; // nothing frees a place on the disk
     tell(work, &errors);
 }
@@ -324,7 +324,7 @@ int work_run(Work *work) {
     bool killed = false;
     work->idle_since = clock_seconds();
     pool_take_signals(&work->pool);
-    look(work);
+    work_look(work);
     while (true) {
         if (is_late(work) && !work->stopping) stop(work, "; budget.max_hours is over");
         if (!work->stopping) begin_all(work);
@@ -333,7 +333,7 @@ int work_run(Work *work) {
         for (int64_t i = 0; i < work->pool.count; i++) killed = killed || work->pool.runs[i].killed;
         end_those_that_ended(work);
         renew_claims(work);
-        look(work);
+        work_look(work);
         work_sum_up(work, false);
         tell_of_waiting(work);
         board_tick(work);

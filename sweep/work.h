@@ -63,3 +63,7 @@ void work_close(Work *work);
 
 void work_run_dir(const Work *work, int64_t run, char out[4096]);
 bool work_is_open(const Work *work, int64_t run); // it may still be begun, now or later, by this process
+// The parts of work_run: reads what came to the record since, of any process; and takes a run, looks what others wrote
+// of it meanwhile, and begins or prunes it where that is still to be done. False: not now.
+void work_look(Work *work);
+bool work_take(Work *work, int64_t run, bool prune, Errors *errors);
