@@ -165,9 +165,12 @@ static void draw(Work *work) {
     text_add(&line, work->stopping ? ", stopping: " : ": ");
     add_summary(work, &line);
     add_line(&frame, &line, columns);
-    text_printf(&line, "  %-12s %15s %9s %10.10s %8s  %-8s", "run", "step", "loss", work->search->metric, "left", "on");
-    add_line(&frame, &line, columns);
-    for (int64_t i = 0; i < work->pool.count; i++) {
+    if (rows > 1) {
+        text_printf(&line, "  %-12s %15s %9s %10.10s %8s  %-8s", "run", "step", "loss", work->search->metric, "left",
+                    "on");
+        add_line(&frame, &line, columns);
+    }
+    for (int64_t i = 0; i < work->pool.count && lines_there < rows; i++) {
         if (lines_there >= rows - 1 && i + 1 < work->pool.count) {
             text_printf(&line, "  and %ld more", work->pool.count - i);
             add_line(&frame, &line, columns);
