@@ -53,6 +53,16 @@ ends_with() { # CODE
     [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
 }
 
+# Rests a sweep, as Ctrl-Z does, until it and all of its runs are stopped; lets it go on.
+states() { ps -o state= -p "$(pgrep -d, -P "$started" -f run.dir=),$started" | tr -d '\n'; }
+until_states() { # PATTERN
+    local i
+    for i in $(seq 200); do [[ ! $(states) =~ $1 ]] || return 0; sleep 0.02; done
+    fail "the sweep and its runs are in states $(states), expected $1"
+}
+rest() { kill -TSTP "$started" && until_states '^TT+$'; }
+go_on() { kill -CONT "$started" && until_states '^[^T]+$'; }
+
 resume() { "$program" resume "$@" >resume.log 2>&1 || { cat resume.log; fail "resume $*"; }; }
 
 # Everything that must be equal: the tensors of the newest checkpoint, and the metrics without their times.

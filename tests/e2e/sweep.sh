@@ -6,7 +6,7 @@ make_text 500 >text.txt
 
 # write_sweep FILE MEMBERS: a sweep over tiny.json.
 write_sweep() { printf '{"base": "%s", %s}\n' "$tiny" "$2" >"$1"; }
-short=("${data[@]}" model.depth=1 model.width=16 model.heads=1 checkpoint.every=5)
+short=("${data[@]}" model.depth=1 model.width=16 model.heads=1 checkpoint.every=10)
 sweep() { "$program" sweep "$@"; }
 count() { # DIR EVENT [MORE]: lines of its record
     grep "\"event\":\"$2\"" "$1/state.jsonl" >lines.log || true
@@ -69,11 +69,18 @@ has torn 8 started
 echo 'x' >>torn/state.jsonl
 expect 65 'state.jsonl:[0-9]*: no line of' sweep more.json "${short[@]}" --dir torn
 
-echo "== stopped by a signal, and on to the same end"
-long=("${short[@]}" train.steps=1500 eval.every=500 checkpoint.every=100 threads=1)
+echo "== resting, stopped by a signal, and on to the same end"
+long=("${short[@]}" train.steps=1000 eval.every=500 checkpoint.every=500 threads=1)
 write_sweep long.json '"axes": {"run.seed": [1, 2, 3, 4]}'
 sweep long.json "${long[@]}" --dir whole --jobs 2 >whole.log 2>&1 || { cat whole.log; fail "the sweep: $?"; }
 "$program" sweep long.json "${long[@]}" --dir stopped --jobs 2 >start.log 2>&1 </dev/null & started=$!
+wait_for_lines stopped/state.jsonl 3
+rest
+written() { cat stopped/runs/*/metrics.jsonl 2>/dev/null | wc -c || true; }
+before=$(written)
+sleep 0.3
+[ "$(written)" -eq "$before" ] || fail "runs go on while their sweep rests"
+go_on
 wait_for_lines stopped/state.jsonl 4
 kill -TERM "$started"
 ends_with 75
@@ -91,6 +98,14 @@ status=0 && wait "$started" || status=$?
 started=
 [[ $status = 130 || $status = 75 ]] || { cat start.log; fail "exit $status after two SIGINT"; } # 75: they were quick
 no_processes twice
+
+echo "== a budget of time and of places"
+write_sweep budget.json '"axes": {"run.seed": [1, 2, 3]}, "budget": {"max_hours": 3e-5, "max_parallel": 1}'
+expect 75 'stopping: .*; budget.max_hours is over' timeout 60 "$program" sweep budget.json "${long[@]}" \
+    train.steps=100000 --dir budget --jobs 3
+has budget 1 started
+has budget 1 ended '"status":"interrupted"'
+no_processes budget
 
 echo "== two processes on one folder share the work"
 "$program" sweep long.json "${long[@]}" --dir shared --jobs 1 >start.log 2>&1 </dev/null & started=$!
@@ -126,10 +141,10 @@ for part in 0 1 2 3; do wait "${parts[part]}" || { cat many.$part.log; fail "par
 has many 20 ended '"status":"finished"'
 
 echo "== shards"
-expect 0 '2 finished, 2 planned' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 1/2
-expect 0 '4 finished' sweep long.json "${long[@]}" --dir split --jobs 2 --shard 0/2
-has split 4 started
-same_sweep whole split
+expect 0 '3 finished, 3 planned' sweep grid.json "${short[@]}" --dir split --jobs 2 --shard 1/2
+expect 0 '6 finished' sweep grid.json "${short[@]}" --dir split --jobs 2 --shard 0/2
+has split 6 started
+same_sweep grid split
 expect 2 '--shard 2/2: expected' sweep long.json --shard 2/2
 
 echo "== each ends as its own status, and the others go on"

@@ -55,6 +55,14 @@ for row in $(grep -nE ' (status|new) ' out.log | cut -d : -f 1); do
 done >widths.log
 [ "$(wc -l <widths.log) $(uniq widths.log | wc -l)" = '4 1' ] || { cat out.log >&2; fail "columns are not aligned"; }
 
+# A budget is planned with.
+cat >budget.json <<END
+{"base": "$tiny", "axes": {"run.seed": [1, 2, 3]}, "budget": {"max_hours": 1e-9, "max_parallel": 2}}
+END
+expect 0 '^budget.max_hours ends it after .*: some will be left' dry budget.json --jobs 3
+shows '^3 to run: .* on 2 slots'
+nothing_begun
+
 # An id does not know where and how a run is shown, and does know what it is.
 ids() { dry one.json "$@" | grep -oE '^[0-9a-f]{12} '; }
 first=$(ids)

@@ -65,14 +65,14 @@ for run in whole/runs/*; do
     same_run "$run" "killed/runs/$id"
 done
 [ "$(ls killed/runs | wc -l)" -eq 12 ] || fail "runs: $(ls killed/runs)"
-# Runs that would go on for minutes.
+# Runs that would go on for minutes, and rest, so that nothing but the end of their sweep ends them.
 options+=(train.steps=1000000)
 (sweep orphans) >start.log 2>&1 </dev/null & started=$!
 wait_for_lines orphans/state.jsonl 3
 mapfile -t processes < <(pgrep -P "$started")
 [ ${#processes[@]} -eq 2 ] || { cat start.log; fail "${#processes[@]} processes under the sweep, expected 2"; }
-kill -KILL "$started"
-{ wait "$started" || true; } 2>/dev/null
+rest
+{ kill -KILL "$started"; wait "$started" || true; } 2>/dev/null
 started=
 for _ in $(seq 200); do kill -0 "${processes[@]}" 2>/dev/null || break; sleep 0.05; done
 ! kill -KILL "${processes[@]}" 2>/dev/null || fail "runs outlive their sweep"
