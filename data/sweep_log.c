@@ -71,8 +71,7 @@ static void place_records(SweepHistory *history) {
     int64_t count = 64;
     while (count < 4 * history->count) count *= 2;
     free(history->places);
-    history->places = calloc((size_t)count, sizeof *history->places);
-    if (!history->places) DIE(EXIT_INTERNAL, "out of memory: the record of a sweep");
+    history->places = memory_take(count, sizeof *history->places, "the record of a sweep");
     history->place_count = count;
     for (int64_t i = 0; i < history->count; i++) *place_of(history, history->records[i].id) = i + 1;
 }
