@@ -49,6 +49,10 @@ void process_begin_child(pid_t parent, const sigset_t *mask) {
     sigprocmask(SIG_SETMASK, mask, NULL);
 }
 
+bool process_stops_by(int signal_number) {
+    return signal_number == SIGTERM || signal_number == SIGINT || signal_number == SIGUSR1 || signal_number == SIGHUP;
+}
+
 void process_choose_signals(sigset_t *out) {
     static const int passed[] = {SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP, SIGTSTP, SIGCHLD};
     struct sigaction action;

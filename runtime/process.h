@@ -2,6 +2,7 @@
 #pragma once
 
 #include <signal.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "runtime/text.h"
@@ -18,6 +19,9 @@ int process_end(int exit_code);
 // Behind fork(2), in the child. A parent that dies takes it along. It has a group of its own: what a terminal or a
 // shell sends to a group comes once, from the parent. Writing to the terminal is no reason to stop.
 void process_begin_child(pid_t parent, const sigset_t *mask);
+
+// Whether training stops by it with a checkpoint; before it heeds it, it ends by it.
+bool process_stops_by(int signal_number);
 
 // The signals that a process with children passes on to them, and SIGCHLD, for sigtimedwait(2); not SIGHUP where
 // somebody called with nohup.

@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "runtime/process.h"
+
 enum { TAIL = 1 << 16, REASON_LIMIT = 240 }; // bytes
 
 // ---- the last message ----
@@ -92,7 +94,7 @@ static SweepStatus status_of(int exit_code) {
     return SWEEP_FAILED;
 }
 
-// A signal that nobody here sent.
+// A signal that nobody here sent, and nobody to end it with a checkpoint.
 static void judge_signal(Verdict *v) {
     text_printf(&v->reason, "ended by signal %d (%s)", v->signal, strsignal(v->signal));
     if (v->signal == SIGKILL) text_add(&v->reason, "; if nobody sent it, memory was short: see the kernel's log");
@@ -121,7 +123,7 @@ void verdict_find(const Ending *ending, Verdict *verdict) {
     *verdict = (Verdict){.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 0,
                          .signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0};
     if (!verdict->signal) judge_exit(ending, verdict);
-    else if (ending->asked) verdict->status = SWEEP_INTERRUPTED;
+    else if (ending->asked || process_stops_by(verdict->signal)) verdict->status = SWEEP_INTERRUPTED;
     else judge_signal(verdict);
 }
 
