@@ -78,18 +78,25 @@ static void pass_on(Family *family, int signal_number) {
     end_all(family, signal_number);
 }
 
+// A signal, if one comes within so many seconds.
+static bool heed(Family *family, const sigset_t *signals, time_t seconds) {
+    siginfo_t info;
+    int number = sigtimedwait(signals, &info, &(struct timespec){.tv_sec = seconds});
+    if (number == SIGTSTP) rest(family);
+    else if (number > 0 && number != SIGCHLD) pass_on(family, number);
+    return number > 0;
+}
+
 static void wait_for_all(Family *family, const sigset_t *signals) {
     while (family->left > 0) {
-        siginfo_t info;
-        int number = sigtimedwait(signals, &info, &(struct timespec){.tv_sec = 1});
-        if (number == SIGTSTP) rest(family);
-        else if (number > 0 && number != SIGCHLD) pass_on(family, number);
+        heed(family, signals, 1);
         reap(family);
         if (family->failed > 0 && !family->ended_by_us && clock_seconds() - family->failed > grace_seconds) {
             family->ended_by_us = true;
             end_all(family, SIGKILL);
         }
     }
+    while (heed(family, signals, 0)) {} // what was sent to all processes may have ended them before it was passed on
 }
 
 static bool all_same(const Family *family) {
