@@ -98,6 +98,14 @@ static void interrupted(int signal_number) {
     _exit(signal_number == SIGINT ? EXIT_INTERRUPTED : 128 + signal_number);
 }
 
+// nohup stays what it is.
+static void handle_signals(void (*handler)(int)) {
+    struct sigaction hangup;
+    signal(SIGINT, handler);
+    signal(SIGTERM, handler);
+    if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN) signal(SIGHUP, handler);
+}
+
 static void print_training(int64_t vocab, int64_t wanted, const CorpusTraining *facts) {
     char size[TEXT_NUMBER];
     printf("trained on      %s of text, %ld distinct words\n", text_bytes(size, (double)facts->bytes), facts->words);
@@ -143,13 +151,11 @@ static int prepare(const PrepareOptions *options, const TextList *inputs) {
                          .shard_tokens = options->shard_tokens,
                          .field = options->field,
                          .threads = options->threads ? (int)options->threads : omp_get_max_threads()};
-    signal(SIGINT, interrupted);
-    signal(SIGTERM, interrupted);
+    handle_signals(interrupted);
     Tokenizer *tokenizer = options->vocab ? corpus_train(&setup, options->vocab, &training, &errors)
                                           : tokenizer_open(options->tokenizer, &errors);
     if (tokenizer) corpus_prepare(tokenizer, &setup, &counts, &errors);
-    signal(SIGINT, SIG_DFL);
-    signal(SIGTERM, SIG_DFL);
+    handle_signals(SIG_DFL);
     errors_exit_if_any(&errors);
     print_summary(options, tokenizer, &counts, &training);
     tokenizer_close(tokenizer);

@@ -176,6 +176,7 @@ bool corpus_finish_output(const char *out, const char *partial, Errors *errors) 
     sigemptyset(&waiting);
     sigaddset(&waiting, SIGINT);
     sigaddset(&waiting, SIGTERM);
+    sigaddset(&waiting, SIGHUP);
     pthread_sigmask(SIG_BLOCK, &waiting, &before);
     bool good = replace_output(out, partial, errors);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

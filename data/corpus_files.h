@@ -11,8 +11,8 @@ bool corpus_spare_input(const char *path, const char *out, Errors *errors);
 
 // An output directory keeps what it has until everything new is complete. `begin` refuses one that holds anything but
 // what `prepare` writes and makes the folder `partial` in it; `finish` puts the files of `partial` in the place of the
-// old ones, dataset.json removed first and moved last, while SIGINT and SIGTERM wait; if it fails, what was not
-// moved stays in `partial`. `drop` removes `partial`.
+// old ones, dataset.json removed first and moved last, while SIGINT, SIGTERM and SIGHUP wait; if it fails,
+// what was not moved stays in `partial`. `drop` removes `partial`.
 bool corpus_check_output(const char *out, Errors *errors); // only what `begin` would refuse
 bool corpus_begin_output(const char *out, char partial[4096], Errors *errors);
 bool corpus_finish_output(const char *out, const char *partial, Errors *errors);

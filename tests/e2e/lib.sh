@@ -38,13 +38,17 @@ train() {
     "$program" train "$tiny" "${data[@]}" "$@" >train.log 2>&1 </dev/null || { cat train.log >&2; fail "train $*"; }
 }
 
-# The same in the background: sets `started`, its process; until a file of it has so many lines, or it is gone; until it
-# ends.
+# The same in the background: sets `started`, its process; until a file of it has so many lines, until it heeds the
+# signal of a number, or it is gone; until it ends.
 started=
 trap '[ -z "$started" ] || kill -KILL "$started" 2>/dev/null || true' EXIT
 start() { "$program" train "$tiny" "${data[@]}" "$@" >start.log 2>&1 </dev/null & started=$!; }
 wait_for_lines() { # FILE LINES
     while kill -0 "$started" 2>/dev/null && [ "$(cat "$1" 2>/dev/null | wc -l)" -lt "$2" ]; do sleep 0.02; done
+}
+heeds() { ((0x0$(sed -n 's/^SigCgt:[^0-9a-f]*//p' "/proc/$1/status" 2>/dev/null) >> ($2 - 1) & 1)); }
+wait_to_heed() { # SIGNAL-NUMBER
+    while kill -0 "$started" 2>/dev/null && ! heeds "$started" "$1"; do sleep 0.02; done
 }
 ends_with() { # CODE
     local status=0

@@ -60,6 +60,21 @@ refused 2 '--threads' text.txt --tokenizer byte --threads two
 mkdir foreign && echo mine >foreign/notes.txt
 expect 73 'foreign: holds notes.txt' "$program" prepare text.txt --tokenizer bpe:300 --out foreign
 
+echo "== stopped by a signal: what was there stays, and is replaced the next time"
+mkfifo pipe
+for signal in 1 2 15; do
+    "$program" prepare - --field body --tokenizer byte --out text <pipe >start.log 2>&1 & started=$!
+    exec 9>pipe
+    wait_to_heed $signal
+    kill -$signal "$started"
+    ends_with $((signal == 2 ? 130 : 128 + signal))
+    exec 9>&-
+    grep -q '^prepare: interrupted; ' start.log || { cat start.log; fail "it does not tell what is left"; }
+    diff -r --exclude=prepare.partial text kept || fail "signal $signal changed what was there"
+done
+prepare text.txt --out text
+diff -r text kept || fail "what was stopped is in the way"
+
 echo "== a tokenizer that is trained, and a model on it"
 expect 0 'vocabulary +300 \(bpe\)' "$program" prepare text.txt --tokenizer bpe:300 --out shards
 expect 0 'vocabulary +300 \(bpe\)' "$program" prepare text.txt.gz --tokenizer bpe:300 --out again --threads 1
