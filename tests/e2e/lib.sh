@@ -61,11 +61,26 @@ ends_with() { # CODE
 states() { ps -o state= -p "$(pgrep -d, -P "$started" -f run.dir=),$started" | tr -d '\n'; }
 until_states() { # PATTERN
     local i
-    for i in $(seq 200); do [[ ! $(states) =~ $1 ]] || return 0; sleep 0.02; done
+    for i in $(seq 1500); do [[ ! $(states) =~ $1 ]] || return 0; sleep 0.02; done
     fail "the sweep and its runs are in states $(states), expected $1"
 }
-rest() { kill -TSTP "$started" && until_states '^TT+$'; }
-go_on() { kill -CONT "$started" && until_states '^[^T]+$'; }
+rest() { kill -TSTP "$started" && until_states '^T[TZ]+$'; }
+go_on() { kill -CONT "$started" && until_states '^[^T]*$'; }
+
+# Those of this test, by words of their command line: other instances of it may be at work.
+processes_of() { # WORDS
+    local pid
+    for pid in $(pgrep -f -- "$1"); do [ "$(readlink "/proc/$pid/cwd")" != "$work" ] || echo "$pid"; done
+}
+
+free_port() { # sets `port`: nobody listens there, nor at the one behind it
+    for _ in $(seq 50); do
+        port=$((10000 + (RANDOM + $$) % 20000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || (exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))") 2>/dev/null ||
+            return 0
+    done
+    fail "no port is free"
+}
 
 resume() { "$program" resume "$@" >resume.log 2>&1 || { cat resume.log; fail "resume $*"; }; }
 

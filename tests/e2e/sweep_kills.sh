@@ -19,10 +19,9 @@ begin=${EPOCHREALTIME/./}
 window=$(((${EPOCHREALTIME/./} - begin) / 1000)) # milliseconds
 [ $window -le 400 ] || window=400
 
-left_behind() { pgrep -f "run.dir=killed/runs/" >pids.log; }
 no_orphans() {
     local i
-    for i in $(seq 200); do left_behind || return 0; sleep 0.02; done
+    for i in $(seq 2000); do processes_of run.dir=killed/runs/ >pids.log; [ -s pids.log ] || return 0; sleep 0.02; done
     fail "processes outlive the sweep: $(cat pids.log)"
 }
 
@@ -74,6 +73,6 @@ mapfile -t processes < <(pgrep -P "$started")
 rest
 { kill -KILL "$started"; wait "$started" || true; } 2>/dev/null
 started=
-for _ in $(seq 200); do kill -0 "${processes[@]}" 2>/dev/null || break; sleep 0.05; done
+for _ in $(seq 1000); do kill -0 "${processes[@]}" 2>/dev/null || break; sleep 0.05; done
 ! kill -KILL "${processes[@]}" 2>/dev/null || fail "runs outlive their sweep"
 echo "12 runs, $kills kills within $window ms, $(grep -c '"started"' killed/state.jsonl) starts"
