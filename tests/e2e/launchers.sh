@@ -29,19 +29,27 @@ clean() {
 } 2>/dev/null
 trap clean EXIT
 nothing_stays() {
-    for _ in $(seq 100); do [ -n "$(alive)" ] || return 0; sleep 0.1; done
+    for _ in $(seq 600); do [ -n "$(alive)" ] || return 0; sleep 0.1; done
     fail "ranks stay behind: $(alive)"
 }
 
 begin() { # RUN COMMAND...: in the background, past its first checkpoint, with three ranks
-    local run=$1 lines=0; shift
-    rm -f ranks/*
-    [ ! -e "$run/metrics.jsonl" ] || lines=$(wc -l <"$run/metrics.jsonl")
-    "$@" >start.log 2>&1 </dev/null & started=$!
-    wait_for_lines "$run/metrics.jsonl" $((lines + 30))
-    mapfile -t running < <(alive)
-    [ ${#running[@]} -eq 3 ] || { cat start.log; fail "${#running[@]} ranks run, expected 3: $*"; }
+    local run=$1 lines=0 status; shift
+    for _ in 1 2 3 4 5; do # where it is through before this script sees it, again
+        rm -f ranks/*
+        [ ! -e "$run/metrics.jsonl" ] || lines=$(wc -l <"$run/metrics.jsonl")
+        "$@" >start.log 2>&1 </dev/null & started=$!
+        wait_for_lines "$run/metrics.jsonl" $((lines + 30))
+        mapfile -t running < <(alive)
+        [ ${#running[@]} -ne 3 ] || return 0
+        status=0 && wait "$started" || status=$?
+        [ $status -eq 0 ] || break
+        rm -r "$run" && lines=0
+    done
+    cat start.log
+    fail "${#running[@]} ranks run, expected 3: $*"
 }
+waits=(sample.every=40 sample.tokens=1000000 sample.ignore_eos=true) # for what comes, however late
 completes() { # RUN COMMAND...
     local run=$1; shift
     "$@" >start.log 2>&1 </dev/null || { cat start.log; fail "exit $?: $*"; }
@@ -49,15 +57,6 @@ completes() { # RUN COMMAND...
     nothing_stays
 }
 told() { grep -qE -- "$1" start.log || { cat start.log; fail "no \"$1\""; }; }
-
-free_port() { # sets `port`: nobody listens there, nor at the one behind it
-    for _ in $(seq 50); do
-        port=$((10000 + (RANDOM + $$) % 20000))
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || (exec 3<>"/dev/tcp/127.0.0.1/$((port + 1))") 2>/dev/null ||
-            return 0
-    done
-    fail "no port is free"
-}
 
 # ---- programs that stand in ----
 
@@ -154,7 +153,7 @@ by_ssh ssh
 completes ssh "${command[@]}"
 told '3 by THALWEG_RANK'
 by_ssh ssh_stopped
-begin ssh_stopped "${command[@]}"
+begin ssh_stopped "${command[@]}" "${waits[@]}"
 tr '\0' '\n' <"/proc/${running[0]}/environ" >environment
 grep -qx OMP_WAIT_POLICY=passive environment || fail "OMP_WAIT_POLICY is not passed on"
 secret=$(sed -n 's/^THALWEG_SECRET=//p' environment)
@@ -173,7 +172,7 @@ for victim in 0 2; do
     completes ssh_killed$victim "${command[@]}"
 done
 by_ssh ssh_orphans # a checkpoint is made
-begin ssh_orphans "${command[@]}"
+begin ssh_orphans "${command[@]}" "${waits[@]}"
 kill -KILL "$started"
 { wait "$started" || true; } 2>/dev/null
 started=
@@ -206,7 +205,7 @@ completes slurm "${command[@]}"
 told '3 by srun'
 requeued 0
 by_slurm slurm_limit
-begin slurm_limit "${command[@]}"
+begin slurm_limit "${command[@]}" "${waits[@]}"
 kill -USR1 "${running[@]}"
 ends_with 75
 requeued 1

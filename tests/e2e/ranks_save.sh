@@ -21,7 +21,7 @@ pair() {
     local dir=$1 rule=$2 try; shift 2
     for try in 1 2 3; do # the port may be another's
         codes=(0 0)
-        port=$((20000 + (RANDOM + $$) % 12000))
+        free_port
         THALWEG_FAULT=$rule_0 rank 0 "$dir" "$@" & started=$!
         { (THALWEG_FAULT=$rule rank 1 "$dir" "$@") || codes[1]=$?; } 2>/dev/null # where the shell tells of a kill
         wait $started || codes[0]=$?
