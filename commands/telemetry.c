@@ -34,9 +34,10 @@ struct Telemetry {
     pthread_t thread;
     pthread_mutex_t mutex; // of what follows
     pthread_cond_t changed;
-    bool ends, asked, over; // over: nobody looks any more
-    int64_t taken, given;   // looks
-    Look look;              // the last one
+    bool ends, over;         // over: nobody looks any more
+    int64_t asked, answered; // for looks that begin after that
+    int64_t taken, given;    // looks
+    Look look;               // the last one
     Errors notices;
 
     double before; // joules of processes that are over
@@ -140,15 +141,16 @@ static void look_until_the_end(Telemetry *t, const Nvml *nvml) {
     while (!t->ends) {
         struct timespec next = after(t->every);
         bool first = t->taken == 0;
-        t->asked = false;
+        int64_t asked = t->asked;
         pthread_mutex_unlock(&t->mutex);
         Look look = look_at_all(t, nvml, first);
         pthread_mutex_lock(&t->mutex);
         t->look = look;
         t->taken++;
+        t->answered = asked;
         notice_throttling(t);
         pthread_cond_broadcast(&t->changed);
-        while (!t->ends && !t->asked && pthread_cond_timedwait(&t->changed, &t->mutex, &next) != ETIMEDOUT) {}
+        while (!t->ends && t->asked == asked && pthread_cond_timedwait(&t->changed, &t->mutex, &next) != ETIMEDOUT) {}
     }
 }
 
@@ -294,13 +296,12 @@ static bool look_again(Telemetry *t, Look *look) {
     if (!t) return false;
     struct timespec patience = after(moment);
     pthread_mutex_lock(&t->mutex);
-    int64_t before = t->taken;
-    t->asked = true;
+    int64_t asked = ++t->asked;
     pthread_cond_broadcast(&t->changed);
-    while (!t->over && t->taken == before &&
+    while (!t->over && t->answered < asked &&
            pthread_cond_timedwait(&t->changed, &t->mutex, &patience) != ETIMEDOUT) {}
     *look = t->look;
-    bool known = t->taken > before;
+    bool known = t->answered >= asked;
     pthread_mutex_unlock(&t->mutex);
     return known;
 }
