@@ -57,14 +57,14 @@ ends_with() { # CODE
     [ $status -eq "$1" ] || { cat start.log; fail "exit $status, expected $1"; }
 }
 
-# Rests a sweep, as Ctrl-Z does, until it and all of its runs are stopped; lets it go on.
+# Rests a sweep, as Ctrl-Z does, until it and all of its runs are stopped or at their end; lets it go on.
 states() { ps -o state= -p "$(pgrep -d, -P "$started" -f run.dir=),$started" | tr -d '\n'; }
 until_states() { # PATTERN
     local i
     for i in $(seq 1500); do [[ ! $(states) =~ $1 ]] || return 0; sleep 0.02; done
     fail "the sweep and its runs are in states $(states), expected $1"
 }
-rest() { kill -TSTP "$started" && until_states '^T[TZ]+$'; }
+rest() { kill -TSTP "$started" && until_states '^[TZ]+$'; }
 go_on() { kill -CONT "$started" && until_states '^[^T]*$'; }
 
 # Those of this test, by words of their command line: other instances of it may be at work.
