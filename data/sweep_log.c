@@ -298,10 +298,9 @@ bool sweep_history_read_on(SweepHistory *history, const char *sweep_dir, Errors 
     char path[4096];
     File file;
     state_path(path, sweep_dir);
-    if (!file_read(&file, path, STATE_LIMIT, EXIT_DATA, errors)) return false;
-    bool good = (int64_t)file.size >= history->bytes ||
-                errors_add(errors, EXIT_DATA, "%s: became shorter; lines are only ever added to it", path);
-    const char *line = file.bytes + (good ? history->bytes : 0), *newline, *end = file.bytes + file.size;
+    if (!file_read_from(&file, path, (size_t)history->bytes, STATE_LIMIT, EXIT_DATA, errors)) return false;
+    bool good = true;
+    const char *line = file.bytes, *newline, *end = file.bytes + file.size;
     while (good && (newline = memchr(line, '\n', (size_t)(end - line)))) {
         history->lines++;
         good = read_line(history, line, (size_t)(newline - line)) ||
@@ -309,7 +308,7 @@ bool sweep_history_read_on(SweepHistory *history, const char *sweep_dir, Errors 
                           "and an event that docs/sweeps.md lists; take that line out", path, history->lines);
         line = newline + 1;
     }
-    history->bytes = line - file.bytes;
+    history->bytes += line - file.bytes;
     file_close(&file);
     return good;
 }

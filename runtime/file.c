@@ -72,14 +72,22 @@ static ssize_t read_all(int descriptor, char *bytes, size_t size) {
 }
 
 bool file_read(File *file, const char *path, size_t size_limit, int exit_code, Errors *errors) {
+    return file_read_from(file, path, 0, size_limit, exit_code, errors);
+}
+
+bool file_read_from(File *file, const char *path, size_t from, size_t size_limit, int exit_code, Errors *errors) {
     struct stat info;
     *file = (File){0};
     int descriptor = open_regular(path, &info, exit_code, errors);
     if (descriptor < 0) return false;
-    size_t size = (size_t)info.st_size;
-    char *bytes = size <= size_limit ? malloc(size + 1) : NULL;
-    ssize_t got = bytes ? read_all(descriptor, bytes, size) : 0;
-    if (size > size_limit)
+    bool shorter = (size_t)info.st_size < from;
+    size_t size = shorter ? 0 : (size_t)info.st_size - from;
+    char *bytes = !shorter && size <= size_limit ? malloc(size + 1) : NULL;
+    bool there = bytes && lseek(descriptor, (off_t)from, SEEK_SET) >= 0;
+    ssize_t got = there ? read_all(descriptor, bytes, size) : bytes ? -1 : 0;
+    if (shorter)
+        errors_add(errors, exit_code, "%s: became shorter than the %zu bytes that were read of it", path, from);
+    else if (size > size_limit)
         errors_add(errors, exit_code, "%s: %zu bytes are more than the %zu that such a file may have", path, size,
                    size_limit);
     else if (!bytes)

@@ -23,6 +23,8 @@ typedef struct {
 } File;
 
 bool file_read(File *file, const char *path, size_t size_limit, int exit_code, Errors *errors);
+// What stands behind the first `from` bytes; a shorter file is an error.
+bool file_read_from(File *file, const char *path, size_t from, size_t size_limit, int exit_code, Errors *errors);
 bool file_map(File *file, const char *path, int exit_code, Errors *errors);
 void file_close(File *file);
 

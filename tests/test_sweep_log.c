@@ -101,6 +101,22 @@ TEST(each_of_many_runs_is_found_by_its_id) {
     text_close(&text);
 }
 
+TEST(what_came_since_is_read_on_and_a_file_that_became_shorter_is_damaged) {
+    Errors errors = {0};
+    SweepHistory h = history_of(PLAN STARTED(A, "0") "{\"v\":1,\"event\":\"star");
+    dir_with(PLAN STARTED(A, "0") STARTED(B, "0") ENDED(A, "finished", ""));
+    for (int i = 0; i < 2; i++) assert_true(sweep_history_read_on(&h, "build/tmp/sweep_log", &errors));
+    assert_true(h.records[0].attempts == 1 && h.records[1].attempts == 1 && h.records[0].status == SWEEP_FINISHED);
+    assert_int_equal(h.lines, 4);
+    assert_int_equal(h.bytes, strlen(PLAN STARTED(A, "0") STARTED(B, "0") ENDED(A, "finished", "")));
+    dir_with(PLAN);
+    assert_false(sweep_history_read_on(&h, "build/tmp/sweep_log", &errors));
+    assert_int_equal(errors.exit_code, EXIT_DATA);
+    assert_non_null(strstr(text_string(&errors.text), "became shorter"));
+    errors_close(&errors);
+    sweep_history_close(&h);
+}
+
 // They may differ in what their plan set for all: nobody can tell from their settings.
 TEST(runs_of_an_older_plan_are_not_compared_with_those_of_the_newest) {
     SweepHistory h = history_of(PLAN ENDED(A, "finished", ",\"metric\":2") ENDED(B, "finished", ",\"metric\":4")
