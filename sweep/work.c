@@ -14,7 +14,7 @@
 #include "sweep/board.h"
 #include "sweep/work_lines.h"
 
-static const double tick_seconds = 0.25, busy_seconds = 1, waiting_seconds = 5;
+static const double tick_seconds = 0.25, busy_seconds = 1, waiting_seconds = 5, pruning_seconds = 1;
 
 // What hinders run after run is told once.
 static void tell(Work *work, Errors *errors) {
@@ -200,7 +200,8 @@ static bool is_recorded(Work *work) {
 
 static void begin_all(Work *work) {
     Errors errors = {0};
-    for (int64_t i = 0; i < work->search->count && is_recorded(work); i++)
+    double until = clock_seconds() + pruning_seconds; // of thousands the rest comes when signals were heeded
+    for (int64_t i = 0; i < work->search->count && clock_seconds() < until && is_recorded(work); i++)
         if (work->moves[i].prune && work_is_open(work, i) && clock_seconds() >= work->runs[i].try_at)
             work_take(work, i, true, &errors);
     for (int64_t run; is_recorded(work) && (run = choose(work)) >= 0;) work_take(work, run, false, &errors);
@@ -252,27 +253,34 @@ static void heed(Work *work, int number) {
 }
 
 static void renew_claims(Work *work) {
-    for (int64_t i = 0; i < work->search->count; i++) claim_renew(&work->runs[i].claim, clock_unix());
+    double now = clock_unix();
+    for (int64_t i = 0; i < work->pool.count; i++) claim_renew(&work->runs[work->pool.runs[i].run].claim, now);
 }
 
 // ---- all of it ----
 
-// Whether a run that this one waits for is at work elsewhere.
-static bool others_work(Work *work) {
-    bool busy = false;
+static bool is_held(const Work *work, int64_t run) {
+    Claim claim;
     Errors ignored = {0};
-    for (int64_t i = 0; i < work->search->count && !busy; i++) {
-        Claim claim;
-        if (sweep_status_is_result(work->runs[i].record->status)) continue;
-        busy = claim_take(&claim, work->search->dir, search_run(work, i)->id, clock_unix(), &ignored) == CLAIM_BUSY;
-        claim_release(&claim);
-    }
+    bool held = claim_take(&claim, work->search->dir, search_run(work, run)->id, clock_unix(), &ignored) == CLAIM_BUSY;
+    claim_release(&claim);
     errors_close(&ignored);
-    return busy;
+    return held;
+}
+
+// Whether a run that this one waits for is at work elsewhere: those first of which the record says so.
+static bool others_work(const Work *work) {
+    for (int pass = 0; pass < 2; pass++)
+        for (int64_t i = 0; i < work->search->count; i++) {
+            SweepStatus status = work->runs[i].record->status;
+            bool now = (status == SWEEP_RUNNING) == (pass == 0);
+            if (now && !sweep_status_is_result(status) && is_held(work, i)) return true;
+        }
+    return false;
 }
 
 // Whether nothing is left to do, now that nothing is at work here and nothing can be begun.
-static bool is_done(Work *work) {
+static bool is_done(const Work *work) {
     bool waits = false;
     for (int64_t i = 0; i < work->search->count; i++) {
         if (!work_is_open(work, i)) continue;

@@ -41,7 +41,7 @@ typedef struct {
     bool interrupted;    // by SIGINT
     double idle_since;   // clock_seconds() when something was at work last
     bool told_of_waiting;
-    double summed_up, reported; // clock_seconds() of the last summary, of the last report
+    double summary_at, reported; // clock_seconds() of the next summary, of the last report
     bool stale, report_due;     // something came since
     pid_t reporter;      // who makes one; 0: nobody
     bool report_failed;

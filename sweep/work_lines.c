@@ -11,6 +11,7 @@
 #include "sweep/board.h"
 
 static const double between_summaries = 2, between_reports = 30; // seconds
+static const double summary_share = 0.05;                        // of the time, at most
 
 static const char *id_of(const Work *work, int64_t run) { return work->search->runs[run].id; }
 
@@ -96,7 +97,7 @@ void work_line_pruned(Work *work, int64_t run, Errors *errors) {
     journal_begin(&w, &line, "pruned");
     json_string(&w, "run", id_of(work, run));
     json_integer(&w, "rung", work->runs[run].record->step);
-    journal_end(&work->journal, &w, true, errors);
+    journal_end(&work->journal, &w, false, errors); // it follows from the lines before
 }
 
 // ---- what is made of them ----
@@ -150,15 +151,17 @@ static void report(Work *work, bool now) {
 
 static void sum_up(Work *work, bool now) {
     Errors errors = {0};
-    if (!work->stale || (!now && clock_seconds() - work->summed_up < between_summaries)) return;
+    double begun = clock_seconds();
+    if (!work->stale || (!now && begun < work->summary_at)) return;
     work->stale = false;
     work->report_due = true;
-    work->summed_up = clock_seconds();
     journal_flush(&work->journal, &errors);
     errors_close(&errors); // told when it began
     journal_lock(&work->journal); // another process would write the same files
     sweep_summary_write(&work->history, work->search->dir, &errors);
     journal_unlock(&work->journal);
+    double ended = clock_seconds();
+    work->summary_at = ended + fmax(between_summaries, (ended - begun) / summary_share);
     if (errors.count) board_wipe();
     console_errors(&errors);
 }
