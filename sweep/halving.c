@@ -42,9 +42,10 @@ static Standing standing_of(const Halving *halving, const HalvingRun *run) {
 
 static bool is_at(const Standing *s, int64_t rung) { return rung < s->reached || (rung == s->reached && s->counts_on); }
 
-// Nothing keeps it from arriving at the next rung.
-static bool is_under_way(const SweepRecord *record) {
-    return record->status == SWEEP_PLANNED || record->status == SWEEP_RUNNING || record->status == SWEEP_INTERRUPTED;
+// Nothing keeps it from arriving at the next rung. One that is paused before the first one was so by another min_steps.
+static bool is_under_way(const SweepRecord *record, int64_t reached) {
+    return record->status == SWEEP_PLANNED || record->status == SWEEP_RUNNING ||
+           record->status == SWEEP_INTERRUPTED || (record->status == SWEEP_PAUSED && reached == 0);
 }
 
 // A run at a rung.
@@ -115,7 +116,7 @@ void halving_moves(const Halving *halving, const HalvingRun *runs, int64_t count
     for (int64_t rung = 0; rung < rungs; rung++) {
         for (int64_t i = 0; i < count; i++) {
             const Standing *s = &field.standings[i];
-            if (s->reached == rung && rung < s->rungs && is_under_way(runs[i].record)) complete = false;
+            if (s->reached == rung && rung < s->rungs && is_under_way(runs[i].record, s->reached)) complete = false;
         }
         complete = decide(&field, rung, complete, moves) && complete;
     }

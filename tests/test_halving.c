@@ -111,6 +111,14 @@ TEST(a_rung_waits_for_all_that_may_come_from_below) {
     free(t);
 }
 
+TEST(one_that_paused_before_the_first_rung_is_waited_for) {
+    Table *t = table_of(3);
+    for (int i = 0; i < 2; i++) pause_at(t, i, 10, i);
+    pause_at(t, 2, 5, 9); // where min_steps was 5
+    moves(t, &thirds, "w w g10");
+    free(t);
+}
+
 TEST(diverged_is_worst_and_failed_counts_nowhere) {
     Table *t = table_of(3);
     t->records[0].status = SWEEP_DIVERGED;
@@ -196,7 +204,8 @@ static bool is_among_best(const Table *t, const Halving *halving, int run, bool 
 static bool may_arrive(const Table *t, const Halving *halving, int64_t rung) {
     for (int i = 0; i < t->count; i++) {
         const SweepRecord *r = &t->records[i];
-        bool goes = r->status == SWEEP_PLANNED || r->status == SWEEP_RUNNING || r->status == SWEEP_INTERRUPTED;
+        bool goes = r->status == SWEEP_PLANNED || r->status == SWEEP_RUNNING || r->status == SWEEP_INTERRUPTED ||
+                    (r->status == SWEEP_PAUSED && r->rung_count == 0);
         if (goes && r->rung_count <= rung && r->rung_count < rungs_of(t, i)) return true;
         if (r->status != SWEEP_PAUSED || r->rung_count > rung) continue;
         if (is_among_best(t, halving, i, !may_arrive(t, halving, r->rung_count - 1))) return true;
@@ -228,7 +237,7 @@ static void fill(Table *t, uint64_t seed) {
         t->runs[i].steps = DRAW(3) ? 100 : 20;
         int64_t reached = DRAW(halving_rungs(&thirds, &t->runs[i], steps) + 1);
         for (int64_t k = 0; k < reached; k++) pause_at(t, i, steps[k], DRAW(6) ? (double)DRAW(4) : NAN);
-        t->records[i].status = statuses[reached ? DRAW(kinds) : 4 + DRAW(kinds - 4)];
+        t->records[i].status = statuses[DRAW(kinds)];
         t->records[i].metric = DRAW(6) ? (double)DRAW(4) : NAN;
     }
 #undef DRAW
