@@ -33,15 +33,16 @@ nothing_stays() {
     fail "ranks stay behind: $(alive)"
 }
 
-begin() { # RUN COMMAND...: in the background, past its first checkpoint, with three ranks
-    local run=$1 lines=0 status; shift
-    for _ in 1 2 3 4 5; do # where it is through before this script sees it, again
+# begin RUN HARM COMMAND...: in the background, past its first checkpoint, with three ranks, to which HARM is done.
+begin() {
+    local run=$1 harm=$2 lines=0 status; shift 2
+    for _ in 1 2 3 4 5; do # where it is through before this script comes to it, again
         rm -f ranks/*
         [ ! -e "$run/metrics.jsonl" ] || lines=$(wc -l <"$run/metrics.jsonl")
         "$@" >start.log 2>&1 </dev/null & started=$!
         wait_for_lines "$run/metrics.jsonl" $((lines + 30))
         mapfile -t running < <(alive)
-        [ ${#running[@]} -ne 3 ] || return 0
+        [ ${#running[@]} -eq 3 ] && $harm 2>/dev/null && return 0
         status=0 && wait "$started" || status=$?
         [ $status -eq 0 ] || break
         rm -r "$run" && lines=0
@@ -49,6 +50,7 @@ begin() { # RUN COMMAND...: in the background, past its first checkpoint, with t
     cat start.log
     fail "${#running[@]} ranks run, expected 3: $*"
 }
+kill_victim() { kill -KILL "${running[victim]}"; }
 waits=(sample.every=40 sample.tokens=1000000 sample.ignore_eos=true) # for what comes, however late
 completes() { # RUN COMMAND...
     local run=$1; shift
@@ -153,7 +155,7 @@ by_ssh ssh
 completes ssh "${command[@]}"
 told '3 by THALWEG_RANK'
 by_ssh ssh_stopped
-begin ssh_stopped "${command[@]}" "${waits[@]}"
+begin ssh_stopped true "${command[@]}" "${waits[@]}"
 tr '\0' '\n' <"/proc/${running[0]}/environ" >environment
 grep -qx OMP_WAIT_POLICY=passive environment || fail "OMP_WAIT_POLICY is not passed on"
 secret=$(sed -n 's/^THALWEG_SECRET=//p' environment)
@@ -165,14 +167,13 @@ ends_with 75
 completes ssh_stopped "${command[@]}"
 for victim in 0 2; do
     by_ssh ssh_killed$victim
-    begin ssh_killed$victim "${command[@]}"
-    kill -KILL "${running[victim]}"
+    begin ssh_killed$victim kill_victim "${command[@]}"
     ends_with 71
     told 'ssh.sh: rank . on .* ended with 137'
     completes ssh_killed$victim "${command[@]}"
 done
 by_ssh ssh_orphans # a checkpoint is made
-begin ssh_orphans "${command[@]}" "${waits[@]}"
+begin ssh_orphans true "${command[@]}" "${waits[@]}"
 kill -KILL "$started"
 { wait "$started" || true; } 2>/dev/null
 started=
@@ -205,16 +206,16 @@ completes slurm "${command[@]}"
 told '3 by srun'
 requeued 0
 by_slurm slurm_limit
-begin slurm_limit "${command[@]}" "${waits[@]}"
+begin slurm_limit true "${command[@]}" "${waits[@]}"
 kill -USR1 "${running[@]}"
 ends_with 75
 requeued 1
 completes slurm_limit "${command[@]}"
 requeued 1
+victim=1
 for time in 1 2; do # the second time it is enough
     by_slurm slurm_lost
-    begin slurm_lost "${command[@]}"
-    kill -KILL "${running[1]}"
+    begin slurm_lost kill_victim "${command[@]}"
     ends_with 71
     requeued 2
 done
@@ -238,8 +239,7 @@ by_torchrun() {
 }
 echo "== torchrun.sh" # a rank is killed, all are started again
 by_torchrun torchrun
-begin torchrun "${command[@]}"
-kill -KILL "${running[1]}"
+begin torchrun kill_victim "${command[@]}"
 ends_with 0
 told '3 by torchrun'
 told 'resumed'
@@ -260,8 +260,7 @@ by_mpirun mpirun
 completes mpirun "${command[@]}"
 told '3 by mpirun'
 by_mpirun mpirun_killed
-begin mpirun_killed "${command[@]}"
-kill -KILL "${running[2]}"
+begin mpirun_killed kill_victim "${command[@]}"
 status=0
 wait "$started" || status=$?
 started=
@@ -291,7 +290,7 @@ for rank in 0 1; do
         "$work/bin/rank" train "${arguments[@]}" train.steps=100000 >rank$rank.log 2>&1 </dev/null & pids[rank]=$!
 done
 started=${pids[0]}
-wait_for_lines wire/metrics.jsonl 30
+wait_for_lines wire/metrics.jsonl 45 # the second checkpoint waits for the first one
 ip -n "$second" link set wire1 down
 for rank in 0 1; do
     status=0

@@ -8,21 +8,23 @@ limit=4
 slow=(device=cpu train.steps=800 train.batch_tokens=352 checkpoint.every=40 eval.every=0 dist.timeout=$limit)
 train run.dir=whole --ranks 3 "${slow[@]}"
 
-# begin NAME: three ranks in the background, past their first checkpoints.
+# begin NAME HARM: three ranks in the background, past their first checkpoints, to which HARM is done.
 begin() {
     local status
-    for _ in 1 2 3 4 5; do # where it is through before this script sees it, again
+    for _ in 1 2 3 4 5; do # where it is through before this script comes to it, again
         rm -rf "$1"
         start run.dir="$1" --ranks 3 "${slow[@]}"
         wait_for_lines "$1/metrics.jsonl" 130
         mapfile -t ranks < <(pgrep -P "$started" | sort -n)
-        [ ${#ranks[@]} -ne 3 ] || return 0
+        [ ${#ranks[@]} -eq 3 ] && $2 2>/dev/null && return 0
         status=0 && wait "$started" || status=$?
         [ $status -eq 0 ] || break
     done
     cat start.log
     fail "${#ranks[@]} processes under the launcher, expected 3"
 }
+harm() { kill -"$1" "${ranks[victim]}"; }
+harm_all() { kill -"$1" "$started"; }
 told() { grep -qE -- "$1" start.log || { cat start.log; fail "no \"$1\""; }; }
 goes_on() { # RUN: nothing is damaged, and the end is the same
     expect 0 'Nothing is damaged' "$program" check "$1"
@@ -33,8 +35,7 @@ goes_on() { # RUN: nothing is damaged, and the end is the same
 
 echo "== a rank is killed"
 for victim in 0 1 2; do
-    begin killed$victim
-    kill -KILL "${ranks[victim]}"
+    begin killed$victim "harm KILL"
     ends_with 71
     told "rank $victim"
     goes_on killed$victim
@@ -42,8 +43,7 @@ done
 
 echo "== a rank is stopped"
 for victim in 0 2; do
-    begin stopped$victim
-    kill -STOP "${ranks[victim]}"
+    begin stopped$victim "harm STOP"
     others=$(( (victim + 1) % 3 ))
     while kill -0 "${ranks[others]}" 2>/dev/null && [ "$(ps -o stat= -p "${ranks[others]}")" != Z ]; do sleep 0.05; done
     told "rank $victim"
@@ -53,8 +53,7 @@ for victim in 0 2; do
 done
 
 echo "== the launcher is killed: nothing stays behind"
-begin orphans
-kill -KILL "$started"
+begin orphans "harm_all KILL"
 { wait "$started" || true; } 2>/dev/null
 started=
 for process in "${ranks[@]}"; do
@@ -64,12 +63,11 @@ done
 goes_on orphans
 
 echo "== stopped by a signal: a checkpoint, 75, and on"
-begin signalled
-kill -TERM "$started"
+begin signalled "harm_all TERM"
 ends_with 75
 goes_on signalled
-begin one_rank
-kill -USR1 "${ranks[1]}" # one of them asks for all
+victim=1
+begin one_rank "harm USR1" # one of them asks for all
 ends_with 75
 goes_on one_rank
 
