@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "tests/support_ranks.h"
@@ -248,16 +249,29 @@ TEST(launched_ranks_meet) {
     }
 }
 
-// How three ranks end, a tenth of a second one behind the other; a negative number is a signal.
+// How three ranks end, one behind the other; a negative number is a signal.
 typedef struct {
     int ends[3], code;
     const char *words; // NULL: nothing is said
 } Ends;
 
+typedef struct {
+    const Ends *ends;
+    volatile pid_t *pids; // by rank, told to each other; 0: not yet
+} Turns;
+
+// Until the launcher has taken note of the end of the rank before: nobody has its number any more.
+static void wait_for_turn(const Turns *turns, int rank) {
+    turns->pids[rank] = getpid();
+    while (rank > 0 && (turns->pids[rank - 1] == 0 || kill(turns->pids[rank - 1], 0) == 0)) usleep(1000);
+}
+
 static void end_as_told(const Launch *launch, int news, const void *context) {
-    int code = ((const Ends *)context)->ends[launch->rank];
+    const Turns *turns = context;
+    int code = turns->ends->ends[launch->rank];
     (void)news;
-    usleep((useconds_t)launch->rank * 100000);
+    alarm(60);
+    wait_for_turn(turns, launch->rank);
     if (code < 0) raise(-code);
     _exit(code);
 }
@@ -276,12 +290,17 @@ TEST(exit_codes_are_combined) {
         {{0, 0, 76}, 76, "rank 2 failed first, with exit code 76"},
         {{71, -SIGKILL, 71}, 71, "rank 1 was ended by signal 9 (Killed)"},
         {{-SIGTERM, 65, 71}, 71, "rank 0 was ended by signal 15 (Terminated)"},
-        {{65, -SIGSTOP, 0}, 65, "rank 0 failed first, with exit code 65"},
+        {{65, 0, -SIGSTOP}, 65, "rank 0 failed first, with exit code 65"},
     };
     enum { COUNT = sizeof cases / sizeof cases[0] };
     static Family families[COUNT];
-    for (int i = 0; i < COUNT; i++)
-        begin_family(&families[i], (Plan){.ranks = 3, .work = end_as_told, .context = &cases[i]});
+    static Turns turns[COUNT];
+    pid_t (*pids)[3] = mmap(NULL, COUNT * sizeof *pids, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(pids != MAP_FAILED);
+    for (int i = 0; i < COUNT; i++) {
+        turns[i] = (Turns){&cases[i], pids[i]};
+        begin_family(&families[i], (Plan){.ranks = 3, .work = end_as_told, .context = &turns[i]});
+    }
     for (int i = 0; i < COUNT; i++) {
         TestRanks *job = &families[i].job;
         test_ranks_wait(job, 0);
@@ -290,6 +309,7 @@ TEST(exit_codes_are_combined) {
             fail_msg("case %d: not %d and \"%s\" but %d and: %s", i, cases[i].code,
                      cases[i].words ? cases[i].words : "", job->codes[0], job->said[0]);
     }
+    munmap(pids, COUNT * sizeof *pids);
 }
 
 static int news_of_signals;
@@ -364,16 +384,17 @@ TEST(signals_reach_every_rank_once) {
 
 // Rank 0 heeds the signal already and loses the others by it.
 static void begin_to_heed(const Launch *launch, int news, const void *unused) {
-    char line[32];
+    sigset_t term, before;
     (void)unused;
     news_of_signals = news;
     alarm(60);
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, &before);
     if (launch->rank == 0) signal(SIGTERM, tell_signal);
-    int size = snprintf(line, sizeof line, "%d\n", getpid());
-    REQUIRE(write(news, line, (size_t)size) == size, "news");
-    pause();
-    usleep(100000);
-    _exit(EXIT_COMM);
+    REQUIRE(write(news, "\n", 1) == 1, "news");
+    sigsuspend(&before);
+    _exit(EXIT_COMM); // as those do that lost another one
 }
 
 TEST(a_signal_before_ranks_heed_it_ends_the_launcher_too) {
