@@ -1,5 +1,6 @@
 // What ranks agree on, and how they end when one of them cannot go on: ranks are processes, harmed in every way.
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <signal.h>
 #include <sys/time.h>
@@ -217,9 +218,10 @@ static void rest(const Launch *launch, void *unused) {
 
 TEST(nobody_is_accused_while_a_rank_is_patient) { test_ranks_run(3, rest, NULL); }
 
-static void work_a_while(const Launch *launch, void *unused) {
-    (void)unused;
+static void work_a_while(const Launch *launch, void *news) {
     Ranks *ranks = test_ranks_open(launch, short_timeout);
+    ranks_any(ranks, 0);
+    REQUIRE(write(*(int *)news, "x", 1) == 1, "news");
     for (int i = 0; i < 100; i++) {
         ranks_any(ranks, 0);
         usleep(10000);
@@ -229,11 +231,16 @@ static void work_a_while(const Launch *launch, void *unused) {
 
 TEST(a_job_that_was_stopped_as_a_whole_goes_on) {
     static TestRanks ranks;
+    int news[2];
+    char byte;
+    assert_int_equal(pipe2(news, O_CLOEXEC), 0);
     ranks = (TestRanks){0};
     Launch launch = test_launch(3);
-    test_ranks_add(&ranks, launch, 3, work_a_while, NULL);
+    test_ranks_add(&ranks, launch, 3, work_a_while, &news[1]);
     close(launch.listener);
-    usleep(500000);
+    close(news[1]);
+    for (int i = 0; i < 3; i++) assert_int_equal(read(news[0], &byte, 1), 1); // all have met
+    close(news[0]);
     for (int slot = 0; slot < 3; slot++) kill(ranks.pids[slot], SIGSTOP);
     usleep(5000000);
     for (int slot = 0; slot < 3; slot++) kill(ranks.pids[slot], SIGCONT);
