@@ -183,7 +183,7 @@ grep -q '2 ranks' sweep/logs/*.log || { cat sweep/logs/*.log; fail "a run is not
 "$program" sweep sweep.json "${sweep[@]}" train.steps=10000 --dir named --gpus 3,1,0,2 >start.log 2>&1 & started=$!
 wait_for_lines named/state.jsonl 3
 for process in $(sed -n 's/.*"pid":\([0-9]*\).*/\1/p' named/state.jsonl); do
-    for _ in $(seq 100); do # until it is the program
+    for _ in $(seq 1000); do # until it is the program
         tr '\0' '\n' <"/proc/$process/environ" | grep '^CUDA_VISIBLE_DEVICES=' && break || sleep 0.05
     done
 done >visible.log
