@@ -98,8 +98,8 @@ for mistake in "66 nowhere" "2 blind-3 train.steps=none" "2 blind-3 optim.name=m
 done
 
 echo "== a sample that takes longer than the timeout"
-train run.dir=slow-sample --ranks 2 device=cpu train.steps=2 eval.every=0 sample.every=1 sample.tokens=30000 \
-    sample.ignore_eos=true dist.timeout=1
+train run.dir=slow-sample --ranks 2 device=cpu train.steps=2 eval.every=0 sample.every=2 sample.tokens=90000 \
+    sample.ignore_eos=true dist.timeout=2
 
 echo "== ranks that were started one by one, and are not alike"
 rank() { # RANK SECRET OPTION...
