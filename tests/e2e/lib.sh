@@ -48,7 +48,11 @@ wait_for_lines() { # FILE LINES
 }
 heeds() { ((0x0$(sed -n 's/^SigCgt:[^0-9a-f]*//p' "/proc/$1/status" 2>/dev/null) >> ($2 - 1) & 1)); }
 wait_to_heed() { # SIGNAL-NUMBER
-    while kill -0 "$started" 2>/dev/null && ! heeds "$started" "$1"; do sleep 0.02; done
+    for _ in $(seq 3000); do
+        kill -0 "$started" 2>/dev/null && ! heeds "$started" "$1" || return 0
+        sleep 0.02
+    done
+    fail "signal $1 is not heeded"
 }
 ends_with() { # CODE
     local status=0
