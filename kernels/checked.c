@@ -2,7 +2,6 @@
 // stands for one size throughout a call. What lists cannot say is required in a line beside them.
 #include "kernels/checked.h"
 
-
 #include "kernels/checked_calls.h"
 #include "kernels/checked_segments.h"
 #include "runtime/memory.h"
