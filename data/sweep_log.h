@@ -18,7 +18,7 @@ typedef enum {
     SWEEP_PLANNED,
     SWEEP_RUNNING,       // by a process that is at work, or was when it was killed
     SWEEP_PAUSED,        // at a rung, with a checkpoint: it may be promoted
-    SWEEP_INTERRUPTED,   // by a signal to the sweep, with a checkpoint
+    SWEEP_INTERRUPTED,   // by a signal, to it or to the sweep, with a checkpoint where it had begun
     SWEEP_FINISHED,      // a result
     SWEEP_DIVERGED,      // a result
     SWEEP_PRUNED,        // a result: others were better at its rung
