@@ -60,7 +60,8 @@ static void find_moves(Work *work) {
 }
 
 static void find_records(Work *work) {
-    static const SweepRecord unknown = {.arm = "", .reason = "", .host = "", .slot = "", .metric = NAN, .best = NAN};
+    static const SweepRecord unknown = {.arm = "", .reason = "", .host = "", .slot = "", .metric = NAN, .best = NAN,
+                                        .tokens_per_second = NAN, .energy = NAN};
     for (int64_t i = 0; i < work->search->count; i++) {
         const SweepRecord *record = sweep_record(&work->history, search_run(work, i)->id);
         work->runs[i].record = record ? record : &unknown;
