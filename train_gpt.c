@@ -65,10 +65,9 @@ typedef struct {
 static double since(double began) { return clock_seconds() - began; }
 
 // A checkpoint is begun before this, so that it is written by train.max_seconds even if it takes twice as long as the
-// last one, or as bytes at 100 MB/s before the first.
+// last one.
 static void set_deadline(Run *run, Pace *pace) {
-    double bytes = 16.0 * (double)run->gpt.params.elements;
-    if (pace->saving == 0) pace->saving = bytes / 100e6;
+    if (pace->saving == 0) pace->saving = run_first_save_seconds(run->gpt.params.elements);
     if (run->config.train.max_seconds > 0) // 0 would be never, and the clock may be young
         run->deadline = fmax(1e-9, run->begun + run->config.train.max_seconds - 2 * pace->saving);
 }

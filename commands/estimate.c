@@ -145,6 +145,7 @@ void estimate_run_at(const Run *run, double product_flops, Estimate *e) {
                                                  evaluation * (double)evaluations_left(run, last);
     e->last_step = last;
     e->max_seconds = run->config.train.max_seconds;
+    e->save_seconds = 2 * run_first_save_seconds(planned.parameters);
 }
 
 void estimate_run(const Run *run, Estimate *out) { estimate_run_at(run, 0, out); }
@@ -171,10 +172,15 @@ void estimate_date(const Measurement *measurement, char out[16]) {
 }
 
 static void print_stop(const Estimate *e, double all, Text *out) {
-    char number[TEXT_NUMBER];
+    char number[TEXT_NUMBER], kept[TEXT_NUMBER];
     bool stops = !isnan(e->stop_seconds);
-    double here = stops ? e->stop_seconds : all, resumes = ceil(here / e->max_seconds) - 1;
-    if (e->max_seconds > 0 && e->max_seconds < here)
+    double here = stops ? e->stop_seconds : all, useful = e->max_seconds - e->save_seconds;
+    double resumes = ceil(here / useful) - 1;
+    bool ends = here > 0 && e->max_seconds > 0 && useful < here;
+    if (ends && useful < e->step_seconds)
+        text_printf(out, "\n        train.max_seconds has no time for a step: it takes about %s, the checkpoint %s",
+                    text_duration(number, e->step_seconds), text_duration(kept, e->save_seconds));
+    else if (ends)
         text_printf(out, "\n        train.max_seconds ends it after %s: about %.0f resume%s to step %ld",
                     text_duration(number, e->max_seconds), resumes, resumes == 1 ? "" : "s", e->last_step);
     else if (stops && here > 0)

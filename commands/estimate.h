@@ -18,6 +18,7 @@ typedef struct {
     double evaluation_seconds; // of the evaluations that are left, roughly: 0 where there are none
     double stop_seconds;       // of both up to train.stop_at, where that comes before the end; else NaN
     double max_seconds;        // train.max_seconds; 0: none
+    double save_seconds;       // of these, kept for the last checkpoint
     double product_flops;      // a second, of a large product, as it was measured for this; 0: it was not
     Measurement from;          // what was scaled, or was measured
 } Estimate;

@@ -370,6 +370,8 @@ int64_t run_rollback_step(const Run *run, int64_t step) {
 
 int64_t run_step_tokens(const Run *run) { return run->sequences_per_step * run->config.train.sequence_length; }
 
+double run_first_save_seconds(int64_t parameters) { return 16 * (double)parameters / 100e6; }
+
 int64_t run_last_step(const Run *run) {
     int64_t stop = run->config.train.stop_at;
     return stop > 0 && stop < run->steps ? stop : run->steps;

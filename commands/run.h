@@ -158,6 +158,7 @@ void run_report_memory(const Run *run, Text *out);
 int64_t run_fitting_micro_batch(const Run *run, int64_t most); // of a planned run: most, or what halving it gives
 bool run_check_memory(const Run *run, Errors *errors); // after the plan; says what would fit where it does not (exit 2)
 int64_t run_step_tokens(const Run *run); // of one optimizer step, over all ranks
+double run_first_save_seconds(int64_t parameters); // of a checkpoint, before one was written: at 100 MB/s
 int64_t run_last_step(const Run *run);   // that this process makes: the run's, or train.stop_at before it
 int64_t run_data_step(const Run *run, int64_t step); // whose data the step behind `step` gets, from 0
 // The step of the checkpoint that a rollback would want if the attempted step `step` were a spike: a multiple of

@@ -270,6 +270,9 @@ TEST(what_ends_the_process_before_the_run_is_told) {
     check_told(NULL, 0, 12, "");
     check_told(NULL, 0, 11, "        train.max_seconds ends it after 11s: about 1 resume to step 10");
     check_told(NULL, 4, 2, "        train.max_seconds ends it after 2.0s: about 3 resumes to step 10");
+    check_told(NULL, 0, 1, "        train.max_seconds has no time for a step: it takes about 1.1s, the "
+                           "checkpoint 0.0s");
+    check_told(NULL, 10, 1, "");
     check_told("train.stop_at=8", 0, 0, "        train.stop_at ends it at step 8, after about 9.0s");
     check_told("train.stop_at=8", 4, 5, "        train.stop_at ends it at step 8, after about 4.5s");
     check_told("train.stop_at=8", 0, 2, "        train.max_seconds ends it after 2.0s: about 4 resumes to step 8");
