@@ -2,13 +2,19 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <setjmp.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "comm/socket.h"
 
@@ -96,9 +102,36 @@ void test_ranks_run(int count, void (*work)(const Launch *, void *), void *conte
     test_ranks_add(&ranks, launch, count, work, context);
     close(launch.listener);
     test_ranks_wait(&ranks, 0);
-    for (int slot = 0; slot < count; slot++)
-        if (ranks.codes[slot] != 0)
-            DIE(EXIT_INTERNAL, "rank %d of %d ended with %d: %s", slot, count, ranks.codes[slot], ranks.said[slot]);
+    const char *wrong = test_ranks_unwell(&ranks);
+    if (wrong) DIE(EXIT_INTERNAL, "%s", wrong);
+}
+
+const char *test_ranks_wrong(const char *format, ...) {
+    static char wrong[TEST_SAID + 512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(wrong, sizeof wrong, format, arguments);
+    va_end(arguments);
+    return wrong;
+}
+
+const char *test_ranks_unwell(const TestRanks *ranks) {
+    for (int slot = 0; slot < ranks->count; slot++)
+        if (ranks->codes[slot] != 0)
+            return test_ranks_wrong("rank %d of %d ended with %d: %s", slot, ranks->count, ranks->codes[slot],
+                                    ranks->said[slot]);
+    return NULL;
+}
+
+void test_ranks_try(const char *(*job)(double timeout, void *context), double timeout, void *context) {
+    static const double factors[] = {1, 3, 8};
+    enum { ATTEMPTS = sizeof factors / sizeof factors[0] };
+    for (int i = 0; i < ATTEMPTS; i++) {
+        const char *wrong = job(factors[i] * timeout, context);
+        if (!wrong) return;
+        if (i == ATTEMPTS - 1) fail_msg("%s", wrong);
+        print_message("again, with %g s in place of %g: %s\n", factors[i + 1] * timeout, factors[i] * timeout, wrong);
+    }
 }
 
 Ranks *test_ranks_open(const Launch *launch, double timeout) {

@@ -29,5 +29,12 @@ void test_ranks_wait(TestRanks *ranks, int stopped);
 // All at once: every rank must end well.
 void test_ranks_run(int ranks, void (*work)(const Launch *launch, void *context), void *context);
 
+// What is wrong with how a job ended, for test_ranks_try; NULL where all its ranks ended well.
+const char *test_ranks_wrong(const char *format, ...) __attribute__((format(printf, 1, 2)));
+const char *test_ranks_unwell(const TestRanks *ranks);
+// For ends by a timeout, or by news that a rank gets within a second: a machine with much to do may starve another rank
+// for as long. `job` returns what is wrong, or NULL; it is called again, with longer timeouts, before the test fails.
+void test_ranks_try(const char *(*job)(double timeout, void *context), double timeout, void *context);
+
 // For ranks: opens or exits with the message.
 Ranks *test_ranks_open(const Launch *launch, double timeout);

@@ -10,8 +10,9 @@
 #include "tests/support_ranks.h"
 #include "tests/test.h"
 
-// Where nothing is to be waited for, and where somebody is silent: more than a machine with much to do takes.
+// Where nothing is to be waited for, and where somebody is silent (see test_ranks_try).
 static const double timeout = 30, short_timeout = 3;
+static const double longer = 1.6; // than a timeout, by far
 
 // ---- agreement ----
 
@@ -56,17 +57,18 @@ static bool says(const TestRanks *ranks, int slot, const char *words) {
     return strstr(ranks->said[slot], words) != NULL;
 }
 
-// All but one must have ended with 71 and these words, each rank in one line.
-static void check_end(const TestRanks *ranks, int culprit, const char *words) {
+// All but one must have ended with 71 and these words, each rank in one line; what is wrong, or NULL.
+static const char *check_end(const TestRanks *ranks, int culprit, const char *words) {
     for (int slot = 0; slot < ranks->count; slot++) {
         if (slot == culprit) continue;
         char name[32];
         snprintf(name, sizeof name, "rank %d: ", slot);
-        if (ranks->codes[slot] != EXIT_COMM || !says(ranks, slot, words) || !says(ranks, slot, name))
-            fail_msg("rank %d, where rank %d is to blame, ended with %d; not \"%s\" but: %s", slot, culprit,
-                     ranks->codes[slot], words, ranks->said[slot]);
-        assert_ptr_equal(strchr(ranks->said[slot], '\n'), strrchr(ranks->said[slot], '\n'));
+        bool one_line = strchr(ranks->said[slot], '\n') == strrchr(ranks->said[slot], '\n');
+        if (ranks->codes[slot] != EXIT_COMM || !says(ranks, slot, words) || !says(ranks, slot, name) || !one_line)
+            return test_ranks_wrong("rank %d, where rank %d is to blame, ended with %d; not \"%s\" but: %s", slot,
+                                    culprit, ranks->codes[slot], words, ranks->said[slot]);
     }
+    return NULL;
 }
 
 // A job that goes on for ever, until harm befalls the culprit.
@@ -103,24 +105,32 @@ typedef struct {
     int first;
 } Harm;
 
-static void check_harm(Harm harm) {
+static const char *harm_each(double silence, void *context) {
     enum { SIZE = 3 };
     static TestRanks jobs[SIZE];
-    for (int culprit = harm.first; culprit < SIZE; culprit++) {
+    const Harm *harm = context;
+    const char *wrong = NULL;
+    for (int culprit = harm->first; culprit < SIZE; culprit++) {
         Launch launch = test_launch(SIZE);
         jobs[culprit] = (TestRanks){0};
-        Fate fate = {culprit, harm.befall, harm.is_silent ? short_timeout : timeout};
+        Fate fate = {culprit, harm->befall, harm->is_silent ? silence : timeout};
         test_ranks_add(&jobs[culprit], launch, SIZE, work_until_harmed, &fate);
         close(launch.listener);
     }
-    for (int culprit = harm.first; culprit < SIZE; culprit++) test_ranks_wait(&jobs[culprit], harm.stopped);
-    for (int culprit = harm.first; culprit < SIZE; culprit++) {
+    for (int culprit = harm->first; culprit < SIZE; culprit++) test_ranks_wait(&jobs[culprit], harm->stopped);
+    for (int culprit = harm->first; culprit < SIZE && !wrong; culprit++) {
+        const TestRanks *job = &jobs[culprit];
         char expected[128];
-        snprintf(expected, sizeof expected, "rank %d%s", culprit, harm.words);
-        assert_int_equal(jobs[culprit].codes[culprit], harm.code);
-        check_end(&jobs[culprit], culprit, expected);
+        snprintf(expected, sizeof expected, "rank %d%s", culprit, harm->words);
+        wrong = check_end(job, culprit, expected);
+        if (!wrong && job->codes[culprit] != harm->code)
+            wrong = test_ranks_wrong("rank %d ended with %d, not %d: %s", culprit, job->codes[culprit], harm->code,
+                                     job->said[culprit]);
     }
+    return wrong;
 }
+
+static void check_harm(Harm harm) { test_ranks_try(harm_each, short_timeout, &harm); }
 
 static void be_killed(Comm *comm) { (void)comm, raise(SIGKILL); }
 static void be_stopped(Comm *comm) { (void)comm, raise(SIGSTOP); }
@@ -200,14 +210,15 @@ TEST(a_cut_connection_is_named) {
 
 // ---- no false accusations ----
 
-static void rest(const Launch *launch, void *unused) {
-    (void)unused;
-    Ranks *ranks = test_ranks_open(launch, short_timeout);
+static void pause_for(double seconds) { usleep((useconds_t)(1e6 * seconds)); }
+
+static void rest(const Launch *launch, void *silence) {
+    Ranks *ranks = test_ranks_open(launch, *(double *)silence);
     ranks_any(ranks, 0);
     if (launch->rank == launch->size - 1) {
         ranks_patient(ranks, true);
         ranks_any(ranks, 0);
-        usleep(5000000);
+        pause_for(longer * *(double *)silence);
         ranks_patient(ranks, false);
     } else {
         ranks_any(ranks, 0);
@@ -216,12 +227,34 @@ static void rest(const Launch *launch, void *unused) {
     ranks_close(ranks);
 }
 
-TEST(nobody_is_accused_while_a_rank_is_patient) { test_ranks_run(3, rest, NULL); }
+// Starts three ranks.
+static void begin(TestRanks *ranks, void (*work)(const Launch *, void *), void *context) {
+    *ranks = (TestRanks){0};
+    Launch launch = test_launch(3);
+    test_ranks_add(ranks, launch, 3, work, context);
+    close(launch.listener);
+}
 
-static void work_a_while(const Launch *launch, void *news) {
-    Ranks *ranks = test_ranks_open(launch, short_timeout);
+static const char *be_patient(double silence, void *unused) {
+    (void)unused;
+    static TestRanks ranks;
+    begin(&ranks, rest, &silence);
+    test_ranks_wait(&ranks, 0);
+    return test_ranks_unwell(&ranks);
+}
+
+TEST(nobody_is_accused_while_a_rank_is_patient) { test_ranks_try(be_patient, short_timeout, NULL); }
+
+typedef struct {
+    double silence;
+    int news; // a pipe
+} Work;
+
+static void work_a_while(const Launch *launch, void *context) {
+    const Work *work = context;
+    Ranks *ranks = test_ranks_open(launch, work->silence);
     ranks_any(ranks, 0);
-    REQUIRE(write(*(int *)news, "x", 1) == 1, "news");
+    REQUIRE(write(work->news, "x", 1) == 1, "news");
     for (int i = 0; i < 100; i++) {
         ranks_any(ranks, 0);
         usleep(10000);
@@ -229,43 +262,41 @@ static void work_a_while(const Launch *launch, void *news) {
     ranks_close(ranks);
 }
 
-TEST(a_job_that_was_stopped_as_a_whole_goes_on) {
+static const char *stop_all(double silence, void *unused) {
+    (void)unused;
     static TestRanks ranks;
-    int news[2];
+    int news[2], met = 0;
     char byte;
     assert_int_equal(pipe2(news, O_CLOEXEC), 0);
-    ranks = (TestRanks){0};
-    Launch launch = test_launch(3);
-    test_ranks_add(&ranks, launch, 3, work_a_while, &news[1]);
-    close(launch.listener);
+    begin(&ranks, work_a_while, &(Work){silence, news[1]});
     close(news[1]);
-    for (int i = 0; i < 3; i++) assert_int_equal(read(news[0], &byte, 1), 1); // all have met
+    while (met < 3 && read(news[0], &byte, 1) == 1) met++;
     close(news[0]);
     for (int slot = 0; slot < 3; slot++) kill(ranks.pids[slot], SIGSTOP);
-    usleep(5000000);
+    if (met == 3) pause_for(longer * silence);
     for (int slot = 0; slot < 3; slot++) kill(ranks.pids[slot], SIGCONT);
     test_ranks_wait(&ranks, 0);
-    for (int slot = 0; slot < 3; slot++)
-        if (ranks.codes[slot] != 0) fail_msg("rank %d: %d: %s", slot, ranks.codes[slot], ranks.said[slot]);
+    return test_ranks_unwell(&ranks);
 }
 
+TEST(a_job_that_was_stopped_as_a_whole_goes_on) { test_ranks_try(stop_all, short_timeout, NULL); }
+
 // All wait for each other, such as when a library hangs.
-static void stand_still(const Launch *launch, void *unused) {
-    (void)unused;
-    Ranks *ranks = test_ranks_open(launch, short_timeout);
+static void stand_still(const Launch *launch, void *silence) {
+    Ranks *ranks = test_ranks_open(launch, *(double *)silence);
     ranks_at(ranks, "a call of the library");
     for (;;) pause();
 }
 
-TEST(a_job_that_hangs_as_a_whole_ends) {
+static const char *hang_all(double silence, void *unused) {
+    (void)unused;
     static TestRanks ranks;
-    ranks = (TestRanks){0};
-    Launch launch = test_launch(3);
-    test_ranks_add(&ranks, launch, 3, stand_still, NULL);
-    close(launch.listener);
+    begin(&ranks, stand_still, &silence);
     test_ranks_wait(&ranks, 0);
-    check_end(&ranks, -1, "no rank gets on: all have been at a call of the library for ");
+    return check_end(&ranks, -1, "no rank gets on: all have been at a call of the library for ");
 }
+
+TEST(a_job_that_hangs_as_a_whole_ends) { test_ranks_try(hang_all, short_timeout, NULL); }
 
 // ---- other texts ----
 
@@ -294,11 +325,9 @@ TEST(a_text_that_differs_ends_all) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         static TestRanks ranks;
-        ranks = (TestRanks){0};
-        Launch launch = test_launch(3);
-        test_ranks_add(&ranks, launch, 3, compare, (void *)&cases[i].texts);
-        close(launch.listener);
+        begin(&ranks, compare, (void *)&cases[i].texts);
         test_ranks_wait(&ranks, 0);
-        check_end(&ranks, -1, cases[i].words);
+        const char *wrong = check_end(&ranks, -1, cases[i].words);
+        if (wrong) fail_msg("%s", wrong);
     }
 }

@@ -8,7 +8,7 @@
 #include "tests/test.h"
 
 enum { SIZE = 4 };
-// Where nothing is to be waited for, and where somebody does not come.
+// Where nothing is to be waited for, and where somebody does not come (see test_ranks_try).
 static const double timeout = 30, short_timeout = 2;
 
 static Ranks *meet(const Launch *launch, const Hello *self, double seconds) {
@@ -28,12 +28,18 @@ static void open_and_close(const Launch *launch, void *unused) {
     ranks_close(test_ranks_open(launch, timeout));
 }
 
-// All have ended with 71 and words about their own rank.
-static void check_refusal(const TestRanks *ranks, int except, const char *words) {
-    for (int slot = 0; slot < ranks->count; slot++)
+// All must have ended with 71 and these words; what is wrong, or NULL.
+static const char *find_other_end(const TestRanks *ranks, int except, const char *words) {
+    for (int slot = 0; slot < ranks->count && slot < TEST_RANKS; slot++)
         if (slot != except && (ranks->codes[slot] != EXIT_COMM || !strstr(ranks->said[slot], words)))
-            fail_msg("process %d ended with %d; not \"%s\" but: %s", slot, ranks->codes[slot], words,
-                     ranks->said[slot]);
+            return test_ranks_wrong("process %d ended with %d; not \"%s\" but: %s", slot, ranks->codes[slot], words,
+                                    ranks->said[slot]);
+    return NULL;
+}
+
+static void check_refusal(const TestRanks *ranks, const char *words) {
+    const char *wrong = find_other_end(ranks, -1, words);
+    if (wrong) fail_msg("%s", wrong);
 }
 
 // ---- one that is different ----
@@ -67,7 +73,9 @@ static void other_version(Launch *launch, Hello *self) { (void)launch, strcpy(se
 static void dies(Launch *launch, Hello *self) { (void)launch, (void)self, raise(SIGKILL); }
 static void stays_away(Launch *launch, Hello *self) { (void)launch, (void)self, exit(0); }
 
-TEST(a_rank_that_does_not_belong_ends_all) {
+// All of these at the same time.
+static const char *come_with_differences(double absence, void *unused) {
+    (void)unused;
     static const struct {
         int rank;
         void (*change)(Launch *, Hello *);
@@ -87,41 +95,51 @@ TEST(a_rank_that_does_not_belong_ends_all) {
         {2, dies, "rank 2 did not come to 127.0.0.1:", true},
         {0, dies, " rank 0 at 127.0.0.1:", true}, // cannot reach it, or no answer of it
     };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        static TestRanks ranks;
-        ranks = (TestRanks){0};
+    enum { CASES = sizeof cases / sizeof cases[0] };
+    static TestRanks jobs[CASES];
+    const char *wrong = NULL;
+    for (int i = 0; i < CASES; i++) {
         Launch launch = test_launch(SIZE);
-        Difference difference = {cases[i].rank, cases[i].change, cases[i].is_gone ? short_timeout : timeout};
-        test_ranks_add(&ranks, launch, SIZE, meet_with_difference, &difference);
+        Difference difference = {cases[i].rank, cases[i].change, cases[i].is_gone ? absence : timeout};
+        jobs[i] = (TestRanks){0};
+        test_ranks_add(&jobs[i], launch, SIZE, meet_with_difference, &difference);
         close(launch.listener);
-        test_ranks_wait(&ranks, 0);
-        check_refusal(&ranks, cases[i].is_gone ? cases[i].rank : -1, cases[i].words);
     }
+    for (int i = 0; i < CASES; i++) test_ranks_wait(&jobs[i], 0);
+    for (int i = 0; i < CASES && !wrong; i++)
+        wrong = find_other_end(&jobs[i], cases[i].is_gone ? cases[i].rank : -1, cases[i].words);
+    return wrong;
 }
 
+TEST(a_rank_that_does_not_belong_ends_all) { test_ranks_try(come_with_differences, short_timeout, NULL); }
+
 // Ends after it has come, while another is missing. A moment later: those that are on their way come, too.
-static void come_and_die(const Launch *launch, void *unused) {
+static void come_and_die(const Launch *launch, void *moment) {
     const char *reason = "";
     Hello self;
-    if (launch->rank != 2) open_and_close(launch, unused);
+    if (launch->rank != 2) open_and_close(launch, NULL);
     hello_fill(&self, launch);
     for (int channel = CHANNEL_CONTROL; channel <= CHANNEL_WATCH; channel++) {
         int socket = socket_connect(launch->host, launch->port, clock_seconds() + timeout, &reason);
         REQUIRE(socket >= 0 && hello_send(&self, (Channel)channel, socket, clock_seconds() + timeout), "%s", reason);
     }
-    sleep(1);
+    usleep((useconds_t)(1e6 * *(double *)moment));
     raise(SIGKILL);
 }
 
-TEST(a_rank_that_ends_while_others_are_missing_is_named) {
+static const char *come_without_one(double moment, void *unused) {
+    (void)unused;
     static TestRanks ranks;
+    ranks = (TestRanks){0};
     Launch launch = test_launch(SIZE);
-    test_ranks_add(&ranks, launch, SIZE - 1, come_and_die, NULL);
+    test_ranks_add(&ranks, launch, SIZE - 1, come_and_die, &moment);
     close(launch.listener);
     test_ranks_wait(&ranks, 0);
-    assert_int_equal(ranks.codes[2], -SIGKILL);
-    check_refusal(&ranks, 2, "rank 2 ended while not all ranks had come");
+    if (ranks.codes[2] != -SIGKILL) return test_ranks_wrong("rank 2 ended with %d", ranks.codes[2]);
+    return find_other_end(&ranks, 2, "rank 2 ended while not all ranks had come");
 }
+
+TEST(a_rank_that_ends_while_others_are_missing_is_named) { test_ranks_try(come_without_one, 1, NULL); }
 
 // ---- where they meet ----
 
@@ -134,8 +152,8 @@ TEST(a_port_in_use_is_named) {
     test_ranks_wait(&ranks, 0);
     close(taken.listener);
     snprintf(words, sizeof words, "cannot listen at 127.0.0.1:%d: Address already in use", launch.port);
-    check_refusal(&ranks, -1, words);
-    check_refusal(&ranks, -1, "THALWEG_PORT");
+    check_refusal(&ranks, words);
+    check_refusal(&ranks, "THALWEG_PORT");
 }
 
 TEST(rank_0_that_cannot_be_reached_is_named) {
@@ -152,7 +170,7 @@ TEST(rank_0_that_cannot_be_reached_is_named) {
     snprintf(words, sizeof words, "cannot reach rank 0 at 127.0.0.1:%d within 2 s: Connection refused", launch.port);
     assert_non_null(strstr(ranks.said[0], words));
     assert_non_null(strstr(ranks.said[1], "cannot reach rank 0 at no-such-host.invalid:"));
-    check_refusal(&ranks, -1, "cannot reach rank 0");
+    check_refusal(&ranks, "cannot reach rank 0");
 }
 
 // A port that others find in the meantime makes this fail once in a while, so it is tried again.
@@ -174,9 +192,9 @@ TEST(rank_0_listens_where_it_is_told) {
 
 static int visit(const Launch *launch, const void *words, size_t size) {
     const char *reason = "";
-    int visitor = socket_connect(launch->host, launch->port, clock_seconds() + 5, &reason);
+    int visitor = socket_connect(launch->host, launch->port, clock_seconds() + timeout, &reason);
     assert_true(visitor >= 0);
-    if (size) assert_true(socket_send(visitor, words, size, clock_seconds() + 5));
+    if (size) assert_true(socket_send(visitor, words, size, clock_seconds() + timeout));
     return visitor;
 }
 
