@@ -62,7 +62,7 @@ ends_with() { # CODE
 }
 
 # Rests a sweep, as Ctrl-Z does, until it and all of its runs are stopped or at their end; lets it go on.
-states() { ps -o state= -p "$(pgrep -d, -P "$started" -f run.dir=),$started" | tr -d '\n'; }
+states() { ps -o state= -p "$started" $(pgrep -P "$started" -f run.dir= | sed "s/^/-p /") | tr -d "\n"; }
 until_states() { # PATTERN
     local i
     for i in $(seq 1500); do [[ ! $(states) =~ $1 ]] || return 0; sleep 0.02; done

@@ -75,7 +75,7 @@ write_sweep long.json '"axes": {"run.seed": [1, 2, 3, 4]}'
 sweep long.json "${long[@]}" --dir whole --jobs 2 >whole.log 2>&1 || { cat whole.log; fail "the sweep: $?"; }
 start_sweep() { "$program" sweep long.json "${long[@]}" "$@" >start.log 2>&1 </dev/null & started=$!; }
 written() { cat stopped/runs/*/metrics.jsonl 2>/dev/null | wc -c || true; }
-for _ in 1 2 3; do # until it is not through before the signal comes
+for _ in 1 2 3 4 5; do # until neither it nor what it began is through before the signal comes
     rm -rf stopped
     start_sweep --dir stopped --jobs 2
     wait_for_lines stopped/state.jsonl 3
@@ -87,7 +87,7 @@ for _ in 1 2 3; do # until it is not through before the signal comes
     wait_for_lines stopped/state.jsonl 4
     kill -TERM "$started" 2>/dev/null || true
     status=0 && wait "$started" || status=$?
-    [ $status -eq 0 ] || break
+    [ "$(count stopped ended '"status":"interrupted"')" -eq 0 ] || break
 done
 started=
 [ $status -eq 75 ] || { cat start.log; fail "exit $status after SIGTERM"; }
@@ -107,17 +107,38 @@ started=
 no_processes twice
 
 echo "== a budget of time and of places"
-write_sweep budget.json '"axes": {"run.seed": [1, 2, 3]}, "budget": {"max_hours": 3e-5, "max_parallel": 1}'
-expect 75 'stopping: .*; budget.max_hours is over' timeout 60 "$program" sweep budget.json "${long[@]}" \
-    train.steps=100000 --dir budget --jobs 3
+for hours in 3e-5 3e-4 3e-3; do # until it is not over before a run is begun
+    write_sweep budget.json '"axes": {"run.seed": [1, 2, 3]}, "budget": {"max_hours": '$hours', "max_parallel": 1}'
+    rm -rf budget
+    expect 75 'stopping: .*; budget.max_hours is over' timeout 60 "$program" sweep budget.json "${long[@]}" \
+        train.steps=1000000 --dir budget --jobs 3
+    [ "$(count budget started)" -eq 0 ] || break
+done
 has budget 1 started
 has budget 1 ended '"status":"interrupted"'
 no_processes budget
 
 echo "== two processes on one folder share the work"
-start_sweep --dir shared --jobs 1
-wait_for_lines shared/state.jsonl 2
-kill -KILL "$(pgrep -P "$started" | head -n 1)" # a run of it, which is tried again
+# begin_to_rest DIR COMMAND...: a sweep that rests while its first run is at work, `run`; it begins again where it came
+# further than that.
+begin_to_rest() {
+    local dir=$1; shift
+    for _ in 1 2 3 4 5; do
+        rm -rf "$dir"
+        "$@" >start.log 2>&1 </dev/null & started=$!
+        wait_for_lines "$dir/state.jsonl" 2
+        rest
+        run=$(ps -o pid=,state= --ppid "$started" | awk '$2 == "T" { print $1 }') || true
+        [ -z "$run" ] || [ "$(wc -l <"$dir/state.jsonl")" -ne 2 ] || return 0
+        { kill -KILL "$started" && wait "$started" || true; } 2>/dev/null
+        no_processes "$dir"
+    done
+    cat start.log
+    fail "$dir does not rest with its first run"
+}
+begin_to_rest shared "$program" sweep long.json "${long[@]}" --dir shared --jobs 1
+kill -KILL "$run" # which is tried again
+go_on
 expect 0 '4 finished' sweep long.json "${long[@]}" --dir shared --jobs 1
 ends_with 0
 has shared 1 ended '"status":"out_of_memory","signal":9,"reason":"ended by signal 9'
@@ -193,10 +214,10 @@ expect 0 '1 finished' sweep best.json "${short[@]}" eval.every=5 --dir best
 same_run "best/runs/$best" "halved/runs/$best" # pauses change nothing
 
 echo "== a record that cannot be written: no run is begun on top of it, and none twice"
-(ulimit -f 1000 && exec env --default-signal=XFSZ "$program" sweep long.json "${long[@]}" --dir full \
-    --jobs 1) >start.log 2>&1 </dev/null & started=$!
-wait_for_lines full/state.jsonl 2
+limited() { ulimit -f 1000 && exec env --default-signal=XFSZ "$program" sweep long.json "${long[@]}" "$@"; }
+begin_to_rest full limited --dir full --jobs 1
 printf '%*s#torn\n' $((1024000 - 6 - $(stat -c %s full/state.jsonl))) '' >>full/state.jsonl
+go_on
 ends_with 73
 [ "$(grep -c '^started' start.log)" -eq 1 ] || { cat start.log; fail "it went on without a record"; }
 grep -q 'full/state.jsonl: its lines wait' start.log || { cat start.log; fail "it says nothing of its record"; }
