@@ -94,65 +94,83 @@ grep -qE '^[0-9]+ optimizer/sum$' ranks.txt || fail "what ranks send is no range
 grep -qE '^8 /step$' ranks.txt || fail "a range of one rank does not end"
 
 # nvml KIND COMMAND...: with a library in the place of NVML, see tests/fake_nvml.c; missing: with one that is none.
-mkdir missing && echo none >missing/libnvidia-ml.so.1
-nvml() {
-    local folder; folder=$(dirname "$program")/tests/nvml_$1
-    [ "$1" != missing ] || folder=$PWD/missing
-    [ -e "$folder/libnvidia-ml.so.1" ] || fail "$folder is not there; make SIM=1 unit-tests"
-    LD_LIBRARY_PATH=$folder "${@:2}"
+for kind in full old empty; do
+    ln -s "$(dirname "$program")/tests/nvml_$kind" .
+    [ -e "nvml_$kind/libnvidia-ml.so.1" ] || fail "$(readlink "nvml_$kind") is not there; make SIM=1 unit-tests"
+done
+mkdir nvml_missing && echo none >nvml_missing/libnvidia-ml.so.1
+nvml() { LD_LIBRARY_PATH=$work/nvml_$1 "${@:2}"; }
+few=(train.steps=4 eval.every=0 checkpoint.every=0 log.gpu_seconds=0.01)
+many=("${few[@]}" train.steps=1000000)
+# looks RUN LINES PATTERN OPTION...: the program trains until so many lines of its steps have the pattern, then a signal
+# stops it. What it says is in start.log.
+looks() {
+    local run=$1 lines=$2 pattern=$3 there=0; shift 3
+    LD_LIBRARY_PATH=$work/nvml_full "$program" "$@" >start.log 2>&1 </dev/null & started=$!
+    for _ in $(seq 3000); do
+        there=$(cat "$run/metrics.jsonl" 2>/dev/null | grep -cE -- "$pattern") || true
+        kill -0 "$started" 2>/dev/null && [ "$there" -lt "$lines" ] || break
+        sleep 0.02
+    done
+    [ "$there" -ge "$lines" ] || { tail "$run/metrics.jsonl" start.log >&2; fail "$there lines of $run have $pattern"; }
+    kill -TERM "$started"
+    ends_with 75
 }
-# looked RUN TEXT: a step's line holds it.
-looked() { grep -qF -- "$2" "$1/metrics.jsonl" || { cat "$1/metrics.jsonl" >&2; fail "no line of $1 has $2"; }; }
-looks=(train.steps=4 eval.every=0 checkpoint.every=0 log.gpu_seconds=0.01)
+looks_at() { # RUN LINES TEXT OPTION...
+    looks "$1" "$2" "${3//./\\.}" train "$tiny" "${data[@]}" "${cuda[@]}" "${many[@]}" run.dir="$1" "${@:4}"
+}
 
 echo "== the GPUs of a run, by their place on the bus, whichever a process may use"
 numbers() {
     printf '"gpu_power":%s,"gpu_temperature":%s,"gpu_clock":%s,"gpu_memory":%s,"gpu_utilization":%s,' "$@"
 }
 export CUDASIM_DEVICES=4
-nvml full train "${cuda[@]}" "${looks[@]}" run.dir=first
-looked first "$(numbers 100.5 31 1490 1073741824 0.1)"
-grep -qE '^energy  [0-9.]+ Wh of the GPUs here, [0-9.e+]+ mJ a token$' train.log || { cat train.log; fail "no energy"; }
-CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=third
-looked third "$(numbers 300.5 33 1470 3221225472 0.3)"
-CUDA_VISIBLE_DEVICES=2,0 nvml full train "${cuda[@]}" "${looks[@]}" --ranks 2 run.dir=both
-looked both "$(numbers 401 33 1470 3221225472 0.2)"
-CUDA_VISIBLE_DEVICES=3 nvml full train "${cuda[@]}" "${looks[@]}" run.dir=sparing # what it does not tell is left out
-looked sparing '"gpu_power":400.5,"gpu_clock":1460,'
+for _ in 1 2 3 4 5; do # until the driver's answer at the end comes within the moment for which it is waited
+    rm -rf first
+    looks_at first 1 "$(numbers 100.5 31 1490 1073741824 0.1)"
+    ! grep -qE '^energy  [0-9.]+ Wh of the GPUs here, [0-9.e+]+ mJ a token$' start.log || break
+done
+grep -q '^energy ' start.log || { cat start.log; fail "no energy"; }
+CUDA_VISIBLE_DEVICES=2,0 looks_at third 1 "$(numbers 300.5 33 1470 3221225472 0.3)"
+CUDA_VISIBLE_DEVICES=2,0 looks_at both 1 "$(numbers 401 33 1470 3221225472 0.2)" --ranks 2
+CUDA_VISIBLE_DEVICES=3 looks_at sparing 1 '"gpu_power":400.5,"gpu_clock":1460,' # what it does not tell is left out
 ! grep -q gpu_temperature sparing/metrics.jsonl || fail "a temperature that was not told"
+CUDA_VISIBLE_DEVICES=2 nvml full train "${cuda[@]}" "${few[@]}" run.dir=other
 unset CUDASIM_DEVICES
-same_run first third
+nvml full train "${cuda[@]}" "${few[@]}" run.dir=usual
+same_run usual other
 
 echo "== the energy of a run goes on through its processes, also that of steps that are done again"
-expect 75 'stopped at step 1 of' nvml full "$program" train "$tiny" "${data[@]}" "${cuda[@]}" "${looks[@]}" \
+expect 75 'stopped at step 1 of' nvml full "$program" train "$tiny" "${data[@]}" "${cuda[@]}" "${many[@]}" \
     run.dir=spent train.stop_at=1
 echo '{"step":2,"tokens":128,"gpu_energy":1000000}' >>spent/metrics.jsonl # behind its checkpoint
-nvml full resume spent train.stop_at=0
-grep -qE '"lr":.*"gpu_energy":10[0-9]{5}(\.|,|})' spent/metrics.jsonl ||
-    { cat spent/metrics.jsonl >&2; fail "what was spent before is forgotten"; }
+looks spent 1 '"lr":.*"gpu_energy":10[0-9]{5}(\.|,|})' resume spent train.stop_at=0
 
 echo "== throttling is told once"
-FAKE_NVML=hot nvml full train "${cuda[@]}" "${looks[@]}" train.steps=8 run.dir=hot
-looked hot '"gpu_throttle":"thermal, power limit"'
-[ "$(grep -c 'GPU 0000:01:00.0 runs at 1490 MHz and 31 C' train.log)" -eq 1 ] ||
-    { cat train.log >&2; fail "not told once"; }
+FAKE_NVML=hot looks_at hot 3 '"gpu_throttle":"thermal, power limit"'
+[ "$(grep -c 'GPU 0000:01:00.0 runs at 1490 MHz and 31 C' start.log)" -eq 1 ] ||
+    { cat start.log >&2; fail "not told once"; }
 
 echo "== no library or one of no use, a driver that fails or answers no more: one message, and the run goes on"
 fails() { # KIND BEHAVIOUR PATTERN
-    FAKE_NVML=$2 nvml "$1" train "${cuda[@]}" "${looks[@]}" run.dir="fails-$1-$2"
+    for _ in 1 2 3 4 5; do # until the end of the run, too, waits long enough for what is told
+        rm -rf "fails-$1-$2"
+        FAKE_NVML=$2 nvml "$1" train "${cuda[@]}" "${few[@]}" run.dir="fails-$1-$2"
+        ! grep -qE "$3" train.log || break
+    done
     [ "$(grep -cE "$3.*log.gpu_seconds=0" train.log)" -eq 1 ] || { cat train.log; fail "NVML $1 $2: not told once"; }
     ! grep -q gpu_ "fails-$1-$2/metrics.jsonl" || fail "NVML $1 $2 gave numbers"
-    same_run first "fails-$1-$2"
+    same_run usual "fails-$1-$2"
 }
 fails missing "" 'libnvidia-ml.so.1 cannot be loaded'
 fails empty "" 'has no nvmlInit_v2'
 fails full fails 'Driver Not Loaded'
 CUDASIM_DEVICES=9 CUDA_VISIBLE_DEVICES=8 fails full nowhere 'does not show the GPU at 0000:09:00.0'
-nvml missing train "${cuda[@]}" "${looks[@]}" log.gpu_seconds=0 run.dir=quiet
-nvml missing train device=cpu "${looks[@]}" run.dir=on-cpu
+nvml missing train "${cuda[@]}" "${few[@]}" log.gpu_seconds=0 run.dir=quiet
+nvml missing train device=cpu "${few[@]}" run.dir=on-cpu
 ! grep -q libnvidia train.log || fail "NVML is told of on device=cpu"
-FAKE_NVML=hangs nvml full train "${cuda[@]}" "${looks[@]}" run.dir=hangs
-same_run first hangs
+FAKE_NVML=hangs nvml full train "${cuda[@]}" "${few[@]}" run.dir=hangs
+same_run usual hangs
 
 echo "== doctor tells what the driver tells"
 CUDASIM_DEVICES=4 nvml full "$program" doctor >doctor.log
@@ -167,7 +185,10 @@ nvml missing "$program" doctor >doctor.log
 grep -qE '^missing +NVML .*cannot be loaded; install' doctor.log || { cat doctor.log >&2; fail "nothing is missing"; }
 
 echo "== bench tells what logging costs, and what a look at the GPU does"
-THALWEG_DATA=$PWD nvml full "$program" bench "$tiny" "${cuda[@]}" model.vocab=300 --json >costs.json 2>bench.log
+for _ in 1 2 3 4 5; do # until all looks are there within the moment for which it waits
+    THALWEG_DATA=$PWD nvml full "$program" bench "$tiny" "${cuda[@]}" model.vocab=300 --json >costs.json 2>bench.log
+    ! grep -qE '"gpu_look_seconds": [0-9]' costs.json || break
+done
 for key in logging_seconds logging_share_of_100ms gpu_look_seconds; do
     grep -qE "\"$key\": [0-9]" costs.json || { cat costs.json bench.log >&2; fail "bench does not tell $key"; }
 done
