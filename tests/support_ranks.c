@@ -38,6 +38,7 @@ static void begin_rank(pid_t parent, int output) {
 void test_ranks_add(TestRanks *ranks, Launch launch, int count, void (*work)(const Launch *, void *), void *context) {
     pid_t parent = getpid();
     int first = launch.rank;
+    if (ranks->count == 0) ranks->begun = clock_seconds();
     for (int i = 0; i < count; i++) {
         int ends[2], slot = ranks->count++;
         if (slot >= TEST_RANKS || pipe2(ends, O_CLOEXEC) != 0) DIE(EXIT_INTERNAL, "no room or pipe for rank %d", slot);
@@ -88,8 +89,7 @@ static int count_left(TestRanks *ranks) {
 }
 
 void test_ranks_wait(TestRanks *ranks, int stopped) {
-    double end = clock_seconds() + patience_seconds;
-    while (count_left(ranks) > stopped && clock_seconds() < end) poll(NULL, 0, 10);
+    while (count_left(ranks) > stopped && clock_seconds() < ranks->begun + patience_seconds) poll(NULL, 0, 10);
     for (int slot = 0; slot < ranks->count; slot++)
         if (ranks->pids[slot] > 0) kill(ranks->pids[slot], SIGKILL);
     while (count_left(ranks) > 0) poll(NULL, 0, 10);

@@ -10,6 +10,7 @@ enum { TEST_RANKS = 6, TEST_SAID = 1 << 13 };
 // In a rank, conditions are checked with REQUIRE: cmocka's assertions belong to the test's own process.
 typedef struct {
     int count;
+    double begun; // clock_seconds
     pid_t pids[TEST_RANKS];
     int outputs[TEST_RANKS];          // pipes of their standard errors
     int codes[TEST_RANKS];            // exit code; -signal where one ended it
@@ -23,7 +24,8 @@ Launch test_launch(int ranks);
 // may be added. The listener is rank 0's.
 void test_ranks_add(TestRanks *ranks, Launch launch, int count, void (*work)(const Launch *launch, void *context),
                     void *context);
-// Waits until all but `stopped` of them have ended, at most a minute; those that are left then are killed.
+// Waits until all but `stopped` of them have ended, at most until a minute after the first began; those that are left
+// then are killed.
 void test_ranks_wait(TestRanks *ranks, int stopped);
 
 // All at once: every rank must end well.
