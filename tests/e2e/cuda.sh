@@ -129,6 +129,7 @@ for _ in 1 2 3 4 5; do # until the driver's answer at the end comes within the m
     rm -rf first
     looks_at first 1 "$(numbers 100.5 31 1490 1073741824 0.1)"
     ! grep -qE '^energy  [0-9.]+ Wh of the GPUs here, [0-9.e+]+ mJ a token$' start.log || break
+    again "no energy"
 done
 grep -q '^energy ' start.log || { cat start.log; fail "no energy"; }
 CUDA_VISIBLE_DEVICES=2,0 looks_at third 1 "$(numbers 300.5 33 1470 3221225472 0.3)"
@@ -157,6 +158,7 @@ fails() { # KIND BEHAVIOUR PATTERN
         rm -rf "fails-$1-$2"
         FAKE_NVML=$2 nvml "$1" train "${cuda[@]}" "${few[@]}" run.dir="fails-$1-$2"
         ! grep -qE "$3" train.log || break
+        again "NVML $1 $2 is not told of"
     done
     [ "$(grep -cE "$3.*log.gpu_seconds=0" train.log)" -eq 1 ] || { cat train.log; fail "NVML $1 $2: not told once"; }
     ! grep -q gpu_ "fails-$1-$2/metrics.jsonl" || fail "NVML $1 $2 gave numbers"
@@ -188,6 +190,7 @@ echo "== bench tells what logging costs, and what a look at the GPU does"
 for _ in 1 2 3 4 5; do # until all looks are there within the moment for which it waits
     THALWEG_DATA=$PWD nvml full "$program" bench "$tiny" "${cuda[@]}" model.vocab=300 --json >costs.json 2>bench.log
     ! grep -qE '"gpu_look_seconds": [0-9]' costs.json || break
+    again "bench has no look"
 done
 for key in logging_seconds logging_share_of_100ms gpu_look_seconds; do
     grep -qE "\"$key\": [0-9]" costs.json || { cat costs.json bench.log >&2; fail "bench does not tell $key"; }

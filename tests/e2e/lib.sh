@@ -54,6 +54,9 @@ wait_to_heed() { # SIGNAL-NUMBER
     done
     fail "signal $1 is not heeded"
 }
+# A test that tries something again, because a busy machine may be too slow for it, says so in its log.
+again() { echo "-- again: $*"; }
+
 ends_with() { # CODE
     local status=0
     wait "$started" || status=$?

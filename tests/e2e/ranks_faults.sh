@@ -18,6 +18,7 @@ begin() {
         [ ${#ranks[@]} -eq 3 ] && $2 2>/dev/null && return 0
         status=0 && wait "$started" || status=$?
         [ $status -eq 0 ] || [[ $status -eq 71 && ${options[*]} ]] || break
+        again "$1 ended with $status too early"
     done
     cat start.log
     fail "${#ranks[@]} processes under the launcher, expected 3"
@@ -52,6 +53,7 @@ for victim in 0 2; do
         ! grep -qE "$silent" start.log || break
         kill -KILL "${ranks[victim]}" 2>/dev/null || true
         ends_with 71
+        again "stopped$victim blames another one within $limit s: $(tail -n 1 start.log)"
     done
     told "$silent"
     kill -KILL "${ranks[victim]}" 2>/dev/null || true # as the launcher's user would
@@ -111,6 +113,7 @@ for limit in 2 10 50; do # until a busy machine lets nobody wait for as long
         sample.every=2 sample.tokens=$((limit * 45000)) sample.ignore_eos=true dist.timeout=$limit >train.log 2>&1 ||
         status=$?
     [ $status -eq 71 ] || break
+    again "a sample within $limit s: $(tail -n 1 train.log)"
 done
 [ $status -eq 0 ] || { cat train.log; fail "exit $status of ranks with a sample"; }
 

@@ -31,7 +31,8 @@ for _ in 1 2 3 4 5; do # until the signal is not too late
     wait_for_file early/lock
     kill -TERM "$started"
     ends_with 75
-    grep -q 'before the first step' start.log && break
+    ! grep -q 'before the first step' start.log || break
+    again "the signal came behind the first step"
 done
 grep -q 'before the first step' start.log || { cat start.log; fail "the signal came too late"; }
 [ ! -e early ] || fail "a run without a step left $(ls early)"

@@ -89,6 +89,7 @@ for _ in 1 2 3 4 5; do # until neither it nor what it began is through before th
     kill -TERM "$started" 2>/dev/null || true
     status=0 && wait "$started" || status=$?
     [ "$(count stopped ended '"status":"interrupted"')" -eq 0 ] || break
+    again "all was through before the signal"
 done
 started=
 [ $status -eq 75 ] || { cat start.log; fail "exit $status after SIGTERM"; }
@@ -133,6 +134,7 @@ begin_to_rest() {
         [ -z "$run" ] || [ "$(wc -l <"$dir/state.jsonl")" -ne 2 ] || return 0
         { kill -KILL "$started" && wait "$started" || true; } 2>/dev/null
         no_processes "$dir"
+        again "$dir was further than its first run"
     done
     cat start.log
     fail "$dir does not rest with its first run"
